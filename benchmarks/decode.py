@@ -1,0 +1,338 @@
+"""Time from a video file to uint8 frames (32, 224, 224, 3): this project beside its peers, interleaved in one run.
+
+    python benchmarks/decode.py --json results/decode.json
+
+Every arm reads the same 32 frames, spread uniformly, and prepares them: "ours" with `read_clip`; "opencv" grabs every
+frame and retrieves the wanted; "opencv read" reads every frame; "pyav" and "decord" as their documentation shows, all
+four with the same cv2 resize and crop; "transformers" is the frames of "pyav" through the image processor of the
+checkpoints. A round runs every arm once; the table gives the median over the rounds, and the ratio to ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import cv2
+import numpy as np
+
+from xclip_runtime.video import FrameTransform, prepare_frames, read_clip, uniform_indices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+FRAMES = 32
+TRANSFORM = FrameTransform("videox")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A clip to encode: moving noise-like texture, `seconds` long at 30 frames a second, repeated `times`."""
+
+    name: str
+    codec: str
+    width: int
+    height: int
+    seconds: float
+    gop: int
+    times: int = 1
+    pix_fmt: str = "yuv420p"
+
+    def encode(self, folder: Path) -> Path:
+        """Encode the clip once; longer ones repeat its packets, as a copy without re-encoding does."""
+        path = folder / self.name
+        if path.exists():
+            return path
+        options = {"libx265": {"preset": "ultrafast", "x265-params": "log-level=none"}}
+        options |= {"libx264": {"preset": "veryfast"}, "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"}}
+        once = path if self.times == 1 else folder / f"once-{self.name}"
+        with av.open(str(once), "w") as container:
+            stream: Any = container.add_stream(self.codec, rate=30, options=options.get(self.codec, {}))
+            stream.width, stream.height, stream.pix_fmt = self.width, self.height, self.pix_fmt
+            stream.codec_context.gop_size = self.gop
+            stream.bit_rate = self.width * self.height * 4
+            for picture in _texture(self.width, self.height, round(self.seconds * 30)):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            container.mux(stream.encode())
+        if self.times > 1:
+            _repeat(once, path, self.times)
+            once.unlink()
+        return path
+
+
+SHORT = [
+    Sample("320x240 h264 3 s.mp4", "libx264", 320, 240, 3, 12),
+    Sample("640x272 h264 10 s.mp4", "libx264", 640, 272, 10, 60),
+    Sample("640x360 vp9 10 s.webm", "libvpx-vp9", 640, 360, 10, 128),
+    Sample("640x360 hevc 10 s.mp4", "libx265", 640, 360, 10, 60),
+    Sample("640x360 mpeg4 10 s.mp4", "mpeg4", 640, 360, 10, 12),
+    Sample("640x360 mjpeg 10 s.avi", "mjpeg", 640, 360, 10, 1, pix_fmt="yuvj420p"),
+    Sample("1080p h264 10 s.mp4", "libx264", 1920, 1080, 10, 60),
+]
+LONG = [
+    Sample("720p h264 10 min gop 30.mp4", "libx264", 1280, 720, 20, 30, times=30),
+    Sample("720p h264 10 min gop 60.mp4", "libx264", 1280, 720, 20, 60, times=30),
+    Sample("720p h264 10 min gop 250.mp4", "libx264", 1280, 720, 20, 250, times=30),
+]
+MEMORY = [Sample(f"4k h264 {seconds} s.mp4", "libx264", 3840, 2160, 2, 1000, times=seconds // 2) for seconds in (2, 30)]
+
+
+def _texture(width: int, height: int, frames: int) -> Any:
+    rng = np.random.default_rng(0)
+    ground = cv2.resize(
+        rng.integers(0, 256, (height // 16 + 40, width // 16 + 40, 3), np.uint8), (width + 320, height + 320)
+    )
+    grain = rng.integers(0, 24, (height * 2, width * 2, 3), np.uint8)
+    for number in range(frames):
+        x, y = int(160 + 150 * np.sin(number / 40)), int(160 + 150 * np.cos(number / 55))
+        v, u = rng.integers(0, height), rng.integers(0, width)
+        yield cv2.add(np.ascontiguousarray(ground[y : y + height, x : x + width]), grain[v : v + height, u : u + width])
+
+
+def _repeat(source: Path, target: Path, times: int) -> None:
+    with av.open(str(target), "w") as output:
+        stream: Any = None
+        offset = 0
+        for _ in range(times):
+            with av.open(str(source)) as container:
+                track = container.streams.video[0]
+                stream = stream or output.add_stream_from_template(track)
+                end = offset
+                for packet in container.demux(track):
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    end = max(end, offset + packet.pts + (packet.duration or 0))
+                    packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
+                    packet.stream = stream
+                    output.mux(packet)
+                offset = end
+
+
+def ours(path: Path) -> NDArray[np.uint8]:
+    """`read_clip` with its defaults."""
+    return read_clip(path, num_frames=FRAMES, transform=TRANSFORM).frames
+
+
+def ours_pyav(path: Path) -> NDArray[np.uint8]:
+    """`read_clip` with PyAV."""
+    return read_clip(path, num_frames=FRAMES, transform=TRANSFORM, decoder="pyav").frames
+
+
+def plain_opencv(path: Path) -> NDArray[np.uint8]:
+    """Grab every frame, retrieve the wanted."""
+    capture = cv2.VideoCapture(str(path))
+    wanted = set(uniform_indices(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), FRAMES).tolist())
+    kept = []
+    position = 0
+    while position <= max(wanted) and capture.grab():
+        if position in wanted:
+            kept.append(TRANSFORM(np.asarray(capture.retrieve()[1], np.uint8)))
+        position += 1
+    return np.stack(kept)
+
+
+def opencv_read(path: Path) -> NDArray[np.uint8]:
+    """Read every frame."""
+    capture = cv2.VideoCapture(str(path))
+    wanted = set(uniform_indices(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), FRAMES).tolist())
+    kept = []
+    position = 0
+    while position <= max(wanted):
+        ok, picture = capture.read()
+        if not ok:
+            break
+        if position in wanted:
+            kept.append(TRANSFORM(np.asarray(picture, np.uint8)))
+        position += 1
+    return np.stack(kept)
+
+
+def _pyav_pictures(path: Path) -> list[NDArray[np.uint8]]:
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        total = stream.frames or round(float(container.duration or 0) / 1e6 * float(stream.average_rate or 30))
+        wanted = set(uniform_indices(total, FRAMES).tolist())
+        pictures = []
+        for position, frame in enumerate(container.decode(stream)):
+            if position in wanted:
+                pictures.append(frame.to_ndarray(format="rgb24"))
+            if position >= max(wanted):
+                break
+    return pictures
+
+
+def plain_pyav(path: Path) -> NDArray[np.uint8]:
+    """Decode every frame, convert the wanted."""
+    return prepare_frames(_pyav_pictures(path), TRANSFORM)
+
+
+def plain_decord(path: Path) -> NDArray[np.uint8]:
+    """`get_batch`."""
+    import decord
+
+    reader = decord.VideoReader(str(path))
+    return prepare_frames(reader.get_batch(uniform_indices(len(reader), FRAMES)).asnumpy(), TRANSFORM)
+
+
+def _processor() -> Any:
+    from transformers import VideoMAEImageProcessor
+
+    return VideoMAEImageProcessor(size={"shortest_edge": 224}, crop_size={"height": 224, "width": 224})
+
+
+def with_transformers(path: Path) -> NDArray[np.uint8]:
+    """The frames of PyAV through the image processor of the checkpoints."""
+    return np.asarray(_processor()(_pyav_pictures(path), return_tensors="np")["pixel_values"])
+
+
+def arms(names: list[str] | None = None) -> dict[str, Callable[[Path], Any]]:
+    """The arms whose packages are installed."""
+    every: dict[str, tuple[str, Callable[[Path], Any]]] = {
+        "ours": ("cv2", ours),
+        "ours, pyav": ("av", ours_pyav),
+        "opencv": ("cv2", plain_opencv),
+        "opencv read": ("cv2", opencv_read),
+        "pyav": ("av", plain_pyav),
+        "decord": ("decord", plain_decord),
+        "transformers": ("transformers", with_transformers),
+    }
+    return {
+        name: arm for name, (package, arm) in every.items() if find_spec(package) and (names is None or name in names)
+    }
+
+
+@dataclass(frozen=True)
+class Bench:
+    """How to measure."""
+
+    clock: Callable[[], float]
+    rounds: int
+    warm_up: int = 1
+    """Rounds to run first, unmeasured: for caches and imports."""
+
+
+def interleave(path: Path, chosen: dict[str, Callable[[Path], Any]], bench: Bench) -> dict[str, float]:
+    """Median milliseconds of each arm, NaN for one that fails."""
+    times: dict[str, list[float]] = {name: [] for name in chosen}
+    failed = set[str]()
+    for _ in range(bench.warm_up + bench.rounds):
+        for name, arm in chosen.items():
+            if name in failed:
+                continue
+            started = bench.clock()
+            try:
+                arm(path)
+            except Exception as error:  # noqa: BLE001 - that a peer fails is a finding
+                print(f"{name} fails on {path.name}: {str(error).splitlines()[0]}", file=sys.stderr)
+                failed.add(name)
+            times[name].append((bench.clock() - started) * 1e3)
+    return {
+        name: float("nan") if name in failed else statistics.median(measured[bench.warm_up :])
+        for name, measured in times.items()
+    }
+
+
+def prepare_1080p(bench: Bench) -> dict[str, float]:
+    """Median milliseconds to prepare 32 1080p pictures that are in memory."""
+    frames = np.random.default_rng(0).integers(0, 256, (FRAMES, 1080, 1920, 3), np.uint8)
+    chosen: dict[str, Callable[[Any], Any]] = {
+        "ours, videox": lambda _: prepare_frames(frames, FrameTransform("videox")),
+        "ours, hf": lambda _: prepare_frames(frames, FrameTransform("hf")),
+    }
+    if find_spec("transformers"):
+        processor = _processor()
+        chosen["transformers"] = lambda _: processor(list(frames), return_tensors="np")
+    return interleave(Path(), chosen, bench)
+
+
+def memory(path: Path) -> float:
+    """Peak resident memory on Linux, MiB, of a process that reads the clip, above that of one that only imports."""
+    script = (
+        "import sys\n"
+        "from xclip_runtime.video import FrameTransform, read_clip\n"
+        "if len(sys.argv) > 1: read_clip(sys.argv[1], num_frames=32, transform=FrameTransform('videox'))\n"
+        "status = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
+        "print(int(status['VmHWM'].split()[0]) / 1024)\n"
+    )
+
+    def peak(*arguments: str) -> float:
+        done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    return peak(str(path)) - peak()
+
+
+def table(title: str, rows: dict[str, dict[str, float]], unit: str = "ms") -> None:
+    """Print the figures and, beside each, the ratio to the row's first arm."""
+    columns = list(next(iter(rows.values())))
+    print(f"\n{title}\n{'':32}" + "".join(f"{name:>18}" for name in columns))
+    for name, row in rows.items():
+        first = next(iter(row.values()))
+        cells = (
+            "fails" if np.isnan(row[column]) else f"{row[column]:.0f} {unit} ({row[column] / first:.2f})"
+            for column in columns
+        )
+        print(f"{name:32}" + "".join(f"{cell:>18}" for cell in cells))
+
+
+def main() -> None:
+    """Encode the clips, run the arms, print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--rounds", type=int, default=5, help="measured rounds of the short clips")
+    parser.add_argument("--long-rounds", type=int, default=1, help="the same, of the ten-minute clips")
+    parser.add_argument("--folder", type=Path, help="keep the encoded clips here")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--cpu", action="store_true", help="measure processor time, which other programs disturb less")
+    options = parser.parse_args()
+    clock = time.process_time if options.cpu else time.perf_counter
+    bench = Bench(clock, options.rounds)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        short = {sample.name: interleave(sample.encode(folder), arms(), bench) for sample in SHORT}
+        table("A short clip to 32 prepared frames", short)
+        long: dict[str, dict[str, float]] = {}
+        if options.long_rounds:
+            rare = Bench(clock, options.long_rounds, warm_up=0)
+            sought = arms(["ours", "ours, pyav", "opencv", "decord"])
+            long = {sample.name: interleave(sample.encode(folder), sought, rare) for sample in LONG}
+            table("A ten-minute clip to 32 prepared frames", long)
+        prepared = prepare_1080p(bench)
+        table("32 pictures of 1080p in memory, prepared", {"1080p": prepared})
+        peaks = {sample.name: memory(sample.encode(folder)) for sample in MEMORY}
+        table("Peak memory above an idle process", {"4k": peaks}, "MiB")
+    if options.json:
+        machine = {
+            "machine": platform.machine(),
+            "cpus": cv2.getNumberOfCPUs(),
+            "opencv": cv2.__version__,
+            "av": av.__version__,
+        }
+        samples = [asdict(sample) for sample in (*SHORT, *LONG, *MEMORY)]
+        figures = {
+            "clock": "processor" if options.cpu else "wall",
+            "short_ms": short,
+            "long_ms": long,
+            "prepare_1080p_ms": prepared,
+            "peak_mib": peaks,
+        }
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps({**machine, "samples": samples, **figures}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,320 @@
+"""The gate: every graph against the checkpoint in torch fp32, before anything is written.
+
+The reference is transformers' own ``XCLIPModel.forward`` on float ``pixel_values`` that transformers' own image
+processor made from the same uint8 frames, and on token ids padded to the full context. So the uint8 contract, the
+folded normalisation and the truncated labels are checked together with the graphs.
+
+All tolerances are on logits, cosine times exp(logit_scale) ≈ 100: a cosine that looks perfect hides a logit that is
+not.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import torch
+from transformers import VideoMAEImageProcessor
+
+from xclip_runtime.errors import ParityError
+from xclip_runtime.selftest import golden_clip
+from xclip_runtime.session import Session, SessionOptions
+from xclip_runtime.video import FrameTransform, read_clip
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from xclip_export.checkpoint import Checkpoint
+
+    Floats = NDArray[np.float32]
+
+TOLERANCE: Mapping[str, float] = {"fp32": 1e-3, "fp16": 0.05}
+"""Largest |Δlogit| of a graph, by precision. int8 is opt-in and reports its error instead."""
+
+LAYER_TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "fp16": 1e-2}
+"""Relative error from which a layer's output counts as moved; rounding alone gives a hundredth of it."""
+
+REAL_FRAMES = "bigbuckbunny-excerpt.mp4"
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far one graph is from the checkpoint."""
+
+    max_abs_logit: float
+    """Largest |Δlogit| over clips and labels."""
+
+    p50_abs_logit: float
+    """Median |Δlogit| over clips and labels."""
+
+    p99_abs_logit: float
+    """99th percentile of |Δlogit| over clips and labels."""
+
+    cosine: float
+    """Smallest cosine between an output row of the graph and the checkpoint's."""
+
+    top1_agreement: float
+    """Share of clips whose best label is the checkpoint's."""
+
+    tolerance: float | None
+    """Largest |Δlogit| allowed; None where the error is reported only."""
+
+    passed: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, as in the manifest."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the towers answer for C clips and N labels, from torch or from ONNX.
+
+    Attributes:
+        video_embeds: (C, D), not normalised.
+        img_features: (C, P, D).
+        text_embeds: (N, D), not normalised.
+        logits_per_video: (C, N).
+    """
+
+    video_embeds: Floats
+    img_features: Floats
+    text_embeds: Floats
+    logits_per_video: Floats
+
+
+def parity_clips(num_frames: int, image_size: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Noise, real decoded frames, and the real frames with one of them off by at most two grey levels.
+
+    The noise is the clip that the runtime tests itself with.
+
+    Returns:
+        uint8 RGB (3, T, H, W, 3).
+    """
+    noise = golden_clip(num_frames, image_size)
+    with resources.as_file(resources.files("xclip_export") / "data" / REAL_FRAMES) as path:
+        real = read_clip(path, num_frames=num_frames, transform=FrameTransform("videox", image_size)).frames
+    near = real.copy()
+    middle = num_frames // 2
+    near[middle] = np.clip(real[middle] + np.random.default_rng(seed).integers(-2, 3, real[middle].shape), 0, 255)
+    return np.stack([noise, real, near])
+
+
+class TorchReference:
+    """transformers' forward on uint8 frames.
+
+    Args:
+        checkpoint: The model in fp32.
+        texts: One per label.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, texts: Sequence[str]) -> None:
+        self.model = checkpoint.model
+        self.input_ids = checkpoint.tokenize(texts, pad_to_context=True)
+        self._processor = VideoMAEImageProcessor(
+            do_resize=False, do_center_crop=False, image_mean=list(checkpoint.mean), image_std=list(checkpoint.std)
+        )
+
+    @torch.no_grad()
+    def __call__(self, clip: NDArray[np.uint8]) -> Outputs:
+        """Run one clip, uint8 RGB (T, H, W, 3), and catch what each tower hands on."""
+        caught: dict[str, torch.Tensor] = {}
+
+        def catch_prompt_inputs(_: object, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
+            caught["text_embeds"], caught["img_features"] = inputs[0][0], inputs[1]
+
+        def catch_video_embeds(_: object, __: object, output: Mapping[int, torch.Tensor]) -> None:
+            caught["video_embeds"] = output[1]
+
+        with ExitStack() as hooks:
+            hooks.callback(self.model.prompts_generator.register_forward_pre_hook(catch_prompt_inputs).remove)
+            hooks.callback(self.model.mit.register_forward_hook(catch_video_embeds).remove)
+            logits = self._forward(clip)
+        return Outputs(logits_per_video=logits, **{name: tensor.numpy() for name, tensor in caught.items()})
+
+    @torch.no_grad()
+    def layers(self, clip: NDArray[np.uint8]) -> list[Floats]:
+        """Output of every vision layer for one clip, each (T, 1 + P, d)."""
+        outputs: list[Floats] = []
+        with ExitStack() as hooks:
+            for layer in self.model.vision_model.encoder.layers:
+                hook = layer.register_forward_hook(lambda _, __, output: outputs.append(output[0].numpy()))
+                hooks.callback(hook.remove)
+            self._forward(clip)
+        return outputs
+
+    @torch.no_grad()
+    def logits(self, outputs: Outputs) -> Floats:
+        """Carry embeddings on to logits with the checkpoint's own prompt generator; (C, N)."""
+        video, features = torch.from_numpy(outputs.video_embeds), torch.from_numpy(outputs.img_features)
+        text = torch.from_numpy(outputs.text_embeds).expand(len(video), -1, -1)
+        text = text + self.model.prompts_generator(text, features)
+        cosine = torch.cosine_similarity(video[:, None], text, dim=-1)
+        logits: Floats = (self.model.logit_scale.exp() * cosine).numpy()
+        return logits
+
+    def _forward(self, clip: NDArray[np.uint8]) -> Floats:
+        pixel_values = self._processor(list(clip), return_tensors="pt")["pixel_values"]
+        output = self.model(input_ids=self.input_ids, pixel_values=pixel_values, return_dict=True)
+        logits: Floats = output.logits_per_video.numpy()
+        return logits
+
+
+class Gate:
+    """Compares graphs with the checkpoint; every ``check_`` raises ParityError outside tolerance.
+
+    Args:
+        checkpoint: The model in fp32.
+        texts: One per label.
+        clips: uint8 RGB (C, T, H, W, 3), C ≥ 3; see :func:`parity_clips`.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, texts: Sequence[str], clips: NDArray[np.uint8]) -> None:
+        self._torch = TorchReference(checkpoint, texts)
+        self._clips = clips
+        self._input_ids = checkpoint.tokenize(texts).numpy()
+        self.reference = _stack([self._torch(clip) for clip in clips])
+
+    def check_vision(self, graph: Path, precision: str) -> tuple[Parity, Outputs]:
+        """A vision graph, its outputs carried on to logits by torch.
+
+        The first two clips run as one batch and the others alone, so that a graph whose answer depends on the rest of
+        the batch cannot pass.
+        """
+        run = Session(graph, SessionOptions("cpu")).run
+        batches = [self._clips[:2], *(clip[None] for clip in self._clips[2:])]
+        rows = [run({"pixel_values": batch}) for batch in batches]
+        found = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+        outputs = self._complete(**found)
+        parity = _compare(outputs, self.reference, ("video_embeds", "img_features"), precision)
+        self._require_sight(graph, outputs)
+        if not parity.passed:
+            raise _out_of_tolerance(graph, parity, self._moved_layer(graph, precision))
+        return parity, outputs
+
+    def check_prompt(self, graph: Path) -> Parity:
+        """The prompt graph on the checkpoint's own embeddings, all clips in one batch."""
+        parity = self._compare_logits(self._run_prompt(graph, self.reference))
+        if not parity.passed:
+            raise _out_of_tolerance(graph, parity, "the prompt generator")
+        return parity
+
+    def check_text(self, graph: Path) -> tuple[Parity, Floats]:
+        """The text graph on labels truncated to their longest, its embeddings carried on to logits by torch."""
+        embeds = Session(graph, SessionOptions("cpu")).run({"input_ids": self._input_ids})["text_embeds"]
+        parity = _compare(self._complete(text_embeds=embeds), self.reference, ("text_embeds",), "fp32")
+        if not parity.passed:
+            raise _out_of_tolerance(graph, parity, "the text encoder")
+        return parity, embeds
+
+    def check_chain(self, prompt: Path, vision: Outputs, text_embeds: Floats) -> Parity:
+        """uint8 frames and token ids to logits through the three graphs alone, from what they answered before."""
+        outputs = Outputs(vision.video_embeds, vision.img_features, text_embeds, vision.logits_per_video)
+        parity = self._compare_logits(self._run_prompt(prompt, outputs))
+        if not parity.passed:
+            raise _out_of_tolerance(prompt, parity, "the chain of graphs, each of which passed alone")
+        return parity
+
+    def _run_prompt(self, graph: Path, inputs: Outputs) -> Floats:
+        feeds = {name: getattr(inputs, name) for name in ("video_embeds", "img_features", "text_embeds")}
+        return Session(graph, SessionOptions("cpu")).run(feeds)["logits_per_video"]
+
+    def _compare_logits(self, logits: Floats) -> Parity:
+        return _compare(self._complete(logits_per_video=logits), self.reference, ("logits_per_video",), "fp32")
+
+    def _complete(self, **found: Floats) -> Outputs:
+        """Outputs with the reference's in the place of those that the graph does not give; logits by torch."""
+        outputs = Outputs(**{**vars(self.reference), **found})
+        if "logits_per_video" in found:
+            return outputs
+        return Outputs(**{**vars(outputs), "logits_per_video": self._torch.logits(outputs)})
+
+    def _require_sight(self, graph: Path, outputs: Outputs) -> None:
+        for other in (0, 2):
+            if np.array_equal(outputs.logits_per_video[1], outputs.logits_per_video[other]):
+                message = f"{graph.name} gives the same logits for two different clips: it does not see its input"
+                raise ParityError(message)
+
+    def _moved_layer(self, graph: Path, precision: str) -> str:
+        """Name the first vision layer whose output left the checkpoint's, on the first clip."""
+        probes = _layer_outputs(onnx.load(graph))
+        found = _run_with_outputs(graph, [name for names in probes for name in names], self._clips[:1])
+        for index, (names, wanted) in enumerate(zip(probes, self._torch.layers(self._clips[0]), strict=True)):
+            got = np.concatenate([found[name].reshape(-1, *wanted.shape[1:]) for name in names])
+            off = float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
+            if not off <= LAYER_TOLERANCE[precision]:
+                return f"the output of layers.{index} (by {off:.2g} of its norm)"
+        return "something behind the last encoder layer"
+
+
+def _compare(outputs: Outputs, reference: Outputs, compared: Sequence[str], precision: str) -> Parity:
+    delta = np.abs(outputs.logits_per_video - reference.logits_per_video)
+    best, wanted = outputs.logits_per_video.argmax(-1), reference.logits_per_video.argmax(-1)
+    tolerance = TOLERANCE.get(precision)
+    worst = float(delta.max())
+    return Parity(
+        max_abs_logit=worst,
+        p50_abs_logit=float(np.percentile(delta, 50)),
+        p99_abs_logit=float(np.percentile(delta, 99)),
+        cosine=min(_smallest_cosine(getattr(outputs, name), getattr(reference, name)) for name in compared),
+        top1_agreement=float((best == wanted).mean()),
+        tolerance=tolerance,
+        # written so that a NaN fails
+        passed=bool(np.isfinite(worst)) if tolerance is None else worst <= tolerance,
+    )
+
+
+def _smallest_cosine(found: Floats, wanted: Floats) -> float:
+    a, b = (x.reshape(-1, x.shape[-1]).astype(np.float64) for x in (found, wanted))
+    return float(((a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))).min())
+
+
+def _stack(rows: Sequence[Outputs]) -> Outputs:
+    return Outputs(
+        video_embeds=np.concatenate([row.video_embeds for row in rows]),
+        img_features=np.concatenate([row.img_features for row in rows]),
+        text_embeds=rows[0].text_embeds,
+        logits_per_video=np.concatenate([row.logits_per_video for row in rows]),
+    )
+
+
+def _out_of_tolerance(graph: Path, parity: Parity, culprit: str) -> ParityError:
+    return ParityError(
+        f"{graph.name} is off by {parity.max_abs_logit:.3g} in a logit, {parity.tolerance} is allowed; "
+        f"what moved first is {culprit}: nothing was written"
+    )
+
+
+def _layer_outputs(model: onnx.ModelProto) -> list[list[str]]:
+    """Names of the tensors that leave each vision layer: named so, or the last output of the layer's scope."""
+    named: dict[int, list[str]] = {}
+    scoped: dict[int, list[str]] = {}
+    for node in model.graph.node:
+        for name in node.output:
+            if match := re.fullmatch(r"layers\.(\d+)\.output(?:\.\d+)?", name):
+                named.setdefault(int(match[1]), []).append(name)
+        if match := re.match(r"/layers\.(\d+)/", node.name):
+            scoped[int(match[1])] = [node.output[0]]
+    found = named or scoped
+    return [found[index] for index in sorted(found)]
+
+
+def _run_with_outputs(graph: Path, names: Sequence[str], pixel_values: NDArray[np.uint8]) -> Mapping[str, Floats]:
+    model = onnx.load(graph)
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
+    probe = graph.with_name(f"{graph.stem}.probe.onnx")
+    onnx.save(model, probe, save_as_external_data=True, location=f"{probe.name}_data")
+    try:
+        return Session(probe, SessionOptions("cpu")).run({"pixel_values": pixel_values})
+    finally:
+        probe.unlink()
+        probe.with_name(f"{probe.name}_data").unlink(missing_ok=True)

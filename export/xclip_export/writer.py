@@ -1,0 +1,122 @@
+"""Write a bundle so that it is either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from xclip_runtime.bundle import FORMAT, MANIFEST, SCHEMA_VERSION, sha256_of
+from xclip_runtime.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# Weights of larger graphs go into a file of their own, which ONNX Runtime maps into memory: half the load time and a
+# third less memory than protobuf (measured on ViT-B/16), and protobuf itself ends at 2 GiB.
+EXTERNAL_DATA_THRESHOLD = 100_000_000
+
+
+@contextmanager
+def bundle_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """A temporary sibling of ``target`` that takes its place when the block ends without an error.
+
+    Whatever happens inside, an existing bundle stays as it was until the new one is complete, and nothing
+    half-written is left.
+
+    Args:
+        target: Where the bundle will be.
+        overwrite: Whether an existing bundle may be replaced. A folder that is no bundle is never replaced.
+
+    Raises:
+        BundleError: ``target`` exists and may not be replaced.
+    """
+    check_target(target, overwrite=overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        _swap(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """Refuse a target that must not be replaced, before any work is done.
+
+    Raises:
+        BundleError: ``target`` exists and is not an empty folder, and ``overwrite`` is off or it is no bundle.
+    """
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not (target / MANIFEST).is_file():
+        message = f"{target} exists and is not a bundle: choose another folder"
+        raise BundleError(message)
+    if not overwrite:
+        message = f"{target} exists: choose another folder, or pass --overwrite to replace it"
+        raise BundleError(message)
+
+
+def save_graph(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> tuple[Path, ...]:
+    """Check and save a graph with key facts in its metadata_props, so that a lone file is still identifiable.
+
+    Args:
+        model: The graph.
+        path: The .onnx file to write.
+        facts: Metadata, for example the source checkpoint and the precision.
+
+    Returns:
+        The files with weights that were written beside it; empty for small graphs.
+    """
+    onnx.helper.set_model_props(model, dict(facts))
+    model.producer_name = "xclip-onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    external = sum(len(weight.raw_data) for weight in model.graph.initializer) > EXTERNAL_DATA_THRESHOLD
+    data = path.with_name(f"{path.name}_data")
+    onnx.save(model, path, save_as_external_data=external, location=data.name)
+    return (data,) if external else ()
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write readable JSON with a final newline."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write ``manifest.json`` over all files in ``folder``; the last step, since it is what makes a bundle."""
+    files = {
+        file.relative_to(folder).as_posix(): {"size": file.stat().st_size, "sha256": sha256_of(file)}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    write_json(folder / MANIFEST, {"format": FORMAT, "schema_version": SCHEMA_VERSION, **facts, "files": files})
+    for file in (*(folder / name for name in files), folder / MANIFEST):
+        _sync(file)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
+
+
+def _swap(new: Path, target: Path) -> None:
+    """Put ``new`` in the place of ``target``; on an error the old one is back where it was."""
+    if not target.exists():
+        new.rename(target)
+        return
+    retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
+    target.rename(retired / target.name)
+    try:
+        new.rename(target)
+    except OSError:
+        (retired / target.name).rename(target)
+        raise
+    finally:
+        shutil.rmtree(retired, ignore_errors=True)

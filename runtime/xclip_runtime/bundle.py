@@ -1,0 +1,292 @@
+"""The folder on disk: what an export writes and a model loads.
+
+A bundle can be pushed to a model hub as it is. ``manifest.json``, written last, names every other file with its size
+and SHA-256; a folder without a manifest is not a bundle. This module knows nothing of onnxruntime or of video.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from xclip_runtime.errors import (
+    BundleCorruptError,
+    BundleNotFoundError,
+    BundleSchemaError,
+    PrecisionUnavailableError,
+)
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+FORMAT = "xclip-onnx-bundle"
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+
+Tower = Literal["vision", "prompt", "text"]
+Precision = Literal["fp32", "fp16", "int8"]
+Target = Literal["any", "cpu", "cuda"]
+"""What a graph was written for: any runtime (standard operators only), or ONNX Runtime's kernels of one provider."""
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a bundle."""
+
+    path: str
+    """Relative to the bundle, with forward slashes."""
+
+    size: int
+    """In bytes."""
+
+    sha256: str
+    """Hexadecimal digest of the content."""
+
+
+@dataclass(frozen=True)
+class GraphEntry:
+    """One ONNX graph of a bundle."""
+
+    name: str
+    """File name without suffix, for example "vision_model_int8"."""
+
+    file: str
+    """Path of the .onnx file, relative to the bundle."""
+
+    tower: Tower
+    precision: Precision
+    target: Target
+    parity: Mapping[str, Any]
+    """What the export measured against the checkpoint in torch fp32; see the export's parity module."""
+
+    data_files: tuple[str, ...]
+    """Files with weights that the graph refers to, relative to the bundle."""
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The labels that a bundle was exported with."""
+
+    names: tuple[str, ...]
+    texts: tuple[str, ...]
+    """The text that each name's embedding was computed from."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose manifest has been read; its files are checked when they are opened.
+
+    Attributes:
+        path: The folder.
+        manifest: The parsed ``manifest.json``.
+    """
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, check_sizes: bool = True) -> Bundle:
+        """Read the manifest and compare the size of every file with it.
+
+        The content of a file is compared with its SHA-256 when the file is used.
+
+        Raises:
+            BundleNotFoundError: There is no folder at ``path``.
+            BundleSchemaError: The folder is not a bundle, or one of an unknown schema.
+            BundleCorruptError: A file is missing or has another size.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            message = f"no bundle at {folder}: give the folder that `xclip-onnx export` wrote"
+            raise BundleNotFoundError(message)
+        bundle = cls(folder, _read_manifest(folder))
+        for entry in bundle.files if check_sizes else ():
+            bundle._check_size(entry)
+        return bundle
+
+    @cached_property
+    def files(self) -> tuple[FileEntry, ...]:
+        """Every file that the manifest names."""
+        return tuple(FileEntry(name, f["size"], f["sha256"]) for name, f in self.manifest["files"].items())
+
+    @cached_property
+    def graphs(self) -> tuple[GraphEntry, ...]:
+        """Every ONNX graph of the bundle."""
+        return tuple(
+            GraphEntry(
+                name=name,
+                file=g["file"],
+                tower=g["tower"],
+                precision=g["precision"],
+                target=g["target"],
+                parity=g["parity"],
+                data_files=tuple(g.get("data_files", ())),
+            )
+            for name, g in self.manifest["graphs"].items()
+        )
+
+    @property
+    def num_frames(self) -> int:
+        """T, the number of frames in a clip."""
+        return int(self.manifest["model"]["num_frames"])
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of a prepared frame, in pixels."""
+        return int(self.manifest["model"]["image_size"])
+
+    @cached_property
+    def preprocessor(self) -> Mapping[str, Any]:
+        """The content of ``preprocessor_config.json``."""
+        content: dict[str, Any] = json.loads(self.checked("preprocessor_config.json").read_bytes())
+        return content
+
+    @cached_property
+    def labels(self) -> LabelSet:
+        """The label set of ``labels.json``."""
+        content = json.loads(self.checked("labels.json").read_bytes())
+        return LabelSet(tuple(content["names"]), tuple(content["texts"]))
+
+    @cached_property
+    def text_embeds(self) -> NDArray[np.float32]:
+        """Label embeddings, float32 (N, D), in label order and not normalised."""
+        import numpy as np  # noqa: PLC0415 - reading a manifest must not cost numpy's import
+
+        embeds: NDArray[np.float32] = np.load(self.checked("text_embeds.npy"), allow_pickle=False)
+        expected = (len(self.labels.names), int(self.manifest["model"]["projection_dim"]))
+        if embeds.shape != expected or embeds.dtype != np.float32:
+            message = (
+                f"text_embeds.npy in {self.path} holds {embeds.dtype} {embeds.shape}, "
+                f"its labels need float32 {expected}: export the bundle again"
+            )
+            raise BundleCorruptError(message)
+        return embeds
+
+    def graphs_of(self, tower: Tower) -> tuple[GraphEntry, ...]:
+        """The graphs of one tower, in the manifest's order."""
+        return tuple(g for g in self.graphs if g.tower == tower)
+
+    def graph(self, tower: Tower, precision: Precision, prefer: Target = "any") -> GraphEntry:
+        """The graph of a tower in one precision, the one written for ``prefer`` if there is one.
+
+        Raises:
+            PrecisionUnavailableError: The bundle holds no such graph.
+        """
+        usable = [g for g in self.graphs_of(tower) if g.precision == precision and g.target in (prefer, "any")]
+        if not usable:
+            held = ", ".join(sorted({g.precision for g in self.graphs_of(tower)})) or "none"
+            message = (
+                f"{self.path} holds no {precision} {tower} graph for this device (it holds: {held}): "
+                f"choose one of those, or export again with --precision {precision}"
+            )
+            raise PrecisionUnavailableError(message)
+        return max(usable, key=lambda g: g.target == prefer)
+
+    def checked(self, name: str) -> Path:
+        """Path of a file whose size and SHA-256 agree with the manifest.
+
+        Raises:
+            BundleCorruptError: The file is not in the manifest, missing, or changed.
+        """
+        entry = next((f for f in self.files if f.path == name), None)
+        if entry is None:
+            message = f"{self.path} does not list {name} in its manifest: export the bundle again"
+            raise BundleCorruptError(message)
+        path = self._check_size(entry)
+        if sha256_of(path) != entry.sha256:
+            message = f"{path} has changed since the export (SHA-256 differs): copy or export the bundle again"
+            raise BundleCorruptError(message)
+        return path
+
+    def checked_graph(self, graph: GraphEntry) -> Path:
+        """Path of a graph's .onnx file, after checking it and its weight files.
+
+        Raises:
+            BundleCorruptError: One of them is missing or changed.
+        """
+        for name in graph.data_files:
+            self.checked(name)
+        return self.checked(graph.file)
+
+    def problems(self) -> Iterator[tuple[FileEntry, str | None]]:
+        """Check every file; yield each with what is wrong with it, or None."""
+        for entry in self.files:
+            try:
+                self.checked(entry.path)
+            except BundleCorruptError as error:
+                yield entry, str(error)
+            else:
+                yield entry, None
+
+    def _check_size(self, entry: FileEntry) -> Path:
+        path = self.path / entry.path
+        if not path.is_file():
+            message = f"{path} is missing: copy or export the bundle again"
+            raise BundleCorruptError(message)
+        size = path.stat().st_size
+        if size != entry.size:
+            message = f"{path} has {size} bytes, its manifest says {entry.size}: copy or export the bundle again"
+            raise BundleCorruptError(message)
+        return path
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _read_manifest(folder: Path) -> Mapping[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        message = f"{folder} is not a bundle (no {MANIFEST}): give a folder that `xclip-onnx export` wrote"
+        raise BundleSchemaError(message)
+    try:
+        manifest = json.loads(path.read_bytes())
+    except ValueError as error:
+        message = f"{path} is not valid JSON: copy or export the bundle again"
+        raise BundleCorruptError(message) from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        message = f"{path} does not describe an xclip-onnx bundle: give a folder that `xclip-onnx export` wrote"
+        raise BundleSchemaError(message)
+    if manifest.get("schema_version") != SCHEMA_VERSION:
+        message = (
+            f"{folder} has bundle schema {manifest.get('schema_version')}, this version reads {SCHEMA_VERSION}: "
+            "install the matching xclip-onnx or export again"
+        )
+        raise BundleSchemaError(message)
+    _check_manifest_shape(path, manifest)
+    return manifest
+
+
+def _check_manifest_shape(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Refuse a manifest whose paths lead outside the bundle or whose fields are missing."""
+    try:
+        names = [*manifest["files"], *(g["file"] for g in manifest["graphs"].values())]
+        complete = all(
+            [
+                all({"size", "sha256"} <= set(f) for f in manifest["files"].values()),
+                all({"tower", "precision", "target", "parity"} <= set(g) for g in manifest["graphs"].values()),
+                {"num_frames", "image_size", "projection_dim"} <= set(manifest["model"]),
+            ]
+        )
+    except (KeyError, TypeError, AttributeError):
+        complete, names = False, []
+    if not complete:
+        message = f"{path} lacks fields of schema {SCHEMA_VERSION}: copy or export the bundle again"
+        raise BundleCorruptError(message)
+    outside = next((n for n in names if Path(n).is_absolute() or ".." in Path(n).parts), None)
+    if outside is not None:
+        message = f"{path} names a file outside the bundle ({outside}): do not use this bundle"
+        raise BundleCorruptError(message)

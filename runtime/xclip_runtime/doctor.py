@@ -1,0 +1,187 @@
+"""Is this machine ready? Each check says what it found, and a failed one how to mend it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xclip_runtime.bundle import Bundle
+from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
+from xclip_runtime.errors import XClipError
+from xclip_runtime.session import (
+    DEVICES,
+    PROVIDER_OF,
+    Session,
+    SessionOptions,
+    available_cpus,
+    available_providers,
+    onnxruntime_version,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from xclip_runtime.session import Device
+
+ONNXRUNTIME_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+OPENCV_WHEELS = (
+    "opencv-python",
+    "opencv-python-headless",
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
+)
+INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8")
+OLDEST_PYTHON = (3, 10)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a diagnosis."""
+
+    name: str
+    ok: bool
+    detail: str
+    fix: str | None = None
+    """What to do; None where nothing is wrong."""
+
+
+def diagnose(bundle: str | os.PathLike[str] = DEMO_BUNDLE) -> Iterator[Check]:
+    """Run every check; one that breaks is a failed check, not an exception.
+
+    Args:
+        bundle: The bundle to test; the embedded one unless given.
+    """
+    checks: list[tuple[str, Callable[[], Check]]] = [
+        ("python", check_python),
+        ("onnxruntime", check_onnxruntime),
+        *((f"device {device}", lambda device=device: check_device(device)) for device in _built_in_devices()),
+        ("cpu", check_cpu),
+        ("threads", check_threads),
+        ("opencv", check_opencv),
+        ("decoding", check_decoding),
+        ("bundle", lambda: check_bundle(bundle)),
+        ("self-test", lambda: check_self_test(bundle)),
+    ]
+    for name, check in checks:
+        try:
+            yield check()
+        except XClipError as error:
+            yield Check(name, ok=False, detail=str(error), fix=str(error).rpartition(": ")[2])
+
+
+def check_python() -> Check:
+    """The interpreter's version and platform."""
+    detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return Check("python", sys.version_info >= OLDEST_PYTHON, detail, None)
+
+
+def check_onnxruntime() -> Check:
+    """Exactly one ONNX Runtime wheel: two overwrite each other's files."""
+    found = _installed(ONNXRUNTIME_WHEELS)
+    detail = ", ".join(f"{name} {version}" for name, version in found.items()) or "not installed"
+    if len(found) == 1:
+        return Check("onnxruntime", ok=True, detail=f"{detail}, loaded {onnxruntime_version()}")
+    if not found:
+        return Check("onnxruntime", ok=False, detail=detail, fix="pip install 'xclip-onnx[cpu]' or 'xclip-onnx[gpu]'")
+    fix = f"pip uninstall -y {' '.join(found)}, then pip install 'xclip-onnx[cpu]' or 'xclip-onnx[gpu]'"
+    return Check("onnxruntime", ok=False, detail=f"{detail}: they overwrite each other", fix=fix)
+
+
+def check_device(device: Device) -> Check:
+    """Whether a provider that is built in really runs a graph here."""
+    graph = DEMO_BUNDLE / "onnx/prompt_model.onnx"
+    session = Session(graph, SessionOptions(device))
+    return Check(f"device {device}", ok=True, detail=session.provider)
+
+
+def check_cpu() -> Check:
+    """Instruction sets that decide how fast int8 is."""
+    flags = _cpu_flags()
+    if not flags:
+        return Check("cpu", ok=True, detail=f"{platform.machine()}, instruction sets unknown")
+    names = [
+        name for name in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8") if name in flags
+    ]
+    vnni = bool({"avx512_vnni", "avx_vnni"} & flags)
+    fast = "int8 is the fast path" if vnni else "no VNNI: int8 is slower here than on newer CPUs, fp32 may be as fast"
+    return Check("cpu", ok=True, detail=f"{' '.join(names) or 'no AVX2'}; {fast}")
+
+
+def check_threads() -> Check:
+    """CPUs that this process may use, against those that it sees."""
+    usable, visible = available_cpus(), os.cpu_count() or 1
+    limited = "" if usable == visible else f" of {visible} visible (affinity or container quota)"
+    return Check("threads", ok=True, detail=f"{usable} CPUs{limited}")
+
+
+def check_opencv() -> Check:
+    """Exactly one OpenCV wheel: several share the module cv2."""
+    found = _installed(OPENCV_WHEELS)
+    detail = ", ".join(f"{name} {version}" for name, version in found.items()) or "not installed by pip"
+    if len(found) > 1:
+        keep = "opencv-python-headless"
+        fix = f"pip uninstall -y {' '.join(found)}, then pip install {keep}"
+        return Check("opencv", ok=False, detail=f"{detail}: they overwrite each other", fix=fix)
+    return Check("opencv", ok=True, detail=detail)
+
+
+def check_decoding() -> Check:
+    """Whether OpenCV reads the embedded H.264 sample."""
+    from xclip_runtime.video import FrameTransform, read_clip  # noqa: PLC0415 - a check, not an import error
+
+    clip = read_clip(DEMO_VIDEO, num_frames=4, transform=FrameTransform("videox"))
+    return Check("decoding", ok=True, detail=f"H.264 by {clip.decoder}, {clip.total} frames")
+
+
+def check_bundle(bundle: str | os.PathLike[str]) -> Check:
+    """Sizes and SHA-256 sums of every file of a bundle."""
+    opened = Bundle.open(bundle)
+    problems = [problem for _, problem in opened.problems() if problem]
+    if problems:
+        return Check("bundle", ok=False, detail=problems[0], fix="copy or export the bundle again")
+    return Check("bundle", ok=True, detail=f"{opened.path}: {len(opened.files)} files as exported")
+
+
+def check_self_test(bundle: str | os.PathLike[str]) -> Check:
+    """The bundle's golden clip on the device that would be used."""
+    from xclip_runtime.model import XClip  # noqa: PLC0415 - loads numpy, OpenCV and ONNX Runtime
+    from xclip_runtime.selftest import self_test  # noqa: PLC0415
+
+    model = XClip(bundle)
+    result = self_test(model)
+    detail = (
+        f"{model.provider} {model.precision}, |Δlogit| {result.max_abs_logit:.2g} of {result.tolerance:.2g} allowed"
+    )
+    fix = None if result.passed else "run with --device cpu and report the provider's versions"
+    return Check("self-test", result.passed, detail, fix)
+
+
+def _built_in_devices() -> list[Device]:
+    try:
+        providers = available_providers()
+    except XClipError:
+        return []
+    return [device for device in DEVICES if PROVIDER_OF[device] in providers]
+
+
+def _installed(names: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))

@@ -1,0 +1,100 @@
+"""Every error that xclip-onnx raises on purpose.
+
+    XClipError
+    ├── BundleError(ValueError)                 a bundle that cannot be used
+    │   ├── BundleNotFoundError(FileNotFoundError)
+    │   ├── BundleCorruptError                  a file is missing, changed or truncated
+    │   ├── BundleSchemaError                   written by another version, or not a bundle
+    │   └── PrecisionUnavailableError           the bundle holds no graph of that precision
+    ├── VideoError(ValueError)                  a video that cannot be read
+    │   ├── VideoNotFoundError(FileNotFoundError)
+    │   ├── VideoDecodeError                    not a video, broken, or an unsupported codec
+    │   ├── VideoTimeoutError(TimeoutError)     over the time limit of one file
+    │   └── NoFramesError                       it opens, yet holds no picture
+    ├── FramesError(ValueError)                 an array that is not uint8 (T, H, W, 3)
+    ├── DeviceError(RuntimeError)               the requested device or provider cannot run here
+    ├── LabelsError(ValueError)                 a label set that cannot be used
+    ├── CheckpointError(ValueError)             a checkpoint that cannot be exported
+    ├── ParityError(RuntimeError)               an exported graph does not agree with its checkpoint
+    └── MissingExtraError(ImportError)          an optional dependency is not installed
+
+Messages are one line and end with what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class XClipError(Exception):
+    """Root of every error that xclip-onnx raises on purpose."""
+
+
+class BundleError(XClipError, ValueError):
+    """A bundle that cannot be used."""
+
+
+class BundleNotFoundError(BundleError, FileNotFoundError):
+    """No bundle at the given path."""
+
+
+class BundleCorruptError(BundleError):
+    """A file of the bundle is missing, changed or truncated."""
+
+
+class BundleSchemaError(BundleError):
+    """The folder is not a bundle, or one of a schema that this version does not read."""
+
+
+class PrecisionUnavailableError(BundleError):
+    """The bundle holds no vision graph of the requested precision."""
+
+
+class VideoError(XClipError, ValueError):
+    """A video that cannot be read."""
+
+
+class VideoNotFoundError(VideoError, FileNotFoundError):
+    """No video at the given path."""
+
+
+class VideoDecodeError(VideoError):
+    """Not a video, a broken one, or one in a codec that the decoder does not know."""
+
+
+class VideoTimeoutError(VideoError, TimeoutError):
+    """Reading the video takes longer than its time limit."""
+
+
+class NoFramesError(VideoError):
+    """The file opens, yet not one picture comes out of it."""
+
+
+class FramesError(XClipError, ValueError):
+    """Frames that are not uint8 RGB of shape (T, H, W, 3)."""
+
+
+class DeviceError(XClipError, RuntimeError):
+    """The requested device or execution provider cannot run on this machine."""
+
+
+class LabelsError(XClipError, ValueError):
+    """A label set that cannot be used."""
+
+
+class CheckpointError(XClipError, ValueError):
+    """A checkpoint that cannot be exported."""
+
+
+class ParityError(XClipError, RuntimeError):
+    """An exported graph does not agree with its checkpoint."""
+
+
+class MissingExtraError(XClipError, ImportError):
+    """An optional dependency is not installed.
+
+    Args:
+        feature: What was asked for, as the start of a sentence.
+        extra: The extra of xclip-onnx that provides it.
+    """
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional dependency: pip install 'xclip-onnx[{extra}]'")

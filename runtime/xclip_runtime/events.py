@@ -1,0 +1,107 @@
+"""From the probabilities of windows to events: a label that holds for a while."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xclip_runtime.results import Event
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from xclip_runtime.results import WindowResult
+
+
+class Smoother:
+    """Exponential smoothing over time, so that dropped windows do not change its pace.
+
+    s ← s + (1 - exp(-Δt / tau)) (p - s), where Δt is the time between the ends of two windows.
+
+    Args:
+        tau: Time constant, seconds; 0 for no smoothing.
+
+    Raises:
+        ValueError: ``tau`` is negative.
+    """
+
+    def __init__(self, tau: float) -> None:
+        if not 0 <= tau < math.inf:
+            message = f"the smoothing is {tau} s: give 0 or more"
+            raise ValueError(message)
+        self._tau = tau
+        self._probs: NDArray[np.float64] | None = None
+        self._end = 0.0
+
+    def update(self, probs: NDArray[np.float64], end: float, *, anew: bool = False) -> NDArray[np.float64]:
+        """Add the probabilities (N,) of the window that ends at ``end``, seconds; ``anew`` forgets those before."""
+        if self._probs is None or anew or self._tau == 0:
+            self._probs = probs
+        else:
+            self._probs = self._probs - math.expm1(-(end - self._end) / self._tau) * (probs - self._probs)
+        self._end = end
+        return self._probs
+
+
+@dataclass
+class _Run:
+    """Consecutive windows in which a label held."""
+
+    start: float
+    end: float
+    prob: float
+    told: bool = False
+
+
+class EventDetector:
+    """Finds labels whose probability stays at or above a threshold.
+
+    Args:
+        threshold: Probability, in (0, 1].
+        min_duration: Seconds for which it must hold, from the start of the first window to the end of the last.
+
+    Raises:
+        ValueError: One of the two is out of its range.
+    """
+
+    def __init__(self, threshold: float = 0.5, min_duration: float = 0.0) -> None:
+        if not 0 < threshold <= 1:
+            message = f"the threshold is {threshold}: give a probability above 0 and at most 1"
+            raise ValueError(message)
+        if not 0 <= min_duration < math.inf:
+            message = f"the minimum duration is {min_duration} s: give 0 or more"
+            raise ValueError(message)
+        self._threshold = threshold
+        self._min_duration = min_duration
+        self._runs: dict[str, _Run] = {}
+
+    def update(self, result: WindowResult) -> list[Event]:
+        """Add a window, whose labels should be all that can reach the threshold.
+
+        Returns:
+            The events that ended with the window before, and those that have just lasted long enough, with end None.
+        """
+        over = {score.label: score.prob for score in result.labels if score.prob >= self._threshold}
+        # Nothing is known of what happened in a gap, so no event spans one.
+        ended = self._end(set(self._runs) if result.gap else self._runs.keys() - over.keys())
+        return [*ended, *self._begin(over, result)]
+
+    def finish(self) -> list[Event]:
+        """At the end of the stream: the events that still went on."""
+        return self._end(set(self._runs))
+
+    def _begin(self, over: dict[str, float], result: WindowResult) -> list[Event]:
+        begun = []
+        for label, prob in over.items():
+            run = self._runs.setdefault(label, _Run(result.start, result.end, prob))
+            run.end, run.prob = result.end, max(run.prob, prob)
+            if not run.told and run.end - run.start >= self._min_duration:
+                run.told = True
+                begun.append(Event(label, run.start, None, run.prob))
+        return begun
+
+    def _end(self, labels: set[str]) -> list[Event]:
+        runs = [(label, self._runs.pop(label)) for label in sorted(labels)]
+        return [Event(label, run.start, run.end, run.prob) for label, run in runs if run.told]

@@ -1,0 +1,75 @@
+"""Label sets: names, the texts they are encoded from, and the files they come from."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xclip_runtime.bundle import LabelSet
+from xclip_runtime.errors import LabelsError
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+PLACEHOLDER = "{}"
+NAME_COLUMN = "name"
+
+
+def label_set(names: Sequence[str], template: str = PLACEHOLDER) -> LabelSet:
+    """Names and the texts that a template makes of them.
+
+    Args:
+        names: In the order in which the model will answer; duplicates are kept.
+        template: Text with one ``{}`` for the name. The published checkpoints were trained on the bare name.
+
+    Raises:
+        LabelsError: There is no name, a name is empty, or the template has no ``{}``.
+    """
+    if PLACEHOLDER not in template:
+        message = f"the template {template!r} has no {{}} for the label: write for example 'a video of {{}}'"
+        raise LabelsError(message)
+    if not names:
+        message = "the label set is empty: give at least one label"
+        raise LabelsError(message)
+    blank = next((i for i, name in enumerate(names) if not name.strip()), None)
+    if blank is not None:
+        message = f"label {blank + 1} of {len(names)} is empty: remove or name it"
+        raise LabelsError(message)
+    return LabelSet(tuple(names), tuple(template.replace(PLACEHOLDER, name) for name in names))
+
+
+def read_label_names(path: str | os.PathLike[str]) -> list[str]:
+    """Label names from a text file with one a line, or from a CSV file with a column "name".
+
+    Blank lines are skipped; numeric ids of a CSV are ignored on purpose, since lists number the same classes
+    differently.
+
+    Raises:
+        LabelsError: The file is missing, not UTF-8, or a CSV without that column.
+    """
+    file = Path(path)
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        message = f"cannot read labels from {file}: {error.strerror or error}"
+        raise LabelsError(message) from error
+    except UnicodeDecodeError as error:
+        message = f"{file} is not UTF-8 text: save it as UTF-8, one label a line"
+        raise LabelsError(message) from error
+    if file.suffix.lower() == ".csv":
+        return _names_of_csv(file, text)
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _names_of_csv(file: Path, text: str) -> list[str]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    column = next((c for c in reader.fieldnames or () if c.strip().lower() == NAME_COLUMN), None)
+    if column is None:
+        message = (
+            f"{file} has no column {NAME_COLUMN!r} in its first line: add a header, or use a .txt with one label a line"
+        )
+        raise LabelsError(message)
+    return [row[column].strip() for row in reader if (row[column] or "").strip()]

@@ -1,0 +1,389 @@
+"""XClip: bundle + sessions + video → results."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import numpy as np
+
+from xclip_runtime.bundle import Bundle
+from xclip_runtime.errors import DeviceError, PrecisionUnavailableError, XClipError
+from xclip_runtime.events import Smoother
+from xclip_runtime.pipeline import pipelined
+from xclip_runtime.reading import Reading, Video, read_video
+from xclip_runtime.results import Classification, FrameUse, LabelScore, Timings, WindowResult
+from xclip_runtime.session import Session, SessionOptions, available_cpus, candidate_devices
+from xclip_runtime.streaming import WindowFeed
+from xclip_runtime.video import Clip, FrameTransform
+from xclip_runtime.video.stream import open_source
+from xclip_runtime.video.windows import StreamWindow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from xclip_runtime.bundle import GraphEntry, Precision, Target
+    from xclip_runtime.session import Device, DeviceChoice, Goal
+    from xclip_runtime.video import Profile
+    from xclip_runtime.video.stream import FrameSource
+
+logger = logging.getLogger(__name__)
+
+
+class _Run(NamedTuple):
+    """What the two graphs gave for one clip."""
+
+    logits: NDArray[np.float32]
+    vision_ms: float
+    prompt_ms: float
+
+
+class XClip:
+    """An X-CLIP model, ready to classify videos.
+
+    Args:
+        bundle: Folder written by ``xclip-onnx export``.
+        device: "cpu", "cuda", "tensorrt", "openvino", or "auto": CUDA where it works, the CPU otherwise, said once at
+            WARNING. A device that is named either runs or raises.
+        precision: "fp32", "fp16" or "int8"; None takes fp16 on CUDA and fp32 elsewhere.
+        profile: "videox" (as the checkpoints were trained and scored) or "hf" (as transformers' processor does it);
+            None takes the bundle's.
+        intra_op_threads: Threads inside an operator; None takes every CPU that this process may use.
+        optimize_for: "throughput" leaves idle cores to the decoder and to others; "latency" keeps them spinning.
+
+    Raises:
+        BundleError: The bundle is missing, changed, of another schema, or lacks the precision.
+        DeviceError: The device cannot run here.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str],
+        device: DeviceChoice = "auto",
+        precision: Precision | None = None,
+        *,
+        profile: Profile | None = None,
+        intra_op_threads: int | None = None,
+        optimize_for: Goal = "throughput",
+    ) -> None:
+        self.bundle = Bundle.open(bundle)
+        self.labels: tuple[str, ...] = self.bundle.labels.names
+        self.transform = FrameTransform(profile or self.bundle.preprocessor["profile"], self.bundle.image_size)
+        self._text_embeds = self.bundle.text_embeds
+        self._graph, self._vision = self._open_vision(device, precision, intra_op_threads, optimize_for)
+        prompt = self.bundle.checked_graph(self.bundle.graph("prompt", "fp32"))
+        self._prompt = Session(prompt, self._vision.options)
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that runs the vision graph."""
+        return self._vision.provider
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of the vision graph."""
+        return self._graph.precision
+
+    @property
+    def graph(self) -> GraphEntry:
+        """The vision graph's entry in the manifest."""
+        return self._graph
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """What was loaded: never what was asked for."""
+        return {
+            "bundle": str(self.bundle.path),
+            "vision_graph": self._graph.file,
+            "precision": self.precision,
+            "provider": self.provider,
+            "prompt_provider": self._prompt.provider,
+            "intra_op_threads": self._vision.intra_op_threads,
+            "optimize_for": self._vision.options.optimize_for,
+            "profile": self.transform.profile,
+            "num_frames": self.bundle.num_frames,
+            "image_size": self.bundle.image_size,
+            "labels": len(self.labels),
+        }
+
+    @overload
+    def classify(  # type: ignore[overload-overlap]
+        self, videos: Video, *, top_k: int | None = 5, reading: Reading | None = None, workers: int | None = None
+    ) -> Classification: ...
+    @overload
+    def classify(
+        self,
+        videos: Sequence[Video],
+        *,
+        top_k: int | None = 5,
+        reading: Reading | None = None,
+        workers: int | None = None,
+    ) -> list[Classification]: ...
+    def classify(
+        self,
+        videos: Video | Sequence[Video],
+        *,
+        top_k: int | None = 5,
+        reading: Reading | None = None,
+        workers: int | None = None,
+    ) -> Classification | list[Classification]:
+        """Classify one video, or each video of a list.
+
+        Args:
+            videos: A path, an array uint8 RGB (T, H, W, 3), or a clip; a list of these gives a list, in the same order.
+            top_k: How many labels to return, best first; None returns all.
+            reading: Which part of a file to look at, in how many views, and with which decoder.
+            workers: Threads that read ahead in a list, see :meth:`classify_each`.
+
+        Raises:
+            VideoError: A file cannot be read as a video.
+            FramesError: An array is not uint8 (T, H, W, 3).
+            ValueError: ``top_k`` or ``workers`` is less than 1.
+        """
+        if isinstance(videos, (str, os.PathLike, np.ndarray, Clip)):
+            _check_top_k(top_k)
+            return self._answer(videos, self._read(videos, reading), top_k)
+        results = []
+        for result in self.classify_each(videos, top_k=top_k, reading=reading, workers=workers):
+            if isinstance(result, XClipError):
+                raise result
+            results.append(result)
+        return results
+
+    def classify_each(
+        self,
+        videos: Iterable[Video],
+        *,
+        top_k: int | None = 5,
+        reading: Reading | None = None,
+        workers: int | None = None,
+    ) -> Iterator[Classification | XClipError]:
+        """Classify videos in their order; one that fails gives its error in its place, and the rest goes on.
+
+        The next videos are read while the present one is in the model.
+
+        Args:
+            videos: Paths, arrays or clips; taken as needed, so it may be endless.
+            top_k: As in :meth:`classify`.
+            reading: As in :meth:`classify`.
+            workers: Threads that read videos; None takes one for each CPU that this process may use, at most 4.
+
+        Raises:
+            ValueError: ``top_k`` or ``workers`` is less than 1.
+        """
+        _check_top_k(top_k)
+        if workers is not None and workers < 1:
+            message = f"workers is {workers}: give at least 1, or None for one a CPU"
+            raise ValueError(message)
+
+        def read(video: Video) -> Clip | XClipError:
+            try:
+                return self._read(video, reading)
+            except XClipError as error:
+                return error
+
+        def answer(video: Video, clip: Clip | XClipError) -> Classification | XClipError:
+            return clip if isinstance(clip, XClipError) else self._answer(video, clip, top_k)
+
+        return pipelined(videos, read, answer, workers=workers or default_workers())
+
+    def windows(self, window: float = 4.0, hop: float | None = None, *, fps: float | None = None) -> StreamWindow:
+        """Windows of this model's size, to feed with frames; ``logits(window.frames)`` is their answer.
+
+        Args:
+            window: Seconds.
+            hop: Seconds from one window to the next; None takes half a window.
+            fps: Frames a second, if known.
+
+        Raises:
+            ValueError: ``window`` or ``hop`` is out of its range.
+        """
+        hop = window / 2 if hop is None else hop
+        return StreamWindow(window, hop, num_frames=self.bundle.num_frames, transform=self.transform, fps=fps)
+
+    def stream(
+        self,
+        source: str | int | os.PathLike[str] | FrameSource,
+        *,
+        window: float = 4.0,
+        hop: float | None = None,
+        top_k: int | None = 5,
+        smooth: float = 0.0,
+        newest_wins: bool | None = None,
+    ) -> Iterator[WindowResult]:
+        """Classify a live or long video, window after window.
+
+        Frames are read in a thread of their own. Of a live source, a window that is not yet in the model is dropped
+        when the next one is ready, and counted; any other source waits for the model.
+
+        Args:
+            source: Number of a camera, an address such as rtsp://…, a file, "-" for standard input, or a source as
+                :func:`xclip_runtime.video.stream.open_source` opens it.
+            window: Seconds that a window lasts.
+            hop: Seconds from one window to the next; None takes half a window.
+            top_k: How many labels to return, best first; None returns all.
+            smooth: Time constant of exponential smoothing of the probabilities, seconds; 0 for none.
+            newest_wins: Whether windows may be dropped; None takes the source's nature.
+
+        Raises:
+            VideoError: The source cannot be opened, gives no picture, or, while iterating, is gone for too long.
+            ValueError: An option is out of its range.
+        """
+        _check_top_k(top_k)
+        smoother = Smoother(smooth)
+        opened = open_source(source) if isinstance(source, (str, int, os.PathLike)) else source
+        feed = WindowFeed(
+            opened,
+            self.windows(window, hop, fps=opened.fps),
+            self.transform,
+            newest_wins=opened.live if newest_wins is None else newest_wins,
+        )
+        return self._stream(feed, smoother, top_k)
+
+    def _stream(self, feed: WindowFeed, smoother: Smoother, top_k: int | None) -> Iterator[WindowResult]:
+        for window, dropped_windows, dropped_frames in feed:
+            logits = self.logits(window.frames)
+            probs = smoother.update(softmax(logits), window.end, anew=window.gap is not None)
+            yield WindowResult(
+                start=window.start,
+                end=window.end,
+                labels=best_labels(self.labels, probs, logits, top_k),
+                latency_ms=1000 * (time.perf_counter() - window.arrived),
+                dropped_windows=dropped_windows,
+                dropped_frames=dropped_frames,
+                gap=window.gap,
+                provider=self.provider,
+                precision=self.precision,
+            )
+
+    def embed(self, video: Video) -> NDArray[np.float32]:
+        """The video's embedding, float32 (D,) of unit length.
+
+        It carries no prompt: its cosine with a text embedding is not the model's logit.
+
+        Raises:
+            VideoError: The file cannot be read as a video.
+            FramesError: The array is not uint8 (T, H, W, 3).
+        """
+        embeds = self._vision.run({"pixel_values": _views_of(self._read(video, None))[:1]})["video_embeds"][0]
+        unit: NDArray[np.float32] = embeds / np.linalg.norm(embeds)
+        return unit
+
+    def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The logits of one prepared clip, in label order.
+
+        Args:
+            frames: uint8 RGB (T, size, size, 3) with the model's own number of frames and size.
+
+        Returns:
+            float32 (N,).
+        """
+        return self._run(frames).logits
+
+    def _read(self, video: Video, reading: Reading | None) -> Clip:
+        return read_video(video, self.bundle.num_frames, self.transform, reading or Reading())
+
+    def _run(self, frames: NDArray[np.uint8]) -> _Run:
+        start = time.perf_counter()
+        features = self._vision.run({"pixel_values": frames[None]})
+        seen = time.perf_counter()
+        logits = self._prompt.run({**features, "text_embeds": self._text_embeds})["logits_per_video"][0]
+        return _Run(logits, vision_ms=1000 * (seen - start), prompt_ms=1000 * (time.perf_counter() - seen))
+
+    def _answer(self, video: Video, clip: Clip, top_k: int | None) -> Classification:
+        # One view at a time, so that twelve views need no more memory than one.
+        runs = [self._run(view) for view in _views_of(clip)]
+        vision_ms, prompt_ms = sum(run.vision_ms for run in runs), sum(run.prompt_ms for run in runs)
+        logits = np.stack([run.logits for run in runs])
+        return Classification(
+            video=os.fspath(video) if isinstance(video, (str, os.PathLike)) else None,
+            labels=best_labels(self.labels, softmax(logits).mean(axis=0), logits.mean(axis=0), top_k),
+            frames=FrameUse(clip.indices, clip.decoded, clip.total),
+            provider=self.provider,
+            precision=self.precision,
+            timings_ms=Timings(
+                decode=clip.decode_ms,
+                prepare=clip.prepare_ms,
+                vision=vision_ms,
+                prompt=prompt_ms,
+                total=clip.decode_ms + clip.prepare_ms + vision_ms + prompt_ms,
+            ),
+        )
+
+    def _open_vision(
+        self, choice: DeviceChoice, precision: Precision | None, intra_op_threads: int | None, optimize_for: Goal
+    ) -> tuple[GraphEntry, Session]:
+        *preferred, last = (
+            SessionOptions(device, intra_op_threads, optimize_for) for device in candidate_devices(choice)
+        )
+        for options in preferred:
+            try:
+                return self._open_vision_with(options, precision)
+            except (DeviceError, PrecisionUnavailableError) as error:
+                logger.warning("device auto does not use %s: %s", options.device, error)
+        return self._open_vision_with(last, precision)
+
+    def _open_vision_with(self, options: SessionOptions, precision: Precision | None) -> tuple[GraphEntry, Session]:
+        graph = select_vision_graph(self.bundle, options.device, precision)
+        return graph, Session(self.bundle.checked_graph(graph), options)
+
+
+def select_vision_graph(bundle: Bundle, device: Device, precision: Precision | None) -> GraphEntry:
+    """The vision graph that a device should run.
+
+    Args:
+        bundle: Where to look.
+        device: Graphs written for another device are left out.
+        precision: None takes fp16 on CUDA, where the bundle has it, and fp32 otherwise.
+
+    Raises:
+        PrecisionUnavailableError: The bundle holds no graph of that precision for that device.
+    """
+    target: Target = device if device in ("cpu", "cuda") else "any"
+    if precision is None:
+        held = {g.precision for g in bundle.graphs_of("vision")}
+        precision = "fp16" if device == "cuda" and "fp16" in held else "fp32"
+    return bundle.graph("vision", precision, target)
+
+
+def default_workers() -> int:
+    """Threads that read videos ahead: one for each CPU that this process may use, at most 4."""
+    return min(available_cpus(), 4)
+
+
+def _check_top_k(top_k: int | None) -> None:
+    if top_k is not None and top_k < 1:
+        message = f"top_k is {top_k}: give at least 1, or None for all labels"
+        raise ValueError(message)
+
+
+def _views_of(clip: Clip) -> NDArray[np.uint8]:
+    """uint8 (V, T, size, size, 3)."""
+    return clip.frames if clip.frames.ndim == 5 else clip.frames[None]
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Probabilities over the last axis, float64."""
+    exp = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
+    probs: NDArray[np.float64] = exp / exp.sum(axis=-1, keepdims=True)
+    return probs
+
+
+def best_labels(
+    names: Sequence[str], probs: NDArray[np.float64], logits: NDArray[np.float32], top_k: int | None
+) -> tuple[LabelScore, ...]:
+    """The most probable labels, best first; equal ones by their logits.
+
+    Args:
+        names: N labels.
+        probs: float64 (N,).
+        logits: float32 (N,).
+        top_k: How many labels; None for all.
+    """
+    order = np.lexsort((-logits, -probs))[:top_k]
+    return tuple(LabelScore(names[i], float(probs[i]), float(logits[i])) for i in order)

@@ -1,0 +1,117 @@
+"""From a decoded picture to the square that the vision graph reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import cv2
+import numpy as np
+
+from xclip_runtime.errors import FramesError
+from xclip_runtime.video.resize import resize_crop
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+Profile = Literal["videox", "hf"]
+
+
+@dataclass(frozen=True)
+class FrameTransform:
+    """Resize and centre crop of one of the two preprocessing profiles.
+
+    `videox` is what the checkpoints were trained and scored with (datasets/build.py of microsoft/VideoX): short side
+    int(256 / 224 * size), both sides rounded half up, bilinear without antialiasing. `hf` is what the processor of
+    transformers does: short side `size`, long side truncated, antialiased bilinear, to one grey level of Pillow's.
+    """
+
+    profile: Profile
+    """Which of the two."""
+    size: int = 224
+    """Side of the square, pixels."""
+
+    def __post_init__(self) -> None:
+        if self.profile not in get_args(Profile):
+            msg = f"unknown profile {self.profile!r}: use one of {', '.join(get_args(Profile))}"
+            raise ValueError(msg)
+        if self.size < 1:
+            msg = f"the size is {self.size}: it must be at least 1"
+            raise ValueError(msg)
+
+    def __call__(
+        self, frame: NDArray[np.uint8], out: NDArray[np.uint8] | None = None, *, bgr: bool = True
+    ) -> NDArray[np.uint8]:
+        """Prepare one picture.
+
+        Args:
+            frame: uint8 (H, W, 3).
+            out: uint8 (size, size, 3), contiguous, to write into; allocated when left out.
+            bgr: Whether `frame` has its channels in OpenCV's order, blue first.
+
+        Returns:
+            uint8 (size, size, 3), RGB.
+        """
+        if out is None:
+            out = np.empty((self.size, self.size, 3), np.uint8)
+        height, width = self.resized(frame.shape[0], frame.shape[1])
+        top, left = (height - self.size) // 2, (width - self.size) // 2
+        if self.profile == "videox":
+            resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+            square = resized[top : top + self.size, left : left + self.size]
+        else:
+            square = resize_crop(frame, (height, width), (top, left, self.size, self.size))
+        if bgr:
+            cv2.cvtColor(square, cv2.COLOR_BGR2RGB, dst=out)
+        else:
+            out[...] = square
+        return out
+
+    def resized(self, height: int, width: int, short_side: int | None = None) -> tuple[int, int]:
+        """Height and width of the whole picture before the crop, pixels.
+
+        Args:
+            height: Of the decoded picture.
+            width: Of the decoded picture.
+            short_side: Resized short side; the profile's own when left out.
+        """
+        short, long = sorted((height, width))
+        if self.profile == "videox":
+            factor = (short_side or int(256 / 224 * self.size)) / short
+            return int(height * factor + 0.5), int(width * factor + 0.5)
+        resized_short = short_side or self.size
+        resized_long = int(resized_short * long / short)
+        return (resized_short, resized_long) if height <= width else (resized_long, resized_short)
+
+
+def prepare_frames(
+    frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], transform: FrameTransform
+) -> NDArray[np.uint8]:
+    """Prepare pictures that are in memory already.
+
+    Args:
+        frames: uint8 RGB (T, H, W, 3), or T arrays (H, W, 3) whose sizes may differ.
+        transform: The profile and size.
+
+    Returns:
+        uint8 RGB (T, size, size, 3).
+
+    Raises:
+        FramesError: Not uint8, not three channels, or no frame at all.
+    """
+    if len(frames) == 0:
+        msg = "there is no frame: pass uint8 RGB of shape (T, H, W, 3)"
+        raise FramesError(msg)
+    out = np.empty((len(frames), transform.size, transform.size, 3), np.uint8)
+    for index, frame in enumerate(frames):
+        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
+            found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
+            msg = f"frame {index} is {found}: pass uint8 RGB of shape (T, H, W, 3)"
+            raise FramesError(msg)
+        if 0 in frame.shape:
+            msg = f"frame {index} has no pixels, its shape is {frame.shape}: pass uint8 RGB of shape (T, H, W, 3)"
+            raise FramesError(msg)
+        transform(frame, out[index], bgr=False)
+    return out

@@ -1,0 +1,138 @@
+"""Decoding with PyAV, the optional extra [av]: every codec that FFmpeg knows, AV1 among them."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from xclip_runtime.errors import MissingExtraError, NoFramesError, VideoDecodeError
+from xclip_runtime.video.index import FrameIndex
+from xclip_runtime.video.reader import cannot_open
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator
+
+    from numpy.typing import NDArray
+
+_SEEK_BACK = (8, 64)
+
+
+class PyAVDecoder:
+    """One pass over a video file through PyAV; see `decode.VideoDecoder`."""
+
+    name = "pyav"
+    seek_margin = 0
+    stopped_short = False
+
+    def __init__(self, path: str) -> None:
+        try:
+            import av  # noqa: PLC0415 - optional, and slow to import
+        except ImportError:
+            feature = "the PyAV decoder"
+            raise MissingExtraError(feature, "av") from None
+        self._av = av
+        self._path = path
+        self._container, self._stream = self._open()
+        self._stream.thread_type = "AUTO"
+        context = self._stream.codec_context
+        self.expected: int = self._stream.frames or self._estimate()
+        rate = self._stream.guessed_rate
+        self.fps = float(rate) if rate else None
+        self.codec: str = context.codec.canonical_name
+        self._start: int = self._stream.start_time or 0
+        self._tick = float(self._stream.time_base) * 1e3
+        self._picture: Any = None
+        self._pictures = self._decode(self._packets())
+
+    def grab(self) -> bool:
+        """Decode the next picture; False at the end."""
+        self._picture = next(self._pictures, None)
+        return self._picture is not None
+
+    @property
+    def time(self) -> float:
+        """When the last picture is shown, milliseconds; NaN where the file does not say."""
+        return self._milliseconds(self._picture.pts)
+
+    def retrieve(self) -> NDArray[np.uint8]:
+        """The picture of the last `grab`: uint8 BGR (H, W, 3), upright."""
+        try:
+            # The interpolation of OpenCV, so that both decoders give the same pixels.
+            picture = self._picture.reformat(format="bgr24", interpolation="BICUBIC").to_ndarray()
+        except (self._av.error.FFmpegError, ValueError) as error:
+            msg = f"a picture of {self._path} cannot be converted to BGR ({error}): convert the file to MP4 (H.264)"
+            raise VideoDecodeError(msg) from None
+        turns = round(self._picture.rotation / 90) % 4
+        return cast("NDArray[np.uint8]", np.rot90(picture, turns) if turns else picture)
+
+    def scan(self) -> FrameIndex | None:
+        """List the pictures without decoding them, or None where that cannot be trusted."""
+        container, stream = self._open()
+        with container:
+            packets = [packet for packet in self._packets(container, stream) if packet.size]
+        return FrameIndex.from_packets(
+            [self._milliseconds(packet.pts) for packet in packets], [packet.is_keyframe for packet in packets]
+        )
+
+    def seek(self, index: FrameIndex, frame: int, key: int) -> bool:  # noqa: ARG002
+        """Go to the keyframe `key` or an earlier one, which is grabbed next; False when the file leads elsewhere."""
+        latest = self._ticks(index, key)
+        # Some containers seek by the time of decoding, which is earlier than that of showing.
+        for back in (0, *_SEEK_BACK):
+            try:
+                self._container.seek(self._ticks(index, max(key - back, 0)), stream=self._stream)
+            except self._av.error.FFmpegError:
+                return False
+            packets = self._packets()
+            first = next((packet for packet in packets if packet.is_keyframe), None)
+            if first is not None and first.pts is not None and first.pts <= latest:
+                self._pictures = self._decode(iter([first]), packets)
+                return True
+        return False
+
+    def close(self) -> None:
+        """Free the file and the codec."""
+        self._pictures.close()
+        self._container.close()
+
+    def _open(self) -> tuple[Any, Any]:
+        try:
+            container = self._av.open(self._path)
+        except (self._av.error.FFmpegError, ValueError) as error:
+            raise cannot_open(self._path) from error
+        if not container.streams.video:
+            container.close()
+            msg = f"{self._path} has no picture track: pass a video, not a sound file"
+            raise NoFramesError(msg)
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            container.close()
+            msg = f"{self._path} is in a codec that FFmpeg does not know: convert it to MP4 (H.264)"
+            raise VideoDecodeError(msg)
+        return container, stream
+
+    def _ticks(self, index: FrameIndex, frame: int) -> int:
+        return int(np.rint(index.times[frame] / self._tick)) + self._start
+
+    def _estimate(self) -> int:
+        rate, duration = self._stream.guessed_rate, self._container.duration
+        return round(rate * duration / 1_000_000) if rate and duration and duration > 0 else 0
+
+    def _milliseconds(self, pts: int | None) -> float:
+        return math.nan if pts is None else (pts - self._start) * self._tick
+
+    def _packets(self, container: Any = None, stream: Any = None) -> Iterator[Any]:
+        try:
+            yield from (container or self._container).demux(stream or self._stream)
+        except (self._av.error.FFmpegError, IndexError):
+            # The file ends in the middle of a packet, or damage looks like a new track, for which PyAV has no number.
+            return
+
+    def _decode(self, *packets: Iterator[Any]) -> Generator[Any]:
+        for packet in (packet for part in packets for packet in part):
+            try:
+                yield from packet.decode()
+            except self._av.error.FFmpegError:
+                continue  # A damaged packet costs its own picture only.

@@ -1,0 +1,293 @@
+"""How wanted frames are reached with any decoder: one pass through the video, or verified seeks."""
+
+from __future__ import annotations
+
+import math
+import time
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoTimeoutError
+from xclip_runtime.video.index import SEEK_COST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from xclip_runtime.video.index import FrameIndex
+    from xclip_runtime.video.sampling import Sampling
+
+Method = Literal["sequential", "seek"]
+
+# A plan that seeks must decode less than this part of the video, for its cost is an estimate.
+_WORTH_SEEKING = 0.8
+# Over four days at 30 a second: a container that promises more is damaged.
+_MOST_FRAMES = 10_000_000
+# For a file that says neither when its pictures are shown nor how many there are a second.
+_ASSUMED_FPS = 30.0
+
+
+class VideoDecoder(Protocol):
+    """A video file opened for reading pictures in the order in which they are shown."""
+
+    name: str
+    codec: str
+    fps: float | None
+    expected: int
+    """Frames that the container promises; 0 when it does not say. Often an estimate, sometimes wrong."""
+    seek_margin: int
+    """Pictures that lie at least between the keyframe a seek starts from and its target."""
+
+    def grab(self) -> bool:
+        """Decode the next picture; False at the end."""
+
+    @property
+    def time(self) -> float:
+        """When the last picture is shown, milliseconds; NaN where the file does not say."""
+
+    @property
+    def stopped_short(self) -> bool:
+        """After the end: whether the decoder may have ended before the video did."""
+
+    def retrieve(self) -> NDArray[np.uint8]:
+        """The picture of the last `grab`: uint8 BGR (H, W, 3), upright, overwritten by the next call."""
+
+    def scan(self) -> FrameIndex | None:
+        """List the pictures without decoding them, or None where that cannot be trusted."""
+
+    def seek(self, index: FrameIndex, frame: int, key: int) -> bool:
+        """Go to where `frame` can be reached from the keyframe `key`; False when that fails."""
+
+    def close(self) -> None:
+        """Free the file and the codec."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to read from one file."""
+
+    name: str
+    """The path, as the messages quote it."""
+    count: int
+    """Frames to sample."""
+    sampling: Sampling
+    start: float
+    """Seconds from the first frame."""
+    end: float | None
+    """Seconds; None for the end of the video."""
+    time_limit: float | None
+    """Seconds; None for no limit."""
+    prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+    """From uint8 BGR (H, W, 3) to what is kept of a picture."""
+    begun: float = field(default_factory=time.perf_counter)
+    """When the time limit began to run."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            msg = f"{self.count} frames are asked for: ask for at least 1"
+            raise ValueError(msg)
+        if not self.start >= 0 or (self.end is not None and not self.end > self.start):
+            msg = f"start is {self.start} s and end is {self.end} s: give 0 <= start < end"
+            raise ValueError(msg)
+
+    def select(self, times: NDArray[np.float64], fps: float | None) -> tuple[list[int], int]:
+        """Choose frames.
+
+        Args:
+            times: When each frame of the video is shown, milliseconds.
+            fps: Frames per second, used when `times` say nothing.
+
+        Returns:
+            The frames to read, and how many there are in the range.
+        """
+        seconds = (times - times[0]) / 1e3
+        if not np.all(np.diff(seconds) > 0):
+            seconds = np.arange(times.size) / (fps or _ASSUMED_FPS)
+        # Half a millisecond is the rounding of timestamps in Matroska.
+        first = int(np.searchsorted(seconds, self.start - 5e-4))
+        last = times.size if self.end is None else int(np.searchsorted(seconds, self.end - 5e-4))
+        if first == last:
+            until = "" if self.end is None else f" to {self.end:g} s"
+            msg = f"{self.name} has no frame from {self.start:g} s{until}: its last is at {seconds[-1]:.2f} s"
+            raise VideoError(msg)
+        return (first + self.sampling(seconds[first:last], self.count)).tolist(), last - first
+
+    def check_time(self) -> None:
+        """Raise VideoTimeoutError when the time limit is over."""
+        if self.time_limit is not None and time.perf_counter() - self.begun > self.time_limit:
+            msg = f"{self.name} takes longer than {self.time_limit:g} s to read: raise the time limit or cut the video"
+            raise VideoTimeoutError(msg)
+
+
+class Reader:
+    """Reads one request with one decoder."""
+
+    def __init__(self, request: Request, open_decoder: Callable[[str], VideoDecoder]) -> None:
+        self._request = request
+        self._open_decoder = open_decoder
+        self.kept: dict[int, NDArray[np.uint8]] = {}
+        """The prepared frames by number."""
+        self.indices: list[int] = []
+        """The frames that were asked for."""
+        self.in_range = 0
+        """Frames from which they were chosen."""
+        self.method: Method = "sequential"
+        self.notes: list[str] = []
+        self.prepare_ms = 0.0
+        self.stopped_short = False
+        """Whether the decoder may have ended before the video did."""
+
+    def read(self) -> VideoDecoder:
+        """Fill `kept`.
+
+        Returns:
+            The decoder, closed; its constant attributes can be read.
+
+        Raises:
+            VideoError: And its subclasses, as `decode.read_clip` says.
+        """
+        with self._open() as decoder:
+            expected = decoder.expected if decoder.expected <= _MOST_FRAMES else 0
+            index = decoder.scan() if self._may_gain(expected, decoder.seek_margin) else None
+            if index is None:
+                guess = 1e3 / (decoder.fps or _ASSUMED_FPS) * np.arange(max(expected, 1), dtype=np.float64)
+                self._read_in_order(decoder, guess)
+                return decoder
+            self.indices, self.in_range = self._request.select(index.times, decoder.fps)
+            stops = sorted({*self.indices, len(index) - 1})
+            if index.seek_cost(stops, decoder.seek_margin) > _WORTH_SEEKING * len(index):
+                self._read_in_order(decoder, index.times)
+                return decoder
+            if self._read_by_seeking(decoder, index):
+                self.method = "seek"
+                return decoder
+        self.notes.append("seeking did not lead where the file says: read from the start instead")
+        self.kept.clear()
+        with self._open() as decoder:
+            self._read_in_order(decoder, index.times)
+        return decoder
+
+    def _open(self) -> closing[VideoDecoder]:
+        return closing(self._open_decoder(self._request.name))
+
+    def _may_gain(self, expected: int, seek_margin: int) -> bool:
+        """Whether listing the packets can pay: the frame count is unknown, or the frames wanted are far apart."""
+        return expected == 0 or expected > self._request.count * (seek_margin + SEEK_COST)
+
+    def _read_in_order(self, decoder: VideoDecoder, guess: NDArray[np.float64]) -> None:
+        """One pass; `guess` is when the frames may be shown, milliseconds. A second one if it proves wrong."""
+        wanted: set[int] = set()
+        with suppress(VideoError):  # What the guess does not hold, the video may.
+            wanted.update(self._request.select(guess, decoder.fps)[0])
+        times = self._pass(decoder, wanted)
+        if not times:
+            raise _silent(self._request.name, decoder)
+        self.stopped_short = decoder.stopped_short
+        if len(times) != decoder.expected:
+            self.notes.append(f"the container promises {decoder.expected} frames and holds {len(times)}")
+        self.indices, self.in_range = self._request.select(np.array(times), decoder.fps)
+        missing = set(self.indices) - self.kept.keys()
+        if missing:
+            with self._open() as again:
+                self._pass(again, missing, stop=max(missing))
+        if not self.kept:
+            raise _silent(self._request.name, decoder)
+        lost = missing - self.kept.keys()
+        if lost:
+            # Which damaged pictures a decoder with several threads drops is a matter of chance.
+            self.notes.append(f"damaged: {len(lost)} frames did not come again, the nearest that did stand in for them")
+            self.indices = [min(self.kept, key=lambda kept: abs(kept - index)) for index in self.indices]
+
+    def _pass(self, decoder: VideoDecoder, wanted: set[int], stop: float = float("inf")) -> list[float]:
+        """Keep the wanted frames up to frame `stop`, and return when each frame on the way is shown."""
+        times: list[float] = []
+        while len(times) <= stop and decoder.grab():
+            if len(times) in wanted:
+                self._keep(len(times), decoder)
+            times.append(decoder.time)
+            self._request.check_time()
+        return times
+
+    def _read_by_seeking(self, decoder: VideoDecoder, index: FrameIndex) -> bool:
+        """Go from wanted frame to wanted frame; False as soon as the index proves wrong.
+
+        The first picture and the last, which none may follow, are tried before all others: so the numbers of the index
+        are those of a full decode. Where seeks prove slower than reading on, as in a stream that refreshes gradually,
+        they are given up.
+        """
+        cursor = _Cursor(decoder, index, self._request.check_time)
+        last = len(index) - 1
+        if not (cursor.reach(0) and cursor.seek(last) and cursor.reach(last)) or decoder.grab():
+            return False
+        begun = time.perf_counter()
+        pace = math.inf  # Seconds a picture, when read in order.
+        for stop in sorted(set(self.indices)):
+            key = index.key_before(stop, decoder.seek_margin)
+            behind = stop <= cursor.position
+            jump = behind or (key - SEEK_COST > cursor.position and time.perf_counter() - begun < pace * stop)
+            if (jump and not cursor.seek(stop)) or not cursor.reach(stop):
+                return False
+            self._keep(stop, decoder)
+            if behind:
+                pace = (time.perf_counter() - begun) / (stop - key + 1)
+        return True
+
+    def _keep(self, number: int, decoder: VideoDecoder) -> None:
+        picture = decoder.retrieve()
+        started = time.perf_counter()
+        self.kept[number] = self._request.prepare(picture)
+        self.prepare_ms += (time.perf_counter() - started) * 1e3
+
+
+@dataclass
+class _Cursor:
+    """A decoder whose place in the index is known by the timestamps of its pictures."""
+
+    decoder: VideoDecoder
+    index: FrameIndex
+    check_time: Callable[[], None]
+    position: int = -1
+    """The number of the last picture."""
+    _sought: bool = False
+
+    def __post_init__(self) -> None:
+        self._numbers = {shown: number for number, shown in enumerate(self.index.times.tolist())}
+
+    def seek(self, frame: int) -> bool:
+        """Go to a little before `frame`."""
+        self.position, self._sought = -1, True
+        return self.decoder.seek(self.index, frame, self.index.key_before(frame, self.decoder.seek_margin))
+
+    def reach(self, frame: int) -> bool:
+        """Grab up to `frame`; False at the end, past it, or when a picture is no successor of the one before."""
+        while self.position < frame:
+            if not self.decoder.grab():
+                return False
+            number = self._numbers.get(self.decoder.time, -1)
+            if number < 0 or (number != self.position + 1 and not self._sought):
+                return False
+            self.position, self._sought = number, False
+            self.check_time()
+        return self.position == frame
+
+
+def cannot_open(name: str) -> VideoDecodeError:
+    """The error for a file that a decoder does not take for a video."""
+    return VideoDecodeError(
+        f"{name} cannot be opened as a video: it is damaged, cut short, or has no picture track; "
+        "check that it plays, or convert it to MP4 (H.264)"
+    )
+
+
+def _silent(name: str, decoder: VideoDecoder) -> VideoError:
+    """The error for a video that opens and then yields no picture."""
+    if decoder.expected == 0:
+        return NoFramesError(f"{name} holds no picture: check that it plays, or convert it to MP4 (H.264)")
+    return VideoDecodeError(
+        f"{name}: {decoder.name} decodes none of the {decoder.expected} frames that it promises in codec "
+        f"{decoder.codec}: pip install 'xclip-onnx[av]' or convert it to MP4 (H.264)"
+    )

@@ -1,0 +1,95 @@
+"""Which frames of a video to look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from xclip_runtime.errors import VideoError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+Sampling: TypeAlias = "Callable[[NDArray[np.float64], int], NDArray[np.int64]]"
+"""A strategy: from the times of all frames, seconds, and the number wanted, to that many indices into the times."""
+
+
+def uniform_indices(total: int, num_frames: int) -> NDArray[np.int64]:
+    """The centre frame of each of `num_frames` equal segments.
+
+    The formula ((2i + 1) * total) // (2 * num_frames) is the test-mode sampling of the original X-CLIP (`SampleFrames`
+    of microsoft/VideoX) in integers. A video shorter than `num_frames` repeats frames.
+
+    Args:
+        total: Frames in the video, at least 1.
+        num_frames: Indices wanted, at least 1.
+
+    Returns:
+        int64 (num_frames,), sorted, each in [0, total).
+
+    Raises:
+        ValueError: `total` or `num_frames` is below 1.
+    """
+    if total < 1 or num_frames < 1:
+        msg = f"total and num_frames are {total} and {num_frames}: both must be at least 1"
+        raise ValueError(msg)
+    return (2 * np.arange(num_frames, dtype=np.int64) + 1) * total // (2 * num_frames)
+
+
+def uniform(times: NDArray[np.float64], num_frames: int) -> NDArray[np.int64]:
+    """The strategy of the checkpoints: `uniform_indices` over all frames."""
+    return uniform_indices(times.size, num_frames)
+
+
+def consecutive(stride: int = 1) -> Sampling:
+    """Every `stride`-th frame of a window in the middle of the video.
+
+    A video shorter than the window repeats its first and last frame.
+    """
+    if stride < 1:
+        msg = f"the stride is {stride}: it must be at least 1"
+        raise ValueError(msg)
+
+    def sample(times: NDArray[np.float64], num_frames: int) -> NDArray[np.int64]:
+        first = (times.size - 1 - (num_frames - 1) * stride) // 2
+        window: NDArray[np.int64] = np.clip(first + stride * np.arange(num_frames), 0, times.size - 1)
+        return window
+
+    return sample
+
+
+def at_rate(fps: float) -> Sampling:
+    """The frames on show at `fps` regular moments a second of a window in the middle of the video.
+
+    A video shorter than the window repeats its first and last frame.
+    """
+    if not fps > 0:
+        msg = f"the rate is {fps} frames a second: it must be above 0"
+        raise ValueError(msg)
+
+    def sample(times: NDArray[np.float64], num_frames: int) -> NDArray[np.int64]:
+        middle = (times[0] + times[-1]) / 2
+        moments = middle + (np.arange(num_frames) - (num_frames - 1) / 2) / fps
+        on_show = np.searchsorted(times, moments + 1e-6, side="right") - 1
+        return np.asarray(np.clip(on_show, 0, times.size - 1), np.int64)
+
+    return sample
+
+
+def given(indices: Sequence[int]) -> Sampling:
+    """The caller's own frames, in the caller's order; negative indices are an error."""
+    wanted = np.asarray(indices, np.int64)
+
+    def sample(times: NDArray[np.float64], num_frames: int) -> NDArray[np.int64]:
+        if wanted.size != num_frames:
+            msg = f"{wanted.size} frame indices are given where {num_frames} are needed: give exactly that many"
+            raise ValueError(msg)
+        if wanted.min() < 0 or wanted.max() >= times.size:
+            msg = f"frame {wanted[(wanted < 0) | (wanted >= times.size)][0]} is asked for: give 0 to {times.size - 1}"
+            raise VideoError(msg)
+        return wanted
+
+    return sample

@@ -1,0 +1,81 @@
+"""Several views of one video, whose probabilities are averaged: crops and temporal clips."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from xclip_runtime.video.resize import resize_crop
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from xclip_runtime.video.prepare import FrameTransform
+
+
+@dataclass(frozen=True)
+class Views:
+    """CLIPSxCROPS views.
+
+    Temporal clips are those of `SampleFrames` of microsoft/VideoX made deterministic: the original draws one frame at
+    random from each segment, here the segment is cut in `clips` equal parts and clip c takes the centre of part c. So
+    all clips together are the uniform sampling of clips * T frames, dealt out in turn.
+    """
+
+    clips: int = 1
+    """Temporal clips, at least 1."""
+    crops: int = 1
+    """1 for the centre; 3 for left, right and middle, or top, bottom and middle (`ThreeCrop`)."""
+
+    def __post_init__(self) -> None:
+        if self.clips < 1 or self.crops not in (1, 3):
+            msg = f"{self.clips}x{self.crops} views: use CLIPSxCROPS with at least 1 clip and 1 or 3 crops, such as 4x3"
+            raise ValueError(msg)
+
+    @classmethod
+    def parse(cls, text: str) -> Views:
+        """Read CLIPSxCROPS, such as 4x3."""
+        match = re.fullmatch(r"(\d{1,4})x(\d)", text)
+        if match is None:
+            msg = f"{text!r} is no number of views: use CLIPSxCROPS, such as 4x3"
+            raise ValueError(msg)
+        return cls(int(match[1]), int(match[2]))
+
+    def __len__(self) -> int:
+        return self.clips * self.crops
+
+
+def three_crops(frame: NDArray[np.uint8], transform: FrameTransform, *, bgr: bool = True) -> NDArray[np.uint8]:
+    """The crops of `ThreeCrop` of microsoft/VideoX, in its order: first edge, last edge, middle.
+
+    The short side is resized to `transform.size`, with the profile's interpolation and rounding, so the three squares
+    cover it wholly. When the spare length is odd the last edge's square ends one pixel early, as in the original.
+
+    Args:
+        frame: uint8 (H, W, 3).
+        transform: The profile and size.
+        bgr: Whether `frame` is blue first.
+
+    Returns:
+        uint8 (3, size, size, 3), RGB.
+    """
+    size = transform.size
+    height, width = transform.resized(frame.shape[0], frame.shape[1], short_side=size)
+    if transform.profile == "videox":
+        resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
+    else:
+        resized = resize_crop(frame, (height, width), (0, 0, height, width))
+    step = (max(height, width) - size) // 2
+    out = np.empty((3, size, size, 3), np.uint8)
+    for square, offset in zip(out, (0, 2 * step, step), strict=True):
+        top, left = (offset, 0) if height > width else (0, offset)
+        crop = resized[top : top + size, left : left + size]
+        if bgr:
+            cv2.cvtColor(crop, cv2.COLOR_BGR2RGB, dst=square)
+        else:
+            square[...] = crop
+    return out

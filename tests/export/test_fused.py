@@ -1,0 +1,120 @@
+"""The fp32 graph for ONNX Runtime's CPU provider computes what the vision tower computes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from xclip_export.fused import fused_vision_model
+from xclip_export.seeded import outlier_twin, seeded_config, seeded_model
+from xclip_export.towers import PromptTower, VisionTower
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TOLERANCE = 1e-3  # on logits, the design's for fp32 graphs
+SHAPES = {
+    "B/32": {"num_frames": 8, "patch_size": 32, "image_size": 96, "vision_layers": 3, "text_layers": 1},
+    "B/16": {"num_frames": 16, "patch_size": 16, "image_size": 64, "vision_layers": 2, "text_layers": 1},
+    "L/14": {
+        "num_frames": 4,
+        "patch_size": 14,
+        "image_size": 56,
+        "large": True,
+        "vision_layers": 2,
+        "text_layers": 1,
+    },
+}
+
+
+def clips(tower, count, seed=0):
+    size = tower.grid * tower.patch_size
+    shape = (count, tower.num_frames, size, size, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def run(model, pixel_values, *outputs):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(list(outputs) or ["video_embeds", "img_features"], {"pixel_values": pixel_values})
+
+
+@torch.no_grad()
+def logits(model, video_embeds, img_features):
+    texts = torch.randn(51, video_embeds.shape[1], generator=torch.Generator().manual_seed(2))
+    prompt = PromptTower(model).eval()
+    return prompt(torch.as_tensor(video_embeds), torch.as_tensor(img_features), texts).numpy()
+
+
+@pytest.fixture(scope="module", params=SHAPES.values(), ids=SHAPES.keys())
+def model(request):
+    return seeded_model(seeded_config(**request.param))
+
+
+@pytest.fixture(scope="module")
+def tower(model):
+    return VisionTower(model, MEAN, STD).eval()
+
+
+@pytest.fixture(scope="module")
+def small():
+    return VisionTower(seeded_model(seeded_config(**SHAPES["B/32"])), MEAN, STD).eval()
+
+
+@pytest.mark.parametrize("frames_per_group", [None, 2])
+def test_logits_equal_the_towers_for_any_group_size(model, tower, frames_per_group):
+    pixels = clips(tower, 2)
+    with torch.no_grad():
+        expected = logits(model, *tower(torch.from_numpy(pixels)))
+    actual = logits(model, *run(fused_vision_model(tower, frames_per_group=frames_per_group), pixels))
+    assert np.abs(actual - expected).max() <= TOLERANCE
+    assert expected.std() > 1
+
+
+def test_an_outlier_twin_has_the_same_logits():
+    model = outlier_twin(seeded_model(seeded_config(**SHAPES["B/32"])))
+    tower = VisionTower(model, MEAN, STD).eval()
+    pixels = clips(tower, 2)
+    with torch.no_grad():
+        expected = logits(model, *tower(torch.from_numpy(pixels)))
+    assert np.abs(logits(model, *run(fused_vision_model(tower), pixels)) - expected).max() <= TOLERANCE
+
+
+def test_a_clip_does_not_depend_on_the_rest_of_the_batch(small):
+    model = fused_vision_model(small, frames_per_group=2)
+    pixels = clips(small, 3)
+    together = run(model, pixels)
+    for index in range(3):
+        for alone, among in zip(run(model, pixels[index : index + 1]), together, strict=True):
+            np.testing.assert_allclose(alone[0], among[index], rtol=0, atol=1e-5)
+
+
+def test_every_layer_has_a_named_output_for_each_group(small):
+    model = fused_vision_model(small, frames_per_group=4)
+    names = {name for node in model.graph.node for name in node.output}
+    assert {f"layers.{i}.output.{g}" for i in range(3) for g in range(2)} <= names
+
+
+def test_groups_share_their_weights(small):
+    sizes = [fused_vision_model(small, frames_per_group=g).ByteSize() for g in (8, 1)]
+    assert sizes[1] < 1.01 * sizes[0]
+
+
+def test_large_weights_are_stored_as_they_are_multiplied(small):
+    model = fused_vision_model(small)
+    weights = {w.name for w in model.graph.initializer if np.prod(w.dims) > 10_000}
+    readers = {node.op_type for node in model.graph.node if weights & set(node.input)}
+    assert readers <= {"Gemm", "MatMul", "Add"}
+    gemms = [node for node in model.graph.node if node.op_type == "Gemm"]
+    assert not any(attribute.name.startswith("trans") for node in gemms for attribute in node.attribute)
+
+
+def test_attention_has_no_input_that_would_turn_flash_attention_off(small):
+    attentions = [node for node in fused_vision_model(small).graph.node if node.op_type == "MultiHeadAttention"]
+    assert attentions
+    assert all(len(node.input) == 3 and len(node.output) == 1 for node in attentions)
+
+
+@pytest.mark.parametrize("frames_per_group", [0, 3, 16])
+def test_a_group_that_does_not_divide_the_clip_is_refused(small, frames_per_group):
+    with pytest.raises(ValueError, match="choose a divisor"):
+        fused_vision_model(small, frames_per_group=frames_per_group)

@@ -1,0 +1,135 @@
+"""xclip-onnx stream, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from cameras import serving, transport_camera, transport_stream
+
+from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
+
+COMMAND = [sys.executable, "-c", "from xclip_runtime.cli import main; main()", "stream", "-b", str(DEMO_BUNDLE)]
+
+
+def stream_bytes(data, *arguments):
+    done = subprocess.run([*COMMAND, *arguments], input=data, capture_output=True, check=False, timeout=120)
+    assert b"Traceback" not in done.stderr
+    return done.returncode, [json.loads(line) for line in done.stdout.splitlines()], done.stderr.decode()
+
+
+def test_a_file_gives_one_document_a_window(run):
+    done = run("stream", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--window", 1, "--hop", "0.5", "--json")
+
+    assert (done.code, done.err) == (0, "")
+    documents = done.json_lines
+    assert [(d["start"], d["end"]) for d in documents] == [(0, 1), (0.5, 1.5), (1, 2), (1.5, 2.5), (2, 3)]
+    for d in documents:
+        assert set(d) == {
+            *("start", "end", "labels", "latency_ms", "dropped_windows", "dropped_frames", "gap"),
+            *("provider", "precision"),
+        }
+        assert set(d["labels"][0]) == {"label", "prob", "logit"}
+        assert (d["dropped_windows"], d["dropped_frames"], d["gap"]) == (0, 0, None)
+        assert d["latency_ms"] > 0
+
+
+def test_people_get_a_line_a_window(run):
+    done = run("stream", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--window", 3)
+
+    assert done.code == 0
+    assert "0.0 - 3.0 s" in done.out
+    assert "ms late" in done.out
+
+
+def test_events_begin_and_end(run):
+    arguments = ("stream", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--window", 1, "--events", "--threshold", "0.01")
+    done = run(*arguments, "--min-duration", "1.5", "--smooth", 1, "--json")
+
+    events = done.json_lines
+    assert all(set(e) == {"label", "start", "end", "prob"} for e in events)
+    begun = [e["label"] for e in events if e["end"] is None]
+    ended = [e["label"] for e in events if e["end"] is not None]
+    assert sorted(begun) == sorted(ended)
+    assert begun
+    assert all(e["end"] - e["start"] >= 1.5 for e in events if e["end"] is not None)
+    assert run(*arguments, "--min-duration", 100).out == ""
+    assert run(*arguments).out.count("…") > 0
+
+
+def test_encoded_standard_input_is_a_source():
+    code, documents, errors = stream_bytes(b"".join(transport_stream(50)), "-", "--window", "1", "--hop", "1", "--json")
+
+    assert (code, errors) == (0, "")
+    assert [(d["start"], d["end"]) for d in documents] == [(0, 1), (1, 2)]
+
+
+def test_raw_standard_input_is_a_source_and_a_frame_that_is_cut_short_is_left_out():
+    frames = bytes(64 * 48 * 3) * 20 + b"half a frame"
+
+    code, documents, _ = stream_bytes(frames, "-", "--raw", "64x48@10", "--window", "1", "--hop", "1", "--json")
+
+    assert code == 0
+    assert [(d["start"], d["end"]) for d in documents] == [(0, 1), (1, 2)]
+
+
+@pytest.mark.parametrize("data", [b"", b"no video\n" * 1000], ids=["nothing", "text"])
+def test_standard_input_that_is_no_video_is_one_line(data):
+    code, documents, errors = stream_bytes(data, "-", "--json")
+
+    assert (code, documents) == (2, [])
+    assert len(errors.splitlines()) == 1
+
+
+def test_a_camera_that_is_gone_for_good_is_exit_code_1_after_its_windows():
+    with serving(transport_camera([60])) as camera:
+        code, documents, errors = stream_bytes(b"", camera.address, "--window", "1", "--give-up", "0.2", "--json")
+
+    assert code == 1
+    assert documents[0]["end"] == 1
+    assert "has sent nothing" in errors.splitlines()[-1]
+
+
+def test_ctrl_c_ends_a_stream_with_its_open_event():
+    with serving(transport_camera([3000], interval=0.02)) as camera:
+        arguments = [camera.address, "--window", "1", "--events", "--threshold", "0.001", "--json"]
+        process = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        begun = json.loads(process.stdout.readline())
+
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=20)
+
+    assert (process.returncode, errors) == (0, "")
+    assert begun["end"] is None
+    assert begun["label"] in [e["label"] for e in map(json.loads, rest.splitlines()) if e["end"] is not None]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--window", "0"), "window"),
+        (("--hop", "0.01"), "hop"),
+        (("--smooth", "-1"), "smoothing"),
+        (("--events", "--threshold", "0"), "threshold"),
+        (("--events", "--min-duration", "-1"), "minimum duration"),
+        (("--raw", "640x480"), "WIDTHxHEIGHT@FPS"),
+        (("--give-up", "-1"), "not in the range"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(run, options, message):
+    done = run("stream", DEMO_VIDEO, "-b", DEMO_BUNDLE, *options)
+
+    assert done.code == 2
+    assert message in done.err
+
+
+@pytest.mark.parametrize("source", ["no.mp4", "http://127.0.0.1:9/", "37"])
+def test_a_source_that_is_not_there_is_one_line_and_exit_code_2(run, source):
+    done = run("stream", source, "-b", DEMO_BUNDLE)
+
+    assert done.code == 2
+    assert len(done.err.splitlines()) == 1
+    assert source in done.err

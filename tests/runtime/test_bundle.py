@@ -1,0 +1,143 @@
+"""A bundle is whole, or it is refused with the name of what is wrong."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from bundles import copy_bundle, edit_manifest, flip_byte, reseal
+
+from xclip_runtime.bundle import MANIFEST, Bundle
+from xclip_runtime.demo import DEMO_BUNDLE
+from xclip_runtime.errors import (
+    BundleCorruptError,
+    BundleNotFoundError,
+    BundleSchemaError,
+    PrecisionUnavailableError,
+)
+
+FILES = [entry.path for entry in Bundle.open(DEMO_BUNDLE).files]
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return copy_bundle(tmp_path / "bundle")
+
+
+def test_the_manifest_names_every_other_file():
+    on_disk = {p.relative_to(DEMO_BUNDLE).as_posix() for p in DEMO_BUNDLE.rglob("*") if p.is_file()}
+
+    assert set(FILES) == on_disk - {MANIFEST}
+
+
+def test_an_untouched_bundle_has_no_problems():
+    assert [problem for _, problem in Bundle.open(DEMO_BUNDLE).problems()] == [None] * len(FILES)
+
+
+def test_text_embeds_are_float32_rows_in_label_order():
+    opened = Bundle.open(DEMO_BUNDLE)
+
+    assert opened.text_embeds.shape == (len(opened.labels.names), opened.manifest["model"]["projection_dim"])
+    assert opened.text_embeds.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_byte_is_found_and_its_file_named(bundle, name):
+    flip_byte(bundle / name)
+
+    problems = {entry.path: problem for entry, problem in Bundle.open(bundle).problems() if problem}
+
+    assert list(problems) == [name]
+    assert name in problems[name]
+
+
+def test_a_truncated_file_is_refused_on_opening(bundle):
+    graph = bundle / "onnx/vision_model.onnx"
+    graph.write_bytes(graph.read_bytes()[:-100])
+
+    with pytest.raises(BundleCorruptError, match=r"vision_model\.onnx has \d+ bytes"):
+        Bundle.open(bundle)
+
+
+def test_a_missing_file_is_refused_on_opening(bundle):
+    (bundle / "labels.json").unlink()
+
+    with pytest.raises(BundleCorruptError, match=r"labels\.json is missing"):
+        Bundle.open(bundle)
+
+
+def test_a_path_without_a_folder_is_not_found(tmp_path):
+    with pytest.raises(BundleNotFoundError, match="no bundle at"):
+        Bundle.open(tmp_path / "nothing")
+
+
+def test_not_found_is_also_a_file_not_found_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        Bundle.open(tmp_path / "nothing")
+
+
+def test_a_folder_without_a_manifest_is_not_a_bundle(tmp_path):
+    with pytest.raises(BundleSchemaError, match="is not a bundle"):
+        Bundle.open(tmp_path)
+
+
+def test_a_foreign_manifest_is_not_a_bundle(bundle):
+    edit_manifest(bundle, format="something-else")
+
+    with pytest.raises(BundleSchemaError, match="does not describe an xclip-onnx bundle"):
+        Bundle.open(bundle)
+
+
+def test_another_schema_is_refused_with_both_versions(bundle):
+    edit_manifest(bundle, schema_version=99)
+
+    with pytest.raises(BundleSchemaError, match="schema 99, this version reads 1"):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1, 2]"])
+def test_a_broken_manifest_is_refused(bundle, content):
+    (bundle / MANIFEST).write_bytes(content)
+
+    with pytest.raises((BundleCorruptError, BundleSchemaError)):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize("field", ["files", "graphs", "model"])
+@pytest.mark.parametrize("value", [None, [], {"x": {}}])
+def test_a_manifest_without_its_fields_is_refused(bundle, field, value):
+    edit_manifest(bundle, **{field: value})
+
+    with pytest.raises(BundleCorruptError):
+        Bundle.open(bundle)
+
+
+@pytest.mark.parametrize("outside", ["../secret", "/etc/passwd", "onnx/../../x"])
+def test_a_manifest_cannot_point_outside_its_bundle(bundle, outside):
+    files = json.loads((bundle / MANIFEST).read_text())["files"]
+    edit_manifest(bundle, files={**files, outside: {"size": 1, "sha256": "0"}})
+
+    with pytest.raises(BundleCorruptError, match="outside the bundle"):
+        Bundle.open(bundle)
+
+
+def test_embeddings_that_do_not_fit_the_labels_are_refused(bundle):
+    np.save(bundle / "text_embeds.npy", np.zeros((3, 5), np.float32))
+    reseal(bundle)
+
+    with pytest.raises(BundleCorruptError, match="its labels need float32"):
+        _ = Bundle.open(bundle).text_embeds
+
+
+def test_pickled_embeddings_are_never_loaded(bundle):
+    np.save(bundle / "text_embeds.npy", np.array([object()]), allow_pickle=True)
+    reseal(bundle)
+
+    with pytest.raises(ValueError, match="pickle"):
+        _ = Bundle.open(bundle).text_embeds
+
+
+def test_a_precision_that_is_not_there_is_refused_with_those_that_are():
+    with pytest.raises(PrecisionUnavailableError, match="it holds: fp32"):
+        Bundle.open(DEMO_BUNDLE).graph("prompt", "int8")

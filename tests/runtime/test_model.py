@@ -1,0 +1,214 @@
+"""XClip classifies what it is given, and says what it did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import copy_bundle, reseal
+
+from xclip_runtime import XClip
+from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
+from xclip_runtime.errors import FramesError, PrecisionUnavailableError, VideoError
+from xclip_runtime.model import softmax
+from xclip_runtime.reading import Reading
+from xclip_runtime.video import Views, read_clip, read_views
+
+
+@pytest.fixture(scope="module")
+def model():
+    return XClip(DEMO_BUNDLE, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def frames(model):
+    """The sample's sampled frames, already of the model's size, so that preparing them changes nothing."""
+    return read_clip(DEMO_VIDEO, num_frames=32, transform=model.transform).frames
+
+
+def logits_by_label(result):
+    return {score.label: score.logit for score in result.labels}
+
+
+def test_the_sample_shows_what_it_was_rendered_to_show(model):
+    assert model.classify(DEMO_VIDEO).top.label == expected_label()
+
+
+def test_a_result_says_which_frames_provider_and_precision_it_came_from(model):
+    result = model.classify(DEMO_VIDEO)
+
+    assert len(result.frames.indices) == 32
+    assert list(result.frames.indices) == sorted(result.frames.indices)
+    assert max(result.frames.indices) < result.frames.total
+    assert (result.provider, result.precision) == ("CPUExecutionProvider", "fp32")
+    assert result.timings_ms.vision > 0
+    assert result.timings_ms.total >= result.timings_ms.vision + result.timings_ms.decode
+
+
+def test_labels_come_best_first_and_their_probabilities_sum_to_one(model):
+    labels = model.classify(DEMO_VIDEO, top_k=None).labels
+
+    assert len(labels) == len(model.labels)
+    assert [s.prob for s in labels] == sorted((s.prob for s in labels), reverse=True)
+    assert sum(s.prob for s in labels) == pytest.approx(1, abs=1e-9)
+
+
+def test_top_k_cuts_the_same_list(model):
+    everything = model.classify(DEMO_VIDEO, top_k=None).labels
+
+    assert model.classify(DEMO_VIDEO, top_k=3).labels == everything[:3]
+
+
+@pytest.mark.parametrize("top_k", [0, -1])
+def test_top_k_below_one_is_refused(model, top_k):
+    with pytest.raises(ValueError, match="at least 1"):
+        model.classify(DEMO_VIDEO, top_k=top_k)
+
+
+def test_one_in_gives_one_out_and_a_list_gives_a_list(model):
+    one = model.classify(DEMO_VIDEO)
+    many = model.classify([DEMO_VIDEO, str(DEMO_VIDEO)])
+
+    assert [r.labels for r in many] == [one.labels, one.labels]
+    assert model.classify([]) == []
+
+
+def test_a_bad_video_in_a_list_raises_as_it_does_alone(model, tmp_path):
+    with pytest.raises(VideoError, match=r"nothing\.mp4"):
+        model.classify([DEMO_VIDEO, tmp_path / "nothing.mp4", DEMO_VIDEO])
+
+
+def test_each_gives_an_error_in_its_place_and_goes_on(model, tmp_path, frames):
+    videos = [DEMO_VIDEO, tmp_path / "nothing.mp4", frames, frames[:, :, :, 0], str(DEMO_VIDEO)]
+
+    first, missing, array, wrong, last = model.classify_each(videos, workers=2)
+
+    assert first.labels == last.labels == model.classify(DEMO_VIDEO).labels
+    assert isinstance(missing, VideoError)
+    assert (array.video, array.labels) == (None, model.classify(frames).labels)
+    assert isinstance(wrong, FramesError)
+
+
+@pytest.mark.parametrize("options", [{"workers": 0}, {"top_k": 0}])
+def test_each_refuses_wrong_options_at_once(model, options):
+    with pytest.raises(ValueError, match="at least 1"):
+        model.classify_each([DEMO_VIDEO], **options)
+
+
+def test_a_clip_that_is_read_already_gives_the_answer_of_its_video(model):
+    clip = read_clip(DEMO_VIDEO, num_frames=32, transform=model.transform)
+
+    assert model.classify(clip).labels == model.classify(DEMO_VIDEO).labels
+    assert model.classify([clip, clip])[1].frames == model.classify(DEMO_VIDEO).frames
+
+
+def test_views_average_the_probabilities_of_their_clips(model):
+    views = read_views(DEMO_VIDEO, num_frames=32, transform=model.transform, views=Views(2, 3))
+    alone = [softmax(model.logits(frames)) for frames in views.frames]
+
+    result = model.classify(DEMO_VIDEO, top_k=None, reading=Reading(views=Views(2, 3)))
+
+    assert {s.label: s.prob for s in result.labels} == pytest.approx(
+        dict(zip(model.labels, np.mean(alone, axis=0), strict=True)), abs=1e-7
+    )
+    assert len(result.frames.indices) == 64
+    assert sum(s.prob for s in result.labels) == pytest.approx(1, abs=1e-9)
+
+
+def test_a_part_of_a_video_is_read_from_start_to_end(model):
+    result = model.classify(DEMO_VIDEO, reading=Reading(start=1.0, end=2.0))
+
+    assert (min(result.frames.indices), max(result.frames.indices)) == (25, 49)
+    assert result.frames.total == 25
+
+
+def test_str_and_path_agree(model):
+    assert model.classify(str(DEMO_VIDEO)).labels == model.classify(Path(DEMO_VIDEO)).labels
+
+
+def test_prepared_frames_give_the_same_embedding_as_their_video(model, frames):
+    hf = XClip(DEMO_BUNDLE, device="cpu", profile="hf")
+
+    # 224 pixels in, 224 pixels out: the hf profile leaves such frames as they are.
+    np.testing.assert_array_equal(hf.embed(frames), model.embed(DEMO_VIDEO))
+
+
+def test_an_embedding_is_a_unit_vector(model):
+    embedding = model.embed(DEMO_VIDEO)
+
+    assert embedding.dtype == np.float32
+    assert embedding.ndim == 1
+    assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-6)
+
+
+def test_a_frame_that_repeats_is_a_video_too(model, frames):
+    still = model.classify(frames[:1])
+
+    assert still.frames.total == 1
+    assert still.frames.indices == (0,) * 32
+
+
+def test_the_order_of_frames_matters_to_the_model(model, frames):
+    forward, backward = model.embed(frames), model.embed(frames[::-1].copy())
+
+    assert not np.allclose(forward, backward, atol=1e-3)
+
+
+def test_the_order_of_labels_does_not_matter(model, tmp_path):
+    bundle = copy_bundle(tmp_path / "bundle")
+    labels = json.loads((bundle / "labels.json").read_text())
+    order = np.random.default_rng(0).permutation(len(labels["names"]))
+    embeds = np.load(bundle / "text_embeds.npy")
+    np.save(bundle / "text_embeds.npy", embeds[order])
+    (bundle / "labels.json").write_text(json.dumps({k: [v[i] for i in order] for k, v in labels.items()}))
+    reseal(bundle)
+
+    shuffled = logits_by_label(XClip(bundle, device="cpu").classify(DEMO_VIDEO, top_k=None))
+
+    assert shuffled == pytest.approx(logits_by_label(model.classify(DEMO_VIDEO, top_k=None)), abs=1e-4)
+
+
+def test_an_earlier_result_is_not_overwritten_by_a_later_call(model, frames):
+    first = model.embed(frames)
+    kept = first.copy()
+    model.embed(255 - frames)
+
+    np.testing.assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.zeros((32, 224, 224, 3), np.float32),
+        np.zeros((32, 224, 224), np.uint8),
+        np.zeros((32, 3, 224, 224), np.uint8),
+        np.zeros((32, 224, 224, 4), np.uint8),
+        np.zeros((0, 224, 224, 3), np.uint8),
+        np.zeros((4, 0, 224, 3), np.uint8),
+    ],
+    ids=["float", "3-D", "channels first", "RGBA", "no frame", "no row"],
+)
+def test_other_arrays_are_refused_with_what_is_wanted(model, bad):
+    with pytest.raises(FramesError, match=r"uint8 RGB of shape \(T, H, W, 3\)"):
+        model.classify(bad)
+
+
+def test_a_missing_video_is_a_video_error(model, tmp_path):
+    with pytest.raises(VideoError, match=r"nothing\.mp4"):
+        model.classify(tmp_path / "nothing.mp4")
+
+
+def test_a_precision_that_the_bundle_lacks_is_refused():
+    with pytest.raises(PrecisionUnavailableError, match="--precision fp16"):
+        XClip(DEMO_BUNDLE, device="cpu", precision="fp16")
+
+
+def test_info_tells_what_was_loaded(model):
+    info = model.info
+
+    assert info["provider"] == "CPUExecutionProvider"
+    assert info["precision"] == "fp32"
+    assert (DEMO_BUNDLE / info["vision_graph"]).is_file()
+    assert info["num_frames"] == 32

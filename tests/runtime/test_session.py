@@ -1,0 +1,176 @@
+"""Threads follow the container, and a requested device runs or raises."""
+
+from __future__ import annotations
+
+import logging
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from xclip_runtime import session
+from xclip_runtime.demo import DEMO_BUNDLE
+from xclip_runtime.errors import DeviceError, MissingExtraError
+from xclip_runtime.model import XClip
+from xclip_runtime.session import Session, SessionOptions, available_cpus, candidate_devices
+
+GRAPH = DEMO_BUNDLE / "onnx/prompt_model.onnx"
+
+
+class FakeInferenceSession:
+    """A session that, like ONNX Runtime's, comes up on the CPU without a word when CUDA does not work."""
+
+    def __init__(self, *_args, **_kwargs):
+        pass
+
+    def disable_fallback(self):
+        pass
+
+    def get_providers(self):
+        return ["CPUExecutionProvider"]
+
+
+@pytest.fixture
+def gpu_wheel_without_gpu(monkeypatch):
+    import onnxruntime
+
+    fake = SimpleNamespace(
+        __version__="1.0",
+        get_available_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
+        SessionOptions=onnxruntime.SessionOptions,
+        InferenceSession=FakeInferenceSession,
+    )
+    monkeypatch.setattr(session, "_onnxruntime", lambda: fake)
+    return fake
+
+
+def test_a_session_reports_names_types_and_shapes():
+    loaded = Session(GRAPH, SessionOptions("cpu"))
+
+    assert loaded.provider == "CPUExecutionProvider"
+    assert [i.name for i in loaded.inputs] == ["video_embeds", "img_features", "text_embeds"]
+    assert loaded.outputs[0].shape == ("batch_size", "num_labels")
+
+
+def test_a_lone_graph_is_identifiable_by_its_metadata():
+    metadata = Session(GRAPH, SessionOptions("cpu")).metadata
+
+    assert metadata["tower"] == "prompt"
+    assert metadata["precision"] == "fp32"
+    assert len(metadata["source_sha256"]) == 64
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt", "openvino"])
+def test_a_device_that_this_wheel_lacks_is_refused_with_the_install_command(device):
+    with pytest.raises(DeviceError, match="pip"):
+        Session(GRAPH, SessionOptions(device))
+
+
+def test_cuda_that_falls_back_to_the_cpu_is_an_error(gpu_wheel_without_gpu):
+    with pytest.raises(DeviceError, match="fell back to CPUExecutionProvider"):
+        Session(GRAPH, SessionOptions("cuda"))
+
+
+def test_auto_falls_back_and_says_so_at_warning(gpu_wheel_without_gpu, monkeypatch, caplog):
+    import onnxruntime
+
+    def open_session(*args, providers, **kwargs):
+        if providers == ["CPUExecutionProvider"]:
+            return onnxruntime.InferenceSession(*args, providers=providers, **kwargs)
+        return FakeInferenceSession()
+
+    monkeypatch.setattr(gpu_wheel_without_gpu, "InferenceSession", open_session)
+    with caplog.at_level(logging.WARNING):
+        model = XClip(DEMO_BUNDLE, device="auto")
+
+    assert model.provider == "CPUExecutionProvider"
+    assert [r.message for r in caplog.records if "does not use cuda" in r.message]
+
+
+def test_auto_without_a_gpu_wheel_is_the_cpu_and_says_nothing(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert candidate_devices("auto") == ("cpu",)
+    assert not caplog.records
+
+
+def test_an_unknown_device_is_refused_with_the_known_ones():
+    with pytest.raises(DeviceError, match="auto, cpu, cuda"):
+        candidate_devices("gpu")
+
+
+def test_a_file_that_is_no_graph_is_refused(tmp_path):
+    (tmp_path / "broken.onnx").write_bytes(b"not a graph")
+
+    with pytest.raises(DeviceError, match="cannot load"):
+        Session(tmp_path / "broken.onnx", SessionOptions("cpu"))
+
+
+def test_without_onnxruntime_the_extra_is_named(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtraError, match=r"xclip-onnx\[cpu\]"):
+        Session(GRAPH, SessionOptions("cpu"))
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_less_than_one_thread_is_refused(threads):
+    with pytest.raises(DeviceError, match="at least 1"):
+        SessionOptions("cpu", intra_op_threads=threads)
+
+
+@pytest.mark.parametrize(
+    ("content", "cpus"),
+    [("max 100000", None), ("150000 100000", 1.5), ("400000 100000", 4.0)],
+)
+def test_a_cgroup_v2_quota_is_read(tmp_path, content, cpus):
+    (tmp_path / "cpu.max").write_text(content)
+
+    assert session._cgroup_cpus(tmp_path) == cpus
+
+
+@pytest.mark.parametrize(("quota", "cpus"), [("-1", None), ("50000", 0.5)])
+def test_a_cgroup_v1_quota_is_read(tmp_path, quota, cpus):
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu/cpu.cfs_quota_us").write_text(quota)
+    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000")
+
+    assert session._cgroup_cpus(tmp_path) == cpus
+
+
+def test_a_machine_without_cgroups_has_no_quota(tmp_path):
+    assert session._cgroup_cpus(tmp_path) is None
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(0.5, 1), (1.5, 2), (1000.0, None), (None, None)])
+def test_threads_are_the_smaller_of_affinity_and_quota(monkeypatch, quota, expected):
+    monkeypatch.setattr(session, "_cgroup_cpus", lambda root: quota)
+    affinity = len(os.sched_getaffinity(0))
+
+    assert available_cpus() == min(affinity, expected or affinity)
+
+
+def test_threads_that_the_user_gives_are_used():
+    assert Session(GRAPH, SessionOptions("cpu", intra_op_threads=1)).intra_op_threads == 1
+
+
+@pytest.mark.parametrize(("goal", "spinning"), [("throughput", "0"), ("latency", "1")])
+def test_idle_threads_spin_for_latency_alone(goal, spinning):
+    import onnxruntime
+
+    options = session._ort_options(onnxruntime, SessionOptions("cpu", optimize_for=goal))
+
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == spinning
+
+
+def test_an_unknown_goal_is_refused_with_the_known_ones():
+    with pytest.raises(DeviceError, match="latency, throughput"):
+        SessionOptions("cpu", optimize_for="speed")
+
+
+def test_no_operator_may_fall_to_the_cpu_on_another_device():
+    import onnxruntime
+
+    options = session._ort_options(onnxruntime, SessionOptions("cuda"))
+
+    assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
