@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 
 from xclip_runtime.bundle import Bundle
-from xclip_runtime.errors import DeviceError, PrecisionUnavailableError, XClipError
+from xclip_runtime.errors import DeviceError, FramesError, LabelsError, PrecisionUnavailableError, XClipError
 from xclip_runtime.events import Smoother
+from xclip_runtime.labels import PLACEHOLDER, label_set
 from xclip_runtime.pipeline import pipelined
 from xclip_runtime.reading import Reading, Video, read_video
-from xclip_runtime.results import Classification, FrameUse, LabelScore, Timings, WindowResult
+from xclip_runtime.results import Classification, FrameUse, LabelScore, Timings, VideoFeatures, WindowResult
 from xclip_runtime.session import Session, SessionOptions, available_cpus, candidate_devices
 from xclip_runtime.streaming import WindowFeed
+from xclip_runtime.text import TextEncoder
 from xclip_runtime.video import Clip, FrameTransform
 from xclip_runtime.video.stream import open_source
 from xclip_runtime.video.windows import StreamWindow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -32,6 +36,11 @@ if TYPE_CHECKING:
     from xclip_runtime.video.stream import FrameSource
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+LABELS_AT_ONCE = 1024
+"""Labels that go through the prompt graph together, so that its memory does not grow with the label set."""
 
 
 class _Run(NamedTuple):
@@ -78,6 +87,7 @@ class XClip:
         self._graph, self._vision = self._open_vision(device, precision, intra_op_threads, optimize_for)
         prompt = self.bundle.checked_graph(self.bundle.graph("prompt", "fp32"))
         self._prompt = Session(prompt, self._vision.options)
+        self._text = TextEncoder(self.bundle, self._vision.options)
 
     @property
     def provider(self) -> str:
@@ -93,6 +103,10 @@ class XClip:
     def graph(self) -> GraphEntry:
         """The vision graph's entry in the manifest."""
         return self._graph
+
+    @property
+    def _projection_dim(self) -> int:
+        return int(self.bundle.manifest["model"]["projection_dim"])
 
     @property
     def info(self) -> Mapping[str, Any]:
@@ -177,20 +191,110 @@ class XClip:
             ValueError: ``top_k`` or ``workers`` is less than 1.
         """
         _check_top_k(top_k)
-        if workers is not None and workers < 1:
-            message = f"workers is {workers}: give at least 1, or None for one a CPU"
-            raise ValueError(message)
+        return _each(
+            videos,
+            lambda video: self._read(video, reading),
+            lambda video, clip: self._answer(video, clip, top_k),
+            workers,
+        )
 
-        def read(video: Video) -> Clip | XClipError:
-            try:
-                return self._read(video, reading)
-            except XClipError as error:
-                return error
+    def features(self, video: Video, *, reading: Reading | None = None) -> VideoFeatures:
+        """What the vision graph sees in a video: enough to score any text later, with :meth:`prompt_logits`.
 
-        def answer(video: Video, clip: Clip | XClipError) -> Classification | XClipError:
-            return clip if isinstance(clip, XClipError) else self._answer(video, clip, top_k)
+        Args:
+            video: A path, an array uint8 RGB (T, H, W, 3), or a clip.
+            reading: Which part of a file to look at. One view only: probabilities can be averaged over views,
+                features cannot.
 
-        return pipelined(videos, read, answer, workers=workers or default_workers())
+        Raises:
+            VideoError: The file cannot be read as a video.
+            FramesError: The array is not uint8 (T, H, W, 3), or the clip has several views.
+            ValueError: ``reading`` asks for several views.
+        """
+        _check_one_view(reading)
+        return self._see(self._read_one_view(video, reading).frames[0])
+
+    def features_each(
+        self, videos: Iterable[Video], *, reading: Reading | None = None, workers: int | None = None
+    ) -> Iterator[VideoFeatures | XClipError]:
+        """The features of videos in their order; one that fails gives its error in its place, and the rest goes on.
+
+        The next videos are read while the present one is in the model.
+
+        Args:
+            videos: Paths, arrays or clips; taken as needed, so it may be endless.
+            reading: As in :meth:`features`.
+            workers: As in :meth:`classify_each`.
+
+        Raises:
+            ValueError: ``workers`` is less than 1, or ``reading`` asks for several views.
+        """
+        _check_one_view(reading)
+        return _each(
+            videos,
+            lambda video: self._read_one_view(video, reading),
+            lambda _, clip: self._see(clip.frames[0]),
+            workers,
+        )
+
+    def with_labels(self, labels: Sequence[str], template: str = PLACEHOLDER) -> XClip:
+        """This model with other labels; both share their graphs in memory, and this one keeps its labels.
+
+        Args:
+            labels: In the order in which the model will answer; duplicates are kept.
+            template: Text with a ``{}`` for the label. The published checkpoints were trained on the bare name.
+
+        Raises:
+            LabelsError: There is no label, one is empty or too long, or the template has no ``{}``.
+            MissingExtraError: ``tokenizers`` is not installed (extra [text]).
+            BundleError: The bundle's tokenizer or text graph is missing or changed.
+        """
+        chosen = label_set(labels, template)
+        other = copy.copy(self)
+        other.labels = chosen.names
+        other._text_embeds = self.text_embeds(chosen.texts)  # noqa: SLF001 - of this very class
+        return other
+
+    def text_embeds(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embeddings of texts by the bundle's own tokenizer and text graph (extra [text]).
+
+        Args:
+            texts: Any words; each is taken as it is, without a template.
+
+        Returns:
+            float32 (N, D), not normalised, as in the bundle's text_embeds.npy.
+
+        Raises:
+            LabelsError: A text is longer than the model's context, which is 77 tokens with start and end.
+            MissingExtraError: ``tokenizers`` is not installed.
+            BundleError: The bundle's tokenizer or text graph is missing or changed.
+        """
+        return self._text.encode(texts)
+
+    def prompt_logits(self, features: VideoFeatures, text_embeds: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Score texts against a video exactly as the model does: prompts from the video, then cosines.
+
+        The texts do not see each other, so any number of them goes through in pieces of at most
+        :data:`LABELS_AT_ONCE`.
+
+        Args:
+            features: Of :meth:`features`.
+            text_embeds: float32 (N, D), not normalised, as :meth:`text_embeds` gives them.
+
+        Returns:
+            float32 (N,): cosines times exp(logit_scale).
+
+        Raises:
+            LabelsError: ``text_embeds`` is not (N, D) with this model's D.
+        """
+        dimension = self._projection_dim
+        if text_embeds.ndim != 2 or text_embeds.shape[1] != dimension:
+            message = f"text_embeds have shape {text_embeds.shape}: give (N, {dimension}), as XClip.text_embeds does"
+            raise LabelsError(message)
+        video = {"video_embeds": features.video_embeds[None], "img_features": features.img_features[None]}
+        chunks = (text_embeds[i : i + LABELS_AT_ONCE] for i in range(0, len(text_embeds), LABELS_AT_ONCE))
+        logits = [self._prompt.run({**video, "text_embeds": chunk})["logits_per_video"][0] for chunk in chunks]
+        return np.concatenate(logits) if logits else np.empty(0, np.float32)
 
     def windows(self, window: float = 4.0, hop: float | None = None, *, fps: float | None = None) -> StreamWindow:
         """Windows of this model's size, to feed with frames; ``logits(window.frames)`` is their answer.
@@ -270,9 +374,7 @@ class XClip:
             VideoError: The file cannot be read as a video.
             FramesError: The array is not uint8 (T, H, W, 3).
         """
-        embeds = self._vision.run({"pixel_values": _views_of(self._read(video, None))[:1]})["video_embeds"][0]
-        unit: NDArray[np.float32] = embeds / np.linalg.norm(embeds)
-        return unit
+        return self.features(video).unit_embeds
 
     def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The logits of one prepared clip, in label order.
@@ -288,11 +390,23 @@ class XClip:
     def _read(self, video: Video, reading: Reading | None) -> Clip:
         return read_video(video, self.bundle.num_frames, self.transform, reading or Reading())
 
+    def _read_one_view(self, video: Video, reading: Reading | None) -> Clip:
+        clip = self._read(video, reading)
+        views = _views_of(clip)
+        if len(views) != 1:
+            message = f"the clip has {len(views)} views: read one with Views(1, 1) for features"
+            raise FramesError(message)
+        return replace(clip, frames=views)
+
+    def _see(self, frames: NDArray[np.uint8]) -> VideoFeatures:
+        outputs = self._vision.run({"pixel_values": frames[None]})
+        return VideoFeatures(outputs["video_embeds"][0], outputs["img_features"][0])
+
     def _run(self, frames: NDArray[np.uint8]) -> _Run:
         start = time.perf_counter()
-        features = self._vision.run({"pixel_values": frames[None]})
+        features = self._see(frames)
         seen = time.perf_counter()
-        logits = self._prompt.run({**features, "text_embeds": self._text_embeds})["logits_per_video"][0]
+        logits = self.prompt_logits(features, self._text_embeds)
         return _Run(logits, vision_ms=1000 * (seen - start), prompt_ms=1000 * (time.perf_counter() - seen))
 
     def _answer(self, video: Video, clip: Clip, top_k: int | None) -> Classification:
@@ -354,6 +468,35 @@ def select_vision_graph(bundle: Bundle, device: Device, precision: Precision | N
 def default_workers() -> int:
     """Threads that read videos ahead: one for each CPU that this process may use, at most 4."""
     return min(available_cpus(), 4)
+
+
+def _each(
+    videos: Iterable[Video],
+    read: Callable[[Video], Clip],
+    answer: Callable[[Video, Clip], Result],
+    workers: int | None,
+) -> Iterator[Result | XClipError]:
+    """``answer(video, read(video))`` of every video, reading ahead; what cannot be read gives its error."""
+    if workers is not None and workers < 1:
+        message = f"workers is {workers}: give at least 1, or None for one a CPU"
+        raise ValueError(message)
+
+    def read_or_error(video: Video) -> Clip | XClipError:
+        try:
+            return read(video)
+        except XClipError as error:
+            return error
+
+    def answer_or_error(video: Video, clip: Clip | XClipError) -> Result | XClipError:
+        return clip if isinstance(clip, XClipError) else answer(video, clip)
+
+    return pipelined(videos, read_or_error, answer_or_error, workers=workers or default_workers())
+
+
+def _check_one_view(reading: Reading | None) -> None:
+    if reading is not None and len(reading.views) != 1:
+        message = f"features of {len(reading.views)} views cannot be averaged as probabilities can: ask for one view"
+        raise ValueError(message)
 
 
 def _check_top_k(top_k: int | None) -> None:

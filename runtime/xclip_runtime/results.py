@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from xclip_runtime.video.windows import Gap
 
 
@@ -46,6 +50,23 @@ class Timings:
     vision: float
     prompt: float
     total: float
+
+
+@dataclass(frozen=True, eq=False)
+class VideoFeatures:
+    """What the vision graph gives for one clip: all that scoring texts needs of a video."""
+
+    video_embeds: NDArray[np.float32]
+    """float32 (D,), as the graph gives it: not of unit length."""
+
+    img_features: NDArray[np.float32]
+    """float32 (P, D): what the video-specific prompts attend to, one row a patch, averaged over the frames."""
+
+    @property
+    def unit_embeds(self) -> NDArray[np.float32]:
+        """``video_embeds`` at unit length, float32 (D,)."""
+        unit: NDArray[np.float32] = self.video_embeds / np.linalg.norm(self.video_embeds)
+        return unit
 
 
 @dataclass(frozen=True)
