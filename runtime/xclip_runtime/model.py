@@ -237,6 +237,15 @@ class XClip:
             workers,
         )
 
+    def features_batch(self, clips: NDArray[np.uint8]) -> list[VideoFeatures]:
+        """The features of several prepared clips, in one run of the vision graph.
+
+        Args:
+            clips: uint8 RGB (B, T, size, size, 3) with the model's own number of frames and size.
+        """
+        outputs = self._vision.run({"pixel_values": clips})
+        return [VideoFeatures(*pair) for pair in zip(outputs["video_embeds"], outputs["img_features"], strict=True)]
+
     def with_labels(self, labels: Sequence[str], template: str = PLACEHOLDER) -> XClip:
         """This model with other labels; both share their graphs in memory, and this one keeps its labels.
 
@@ -399,8 +408,7 @@ class XClip:
         return replace(clip, frames=views)
 
     def _see(self, frames: NDArray[np.uint8]) -> VideoFeatures:
-        outputs = self._vision.run({"pixel_values": frames[None]})
-        return VideoFeatures(outputs["video_embeds"][0], outputs["img_features"][0])
+        return self.features_batch(frames[None])[0]
 
     def _run(self, frames: NDArray[np.uint8]) -> _Run:
         start = time.perf_counter()

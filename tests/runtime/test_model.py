@@ -104,6 +104,15 @@ def test_a_clip_that_is_read_already_gives_the_answer_of_its_video(model):
     assert model.classify([clip, clip])[1].frames == model.classify(DEMO_VIDEO).frames
 
 
+def test_clips_that_run_together_have_the_features_that_they_have_alone(model, frames):
+    together = model.features_batch(np.stack([frames, 255 - frames]))
+
+    for features, clip in zip(together, (frames, 255 - frames), strict=True):
+        alone = model.features_batch(clip[None])[0]
+        np.testing.assert_allclose(features.video_embeds, alone.video_embeds, atol=1e-5)
+        np.testing.assert_allclose(features.img_features, alone.img_features, atol=1e-5)
+
+
 def test_views_average_the_probabilities_of_their_clips(model):
     views = read_views(DEMO_VIDEO, num_frames=32, transform=model.transform, views=Views(2, 3))
     alone = [softmax(model.logits(frames)) for frames in views.frames]
