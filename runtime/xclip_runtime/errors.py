@@ -14,6 +14,7 @@
     ├── FramesError(ValueError)                 an array that is not uint8 (T, H, W, 3)
     ├── DeviceError(RuntimeError)               the requested device or provider cannot run here
     ├── LabelsError(ValueError)                 a label set that cannot be used
+    ├── DatasetError(ValueError)                labelled videos that are not laid out as they should be
     ├── CheckpointError(ValueError)             a checkpoint that cannot be exported
     ├── ParityError(RuntimeError)               an exported graph does not agree with its checkpoint
     └── MissingExtraError(ImportError)          an optional dependency is not installed
@@ -78,6 +79,10 @@ class DeviceError(XClipError, RuntimeError):
 
 class LabelsError(XClipError, ValueError):
     """A label set that cannot be used."""
+
+
+class DatasetError(XClipError, ValueError):
+    """Labelled videos that are missing or not laid out as they should be."""
 
 
 class CheckpointError(XClipError, ValueError):

@@ -8,14 +8,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xclip_runtime.files import videos_in
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-VIDEO_SUFFIXES = (
-    *(".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg"),
-    *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
-)
-"""What a folder is searched for. A file that is named itself may be called anything."""
 
 
 def expand(names: Iterable[str]) -> Iterator[str]:
@@ -28,7 +24,7 @@ def expand(names: Iterable[str]) -> Iterator[str]:
         if name == "-":
             yield from _standard_input()
         elif Path(name).is_dir():
-            yield from list(_videos_in(name)) or [name]
+            yield from list(videos_in(name)) or [name]
         elif glob.has_magic(name) and not Path(name).exists():
             matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - keeps the spelling, such as ./
             yield from expand(matches) if matches else [name]
@@ -39,12 +35,3 @@ def expand(names: Iterable[str]) -> Iterator[str]:
 def _standard_input() -> list[str]:
     text = os.fsdecode(sys.stdin.buffer.read())
     return [name for name in (text.split("\0") if "\0" in text else text.splitlines()) if name]
-
-
-def _videos_in(folder: str) -> Iterator[str]:
-    for parent, folders, files in os.walk(folder):
-        # Sorted in place, which is how os.walk is told where to go next. Names with a dot are hidden, or a Mac's notes.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
-                yield os.path.join(parent, name)  # noqa: PTH118 - keeps the spelling of the folder

@@ -55,6 +55,11 @@ class ResultsFile:
             else:
                 yield video
 
+    def documents(self) -> Iterator[dict[str, Any]]:
+        """What the file holds."""
+        with self._path.open("rb") as file:
+            yield from map(json.loads, file)
+
     def append(self, document: Mapping[str, Any]) -> None:
         """Write one result."""
         with self._path.open("ab") as file:
@@ -68,7 +73,7 @@ class ResultsFile:
             self.finished[document["video"]] += 1
             self.failed += "error" in document
         except (ValueError, TypeError, KeyError):
-            message = f"{place} is no result of `classify`: name another file with --out, or repair that line"
+            message = f"{place} is no result of this command: name another --out, or repair that line"
             raise click.UsageError(message) from None
 
 

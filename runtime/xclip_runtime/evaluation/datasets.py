@@ -1,0 +1,247 @@
+"""Labelled videos: folders, lists, HMDB-51, UCF-101. Labels are matched by name, never by number."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from xclip_runtime.errors import DatasetError, LabelsError
+from xclip_runtime.files import videos_in
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+
+Format = Literal["auto", "folder", "list", "hmdb51", "ucf101"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+Subset = Literal["test", "train"]
+SUBSETS: tuple[Subset, ...] = get_args(Subset)
+
+HMDB51_SPLITS = "testTrainMulti_7030_splits"
+UCF101_SPLITS = "ucfTrainTestlist"
+_VIDEO_FOLDERS = (".", "videos", "hmdb51_org", "UCF-101")
+_PATH_COLUMNS = ("path", "video", "file", "filename")
+_LABEL_COLUMNS = ("label", "name", "class")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A video and what it shows."""
+
+    video: str
+    """Path of the file."""
+
+    label: str
+    """Name of the class, as the dataset spells it; after :func:`with_labels_of`, as the model does."""
+
+
+def find_samples(
+    data: str | os.PathLike[str],
+    format: Format = "auto",  # noqa: A002 - what users call it
+    *,
+    split: int = 1,
+    subset: Subset = "test",
+    splits: str | os.PathLike[str] | None = None,
+) -> list[Sample]:
+    """The labelled videos of a dataset, in a fixed order.
+
+    Args:
+        data: A folder, or a list of files.
+        format: How it is laid out.
+
+            - "folder": one folder a class.
+            - "list": a CSV file with columns path and label, or lines with a path, a tab, comma or blanks, and the
+              label's name; paths are relative to the list.
+            - "hmdb51": a folder a class, and split files ``<class>_test_split<N>.txt`` whose lines end in 0 (unused),
+              1 (training) or 2 (test).
+            - "ucf101": a folder a class, and ``testlist0<N>.txt`` or ``trainlist0<N>.txt``.
+            - "auto": a file is a list, and a folder is what its split files say.
+        split: 1, 2 or 3, of HMDB-51 and UCF-101.
+        subset: Which part of the split.
+        splits: Folder with the split files; None looks for ``testTrainMulti_7030_splits`` or ``ucfTrainTestlist`` in
+            the data and beside it.
+
+    Raises:
+        DatasetError: There is nothing there, it is laid out otherwise, or a listed video is missing.
+    """
+    path = Path(data)
+    if not path.exists():
+        message = f"no dataset at {path}: give a folder with one folder a class, or a list of videos and labels"
+        raise DatasetError(message)
+    found = guess_format(path, splits) if format == "auto" else format
+    if found == "list":
+        samples = _from_list(path)
+    elif found == "hmdb51":
+        samples = _from_hmdb51(path, _splits_of(path, splits, HMDB51_SPLITS), split, subset)
+    elif found == "ucf101":
+        samples = _from_ucf101(path, _splits_of(path, splits, UCF101_SPLITS), split, subset)
+    else:
+        samples = _from_folders(path)
+    if not samples:
+        message = f"{path} holds no labelled video: give a folder with one folder a class, or name its --format"
+        raise DatasetError(message)
+    missing = [sample.video for sample in samples if not Path(sample.video).is_file()]
+    if missing:
+        message = (
+            f"{len(missing)} of the {len(samples)} videos of {path} are missing, the first is {missing[0]}: "
+            "unpack the whole dataset, or correct the paths"
+        )
+        raise DatasetError(message)
+    return samples
+
+
+def normalised(name: str) -> str:
+    """A label's name without case, underscores, hyphens and blanks: ``Ride_Bike``, ``RideBike`` → ``ridebike``."""
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def with_labels_of(samples: Iterable[Sample], labels: Sequence[str]) -> list[Sample]:
+    """The samples with each label spelt as the model spells it.
+
+    Raises:
+        LabelsError: Names that the model does not know, all of them listed; or two of its labels that differ only in
+            case and separators.
+    """
+    names: dict[str, str] = {}
+    for label in labels:
+        if names.setdefault(normalised(label), label) != label:
+            message = (
+                f"labels {names[normalised(label)]!r} and {label!r} differ only in case and separators: rename one"
+            )
+            raise LabelsError(message)
+    samples = list(samples)
+    unknown = sorted({sample.label for sample in samples} - {s.label for s in samples if normalised(s.label) in names})
+    if unknown:
+        message = (
+            f"{len(unknown)} labels of the dataset are not among the {len(labels)} of the bundle: "
+            f"{', '.join(unknown)}; rename them, or export a bundle with the dataset's --labels"
+        )
+        raise LabelsError(message)
+    return [Sample(sample.video, names[normalised(sample.label)]) for sample in samples]
+
+
+def in_turn(samples: Iterable[Sample], limit: int | None = None) -> list[Sample]:
+    """The samples with the classes in turn, so that any beginning of them stands for the whole.
+
+    Args:
+        samples: Of any order.
+        limit: How many to keep; None for all.
+    """
+    by_label: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        by_label[sample.label].append(sample)
+    return [sample for turn in zip_longest(*by_label.values()) for sample in turn if sample is not None][:limit]
+
+
+def guess_format(path: Path, splits: str | os.PathLike[str] | None = None) -> Format:
+    """What "auto" takes a dataset for; see :func:`find_samples`."""
+    if path.is_file():
+        return "list"
+    for folder in [Path(splits)] if splits else [path, path.parent]:
+        if next(folder.glob(f"{'' if splits else HMDB51_SPLITS + '/'}*_test_split?.txt"), None):
+            return "hmdb51"
+        if next(folder.glob(f"{'' if splits else UCF101_SPLITS + '/'}testlist0?.txt"), None):
+            return "ucf101"
+    return "folder"
+
+
+def _splits_of(path: Path, splits: str | os.PathLike[str] | None, name: str) -> Path:
+    candidates = [Path(splits)] if splits else [path / name, path.parent / name]
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    message = f"no split files at {candidates[0]}: unpack them there, or name their folder with --splits"
+    raise DatasetError(message)
+
+
+def _from_folders(path: Path) -> list[Sample]:
+    if path.is_file():
+        message = f"{path} is a file: give a folder with one folder a class, or --format list"
+        raise DatasetError(message)
+    classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    return [Sample(video, folder.name) for folder in classes for video in videos_in(str(folder))]
+
+
+def _from_list(path: Path) -> list[Sample]:
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"cannot read {path} as a list: give UTF-8 text with a path and a label a line"
+        raise DatasetError(message) from error
+    rows = _rows_of_csv(path, text) if path.suffix.lower() == ".csv" else _rows_of_text(path, text)
+    numbered = [label for _, label in rows if label.isdecimal()]
+    if rows and len(numbered) == len(rows):
+        message = (
+            f"{path} gives its labels as numbers, which lists of the same dataset do not agree on: write their names"
+        )
+        raise DatasetError(message)
+    return [Sample(str(path.parent / video), label) for video, label in rows]
+
+
+def _rows_of_csv(path: Path, text: str) -> list[tuple[str, str]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
+    video = next((columns[name] for name in _PATH_COLUMNS if name in columns), None)
+    label = next((columns[name] for name in _LABEL_COLUMNS if name in columns), None)
+    if video is None or label is None:
+        message = f"{path} has no columns 'path' and 'label': write them into its first line"
+        raise DatasetError(message)
+    return [(row[video].strip(), (row[label] or "").strip()) for row in reader if (row[video] or "").strip()]
+
+
+def _rows_of_text(path: Path, text: str) -> list[tuple[str, str]]:
+    rows = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        separator = next((mark for mark in ("\t", ",") if mark in line), None)
+        video, _, label = (line.strip() if separator is None else line).partition(separator or " ")
+        if not video.strip() or not label.strip():
+            message = f"line {number} of {path} is not a path and a label: separate them with a tab"
+            raise DatasetError(message)
+        rows.append((video.strip(), label.strip()))
+    return rows
+
+
+def _from_hmdb51(path: Path, splits: Path, split: int, subset: Subset) -> list[Sample]:
+    files = sorted(splits.glob(f"*_test_split{split}.txt"))
+    if not files:
+        message = f"{splits} holds no <class>_test_split{split}.txt: choose a --split that is there"
+        raise DatasetError(message)
+    wanted = {"train": "1", "test": "2"}[subset]
+    samples = []
+    for file in files:
+        name = file.name.removesuffix(f"_test_split{split}.txt")
+        folder = _class_folder(path, name)
+        for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
+            video, _, use = line.strip().rpartition(" ")
+            if line.strip() and use not in ("0", "1", "2"):
+                message = f"line {number} of {file} does not end in 0, 1 or 2: get the split files anew"
+                raise DatasetError(message)
+            if use == wanted:
+                samples.append(Sample(str(folder / video.strip()), name))
+    return samples
+
+
+def _from_ucf101(path: Path, splits: Path, split: int, subset: Subset) -> list[Sample]:
+    file = splits / f"{subset}list0{split}.txt"
+    if not file.is_file():
+        message = f"{splits} holds no {file.name}: choose a --split that is there"
+        raise DatasetError(message)
+    samples = []
+    for line in filter(None, map(str.strip, file.read_text("utf-8").splitlines())):
+        # Lists for training end in the number of the class, which the folder names already.
+        name, _, video = re.sub(r"\s+\d+$", "", line).partition("/")
+        samples.append(Sample(str(_class_folder(path, name) / video), name))
+    return samples
+
+
+def _class_folder(path: Path, name: str) -> Path:
+    """Where a class's videos lie: in the dataset's folder, or in the folder that its archive unpacks to."""
+    return next((path / top / name for top in _VIDEO_FOLDERS if (path / top / name).is_dir()), path / name)

@@ -1,0 +1,57 @@
+"""Intervals and tests for shares and ratios, each with its source."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+Z95 = 1.959964
+"""Quantile of the normal distribution for 95 % intervals."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of n cases, with its 95 % interval."""
+
+    right: int
+    n: int
+    value: float
+    """``right / n``; NaN where n is 0, then with the interval from 0 to 1."""
+    low: float
+    high: float
+
+
+def wilson(right: int, n: int) -> Share:
+    """A share with Wilson's score interval at 95 % (Wilson 1927, doi 10.1080/01621459.1927.10502953).
+
+    Raises:
+        ValueError: ``n`` is negative, or ``right`` not between 0 and ``n``.
+    """
+    if not 0 <= right <= n:
+        message = f"{right} of {n} is no share: give 0 <= right <= n"
+        raise ValueError(message)
+    if n == 0:
+        return Share(0, 0, math.nan, 0.0, 1.0)
+    share, z2 = right / n, Z95 * Z95
+    middle = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return Share(right, n, share, max(0.0, middle - half), min(1.0, middle + half))
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Two-sided p-value of McNemar's exact test (McNemar 1947, doi 10.1007/BF02295996).
+
+    Whether two classifiers that saw the same cases are right equally often: where only one of them is right, that is
+    each of the two with probability ½, so the smaller count is binomial.
+
+    Args:
+        only_first: Cases that only the first got right.
+        only_second: Cases that only the second got right.
+    """
+    n, fewer = only_first + only_second, min(only_first, only_second)
+    # Whole numbers up to the division, so that a thousand cases neither overflow nor underflow.
+    ways = tail = 1
+    for k in range(fewer):
+        ways = ways * (n - k) // (k + 1)
+        tail += ways
+    return min(1.0, 2 * tail / (1 << n))

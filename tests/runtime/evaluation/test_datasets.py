@@ -1,0 +1,179 @@
+"""Where labelled videos come from, and whose names are theirs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xclip_runtime.errors import DatasetError, LabelsError
+from xclip_runtime.evaluation.datasets import (
+    HMDB51_SPLITS,
+    UCF101_SPLITS,
+    Sample,
+    find_samples,
+    guess_format,
+    in_turn,
+    normalised,
+    with_labels_of,
+)
+
+
+def touch(*paths):
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def found(data, *args, **options):
+    return [(sample.video, sample.label) for sample in find_samples(data, *args, **options)]
+
+
+@pytest.fixture
+def hmdb51(tmp_path):
+    """Two classes with HMDB-51's odd file names; in split 1 a video each for training, testing and neither."""
+    for name in ("brush_hair", "kick_ball"):
+        touch(*(tmp_path / name / f"April_09 (x)#{k};_f_cm_np1.avi" for k in range(3)))
+        for split, uses in ((1, (1, 2, 0)), (2, (2, 2, 1))):
+            lines = [f"April_09 (x)#{k};_f_cm_np1.avi {use} \n" for k, use in enumerate(uses)]
+            path = tmp_path / HMDB51_SPLITS / f"{name}_test_split{split}.txt"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("".join(lines))
+    return tmp_path
+
+
+def test_a_folder_names_the_class_of_its_videos(tmp_path):
+    touch(
+        tmp_path / "ride bike/a.mp4",
+        tmp_path / "ride bike/deep/b.avi",
+        tmp_path / "sit/c.webm",
+        tmp_path / "sit/notes.txt",
+    )
+
+    assert found(tmp_path) == [
+        (str(tmp_path / "ride bike/a.mp4"), "ride bike"),
+        (str(tmp_path / "ride bike/deep/b.avi"), "ride bike"),
+        (str(tmp_path / "sit/c.webm"), "sit"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.csv", "label,path\nride bike,clips/a b.mp4\nsit,c.mp4\n"),
+        ("list.csv", "\ufeffVideo,Name\nclips/a b.mp4,ride bike\n\nc.mp4,sit\n"),
+        ("list.txt", "clips/a b.mp4\tride bike\n\nc.mp4\tsit\n"),
+        ("list.txt", "clips/a b.mp4, ride bike\nc.mp4, sit\n"),
+    ],
+)
+def test_a_list_is_relative_to_where_it_lies(tmp_path, name, text):
+    touch(tmp_path / "clips/a b.mp4", tmp_path / "c.mp4")
+    (tmp_path / name).write_text(text, encoding="utf-8")
+
+    assert found(tmp_path / name) == [
+        (str(tmp_path / "clips/a b.mp4"), "ride bike"),
+        (str(tmp_path / "c.mp4"), "sit"),
+    ]
+
+
+def test_in_a_list_with_blanks_the_label_may_have_several_words(tmp_path):
+    touch(tmp_path / "c.mp4")
+    (tmp_path / "list.txt").write_text("c.mp4 ride bike\n")
+
+    assert found(tmp_path / "list.txt") == [(str(tmp_path / "c.mp4"), "ride bike")]
+
+
+def test_a_list_of_numbers_is_refused(tmp_path):
+    touch(tmp_path / "c.mp4")
+    (tmp_path / "list.txt").write_text("c.mp4 20\n")
+
+    with pytest.raises(DatasetError, match="write their names"):
+        find_samples(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize(("split", "subset", "expected"), [(1, "test", [1]), (1, "train", [0]), (2, "test", [0, 1])])
+def test_the_last_number_of_an_hmdb51_line_is_what_a_video_is_for(hmdb51, split, subset, expected):
+    assert found(hmdb51, split=split, subset=subset) == [
+        (str(hmdb51 / name / f"April_09 (x)#{k};_f_cm_np1.avi"), name)
+        for name in ("brush_hair", "kick_ball")
+        for k in expected
+    ]
+
+
+@pytest.mark.parametrize("place", ["beside", "named", "below"])
+def test_split_files_may_lie_elsewhere(hmdb51, place, tmp_path_factory):
+    expected = [(name, label) for name, label in found(hmdb51)]
+    if place == "named":
+        other = (hmdb51 / HMDB51_SPLITS).rename(tmp_path_factory.mktemp("other") / "splits")
+        assert found(hmdb51, splits=other) == expected
+        return
+    videos = hmdb51 / "hmdb51_org"
+    videos.mkdir()
+    for name in ("brush_hair", "kick_ball"):
+        (hmdb51 / name).rename(videos / name)
+    data = videos if place == "beside" else hmdb51
+    assert found(data) == [(name.replace(str(hmdb51), str(videos)), label) for name, label in expected]
+
+
+def test_a_split_that_is_not_there_is_named(hmdb51):
+    with pytest.raises(DatasetError, match="test_split3"):
+        find_samples(hmdb51, split=3)
+
+
+def test_a_listed_video_that_is_missing_is_named(hmdb51):
+    next((hmdb51 / "kick_ball").glob("*#1*")).unlink()
+
+    with pytest.raises(DatasetError, match=r"1 of the 2 videos .* kick_ball|kick_ball"):
+        find_samples(hmdb51)
+
+
+def test_ucf101_names_the_class_by_the_folder_and_not_by_the_number(tmp_path):
+    touch(tmp_path / "UCF-101/YoYo/v_YoYo_g01_c01.avi", tmp_path / "UCF-101/ApplyLipstick/v_ApplyLipstick_g09_c01.avi")
+    lists = tmp_path / UCF101_SPLITS
+    lists.mkdir()
+    (lists / "testlist01.txt").write_text("YoYo/v_YoYo_g01_c01.avi\r\n")
+    (lists / "trainlist01.txt").write_text("ApplyLipstick/v_ApplyLipstick_g09_c01.avi 2\r\n")
+
+    assert guess_format(tmp_path) == "ucf101"
+    assert found(tmp_path) == [(str(tmp_path / "UCF-101/YoYo/v_YoYo_g01_c01.avi"), "YoYo")]
+    assert [sample.label for sample in find_samples(tmp_path, subset="train")] == ["ApplyLipstick"]
+
+
+@pytest.mark.parametrize("layout", ["auto", "folder", "list", "hmdb51", "ucf101"])
+def test_an_empty_folder_is_no_dataset(tmp_path, layout):
+    with pytest.raises(DatasetError):
+        find_samples(tmp_path, layout)
+
+
+def test_a_path_that_is_not_there_is_no_dataset(tmp_path):
+    with pytest.raises(DatasetError, match="no dataset at"):
+        find_samples(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", ["Ride_Bike", "ride bike", "RideBike", "ride-bike", " RIDE  BIKE "])
+def test_names_match_without_case_and_separators(name):
+    assert with_labels_of([Sample("v", name)], ["sit", "ride bike"]) == [Sample("v", "ride bike")]
+
+
+@given(st.text())
+def test_normalising_twice_changes_nothing(name):
+    assert normalised(normalised(name)) == normalised(name)
+
+
+def test_all_unknown_names_are_listed():
+    samples = [Sample("a", "sit"), Sample("b", "fly"), Sample("c", "swim"), Sample("d", "fly")]
+
+    with pytest.raises(LabelsError, match=r"2 labels .* fly, swim;"):
+        with_labels_of(samples, ["sit"])
+
+
+def test_labels_of_a_bundle_that_differ_only_in_case_are_refused():
+    with pytest.raises(LabelsError, match="differ only"):
+        with_labels_of([Sample("a", "sit")], ["Sit", "sit"])
+
+
+def test_a_part_of_a_dataset_takes_the_classes_in_turn():
+    samples = [Sample(f"{label}{k}", label) for label in "abc" for k in range(3)]
+
+    assert [sample.video for sample in in_turn(samples, 5)] == ["a0", "b0", "c0", "a1", "b1"]
+    assert sorted(in_turn(samples), key=lambda sample: sample.video) == samples
