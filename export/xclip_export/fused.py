@@ -307,10 +307,14 @@ class VisionGraph:
             normed = self.norm(x, norm, "prompts_norm", f"features.{g}.normed")
             clips = graph.reshape(normed, [-1, self.group, tokens, dim], f"features.{g}.clips")
             sums.append(graph.node("ReduceSum", [clips, axis], f"features.{g}", keepdims=0))
-        total = graph.node("Sum", sums, "features") if len(sums) > 1 else sums[0]
-        start, end = graph.constant("index.1", [1]), graph.constant("index.tokens", [tokens])
+        self.project_features(graph.node("Sum", sums, "features") if len(sums) > 1 else sums[0])
+
+    def project_features(self, total: str) -> None:
+        """The fp32 sum of the normed tokens over the frames, (B, 1 + P, d) → img_features."""
+        graph, axis = self.graph, self.graph.constant("index.1", [1])
+        start, end = graph.constant("index.1", [1]), graph.constant("index.tokens", [1 + self.patches])
         total = graph.node("Slice", [total, start, end, axis], "features.patches")
-        projection = read_linear(tower.prompts_projection)
+        projection = read_linear(self.tower.prompts_projection)
         weight = graph.constant("prompts_projection.weight", projection.weight / np.float32(self.frames))
         x = graph.node("MatMul", [total, weight], "features.projected")
         graph.node("Add", [x, graph.constant("prompts_projection.bias", bias_of(projection))], "img_features")

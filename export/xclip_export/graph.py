@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, checker, helper, numpy_helper
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -79,6 +79,77 @@ class GraphBuilder:
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="xclip-onnx")
         checker.check_model(model)
         return model
+
+
+def copy_reshaped_dimensions(model: ModelProto) -> None:
+    """Let every Reshape copy a dimension that it keeps, instead of reading it from a Shape node; changes ``model``.
+
+    ONNX Runtime places Shape, and what reads it, on the CPU. A traced graph is full of them, where a 0 says the same.
+    """
+    graph = model.graph
+    made_by = {output: node for node in graph.node for output in node.output}
+    constants = {weight.name: numpy_helper.to_array(weight) for weight in graph.initializer}
+    for node in graph.node:
+        concat = made_by.get(node.input[1]) if node.op_type == "Reshape" else None
+        if concat is None or concat.op_type != "Concat":
+            continue
+        sizes = [_copied_size(part, axis, made_by, constants) for axis, part in enumerate(concat.input)]
+        if None not in sizes:
+            name = f"{node.output[0]}.shape"
+            graph.initializer.append(numpy_helper.from_array(np.array(sizes, np.int64), name))
+            node.input[1] = name
+    _drop_unread(graph)
+
+
+def _copied_size(
+    name: str, axis: int, made_by: Mapping[str, NodeProto], constants: Mapping[str, NDArray[Any]]
+) -> int | None:
+    """Entry ``axis`` of a new shape: a constant, or 0 for the dimension of that axis; None for anything else."""
+    if name in constants:
+        return int(constants[name].item())
+    chain: list[NodeProto] = []
+    node = made_by.get(name)
+    while node is not None and len(chain) < 3:
+        chain.append(node)
+        node = made_by.get(node.input[0])
+    if [part.op_type for part in chain] != ["Unsqueeze", "Gather", "Shape"]:
+        return None
+    return 0 if int(constants[chain[1].input[1]]) == axis else None
+
+
+def _drop_unread(graph: GraphProto) -> None:
+    """Remove nodes and initializers that nothing reads."""
+    read = {value.name for value in graph.output}
+    for node in reversed(graph.node):
+        if read & set(node.output):
+            read |= set(node.input)
+    nodes = [node for node in graph.node if read & set(node.output)]
+    weights = [weight for weight in graph.initializer if weight.name in read]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(weights)
+
+
+def element_types(model: ModelProto) -> dict[str, int]:
+    """Element type (a ``TensorProto`` number) of every tensor of a graph, contributed operators included.
+
+    Enough for graphs without control flow: a node passes on the type of its first input, except for the few operators
+    whose output type stands elsewhere.
+    """
+    types = {weight.name: weight.data_type for weight in model.graph.initializer}
+    types |= {value.name: value.type.tensor_type.elem_type for value in model.graph.input}
+    for node in model.graph.node:
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.op_type == "Cast":
+            found = int(attributes["to"])
+        elif node.op_type == "Shape":
+            found = int(TensorProto.INT64)
+        elif node.op_type in ("Constant", "ConstantOfShape"):
+            found = attributes["value"].data_type if "value" in attributes else int(TensorProto.FLOAT)
+        else:
+            found = types[node.input[0]]
+        types |= dict.fromkeys(filter(None, node.output), found)
+    return types
 
 
 def _element_type(dtype: type[np.generic]) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,14 @@ import onnx
 import torch
 from transformers import VideoMAEImageProcessor
 
+from xclip_export.graph import element_types
 from xclip_runtime.errors import ParityError
 from xclip_runtime.selftest import golden_clip
 from xclip_runtime.session import Session, SessionOptions
 from xclip_runtime.video import FrameTransform, read_clip
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -41,6 +42,11 @@ TOLERANCE: Mapping[str, float] = {"fp32": 1e-3, "fp16": 0.05}
 
 LAYER_TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "fp16": 1e-2}
 """Relative error from which a layer's output counts as moved; rounding alone gives a hundredth of it."""
+
+HALF_RANGE = 65504.0 / 2
+"""Largest magnitude of an fp16 tensor on the parity clips: other clips need room, and fp16 ends at twice this."""
+
+MAGNITUDE = ".magnitude"
 
 REAL_FRAMES = "bigbuckbunny-excerpt.mp4"
 
@@ -68,6 +74,9 @@ class Parity:
     """Largest |Δlogit| allowed; None where the error is reported only."""
 
     passed: bool
+
+    max_abs_activation: float | None = None
+    """Largest magnitude in any fp16 tensor inside the graph; None where there is none."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, as in the manifest."""
@@ -196,6 +205,8 @@ class Gate:
         outputs = self._complete(**found)
         parity = _compare(outputs, self.reference, ("video_embeds", "img_features"), precision)
         self._require_sight(graph, outputs)
+        if precision == "fp16":
+            parity = replace(parity, max_abs_activation=self._largest_activation(graph))
         if not parity.passed:
             raise _out_of_tolerance(graph, parity, self._moved_layer(graph, precision))
         return parity, outputs
@@ -242,6 +253,26 @@ class Gate:
             if np.array_equal(outputs.logits_per_video[1], outputs.logits_per_video[other]):
                 message = f"{graph.name} gives the same logits for two different clips: it does not see its input"
                 raise ParityError(message)
+
+    def _largest_activation(self, graph: Path) -> float:
+        """The largest magnitude that an fp16 tensor of the graph reaches on the clips.
+
+        Raises:
+            ParityError: It is out of the range that is safe.
+        """
+        worst, where = 0.0, ""
+        for clip in self._clips[:2]:
+            for name, values in _run_probe(graph, _add_magnitudes, clip[None]).items():
+                largest = float(values)
+                if not largest <= worst:
+                    worst, where = largest, name.removesuffix(MAGNITUDE)
+        if not worst <= HALF_RANGE:
+            message = (
+                f"{graph.name} reaches {worst:.3g} in {where}, too near the end of fp16 (65504): "
+                "export this checkpoint without --precision fp16"
+            )
+            raise ParityError(message)
+        return worst
 
     def _moved_layer(self, graph: Path, precision: str) -> str:
         """Name the first vision layer whose output left the checkpoint's, on the first clip."""
@@ -307,10 +338,34 @@ def _layer_outputs(model: onnx.ModelProto) -> list[list[str]]:
     return [found[index] for index in sorted(found)]
 
 
+def _add_magnitudes(model: onnx.ModelProto) -> None:
+    """Make the largest magnitude of every fp16 tensor an output, and nothing else."""
+    types, graph = element_types(model), model.graph
+    halves = [name for node in graph.node for name in node.output if types.get(name) == onnx.TensorProto.FLOAT16]
+    del graph.output[:]
+    for name in halves:
+        largest = f"{name}{MAGNITUDE}"
+        wide, magnitude = f"{largest}.float", f"{largest}.abs"
+        graph.node.append(onnx.helper.make_node("Cast", [name], [wide], to=onnx.TensorProto.FLOAT))
+        graph.node.append(onnx.helper.make_node("Abs", [wide], [magnitude]))
+        graph.node.append(onnx.helper.make_node("ReduceMax", [magnitude], [largest], keepdims=0))
+        graph.output.append(onnx.helper.make_empty_tensor_value_info(largest))
+
+
 def _run_with_outputs(graph: Path, names: Sequence[str], pixel_values: NDArray[np.uint8]) -> Mapping[str, Floats]:
+    def show(model: onnx.ModelProto) -> None:
+        del model.graph.output[:]
+        model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
+
+    return _run_probe(graph, show, pixel_values)
+
+
+def _run_probe(
+    graph: Path, change: Callable[[onnx.ModelProto], None], pixel_values: NDArray[np.uint8]
+) -> Mapping[str, Floats]:
+    """Run a changed copy of a graph."""
     model = onnx.load(graph)
-    del model.graph.output[:]
-    model.graph.output.extend(onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in names)
+    change(model)
     probe = graph.with_name(f"{graph.stem}.probe.onnx")
     onnx.save(model, probe, save_as_external_data=True, location=f"{probe.name}_data")
     try:

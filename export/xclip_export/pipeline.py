@@ -15,6 +15,8 @@ import onnxscript.optimizer
 
 from xclip_export.checkpoint import load_checkpoint
 from xclip_export.fused import fused_vision_model
+from xclip_export.graph import copy_reshaped_dimensions
+from xclip_export.half import fp16_vision_model
 from xclip_export.optimum_config import OPSET, export_tower
 from xclip_export.parity import Gate, parity_clips
 from xclip_export.quantize import int8_vision_model
@@ -58,6 +60,7 @@ PROMPT_GRAPH = GraphSpec("prompt_model", "prompt", "fp32", "any")
 VISION_GRAPHS = (
     GraphSpec("vision_model", "vision", "fp32", "any"),
     GraphSpec("vision_model_cpu", "vision", "fp32", "cpu"),
+    GraphSpec("vision_model_fp16", "vision", "fp16", "cuda"),
     GraphSpec("vision_model_int8", "vision", "int8", "cpu"),
 )
 FUSED = "vision_model_cpu"
@@ -65,7 +68,7 @@ VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm")
 MAX_CALIBRATION_CLIPS = 32
 GOLDEN_LOGITS = 64
 """How many labels' logits the manifest keeps for the self-test."""
-PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -231,11 +234,14 @@ class _Workbench:
             path = Path(folder) / "traced.onnx"
             export_tower(checkpoint.model, tower, path, mean=checkpoint.mean, std=checkpoint.std)
             model: onnx.ModelProto = onnxscript.optimizer.optimize(onnx.load(path))
+            copy_reshaped_dimensions(model)
             return model
 
     def _author(self, precision: Precision) -> onnx.ModelProto:
         checkpoint = self.checkpoint
         tower = VisionTower(checkpoint.model, checkpoint.mean, checkpoint.std).eval()
+        if precision == "fp16":
+            return fp16_vision_model(tower)
         if precision == "int8":
             return int8_vision_model(tower, calibration=self.calibration)
         return fused_vision_model(tower)

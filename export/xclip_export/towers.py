@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -213,9 +212,11 @@ class VisionTower(nn.Module):
     def embed(self, pixel_values: Tensor) -> Tensor:
         """uint8 (B, T, H, W, 3) → tokens (B·T, 1 + P, d) that enter layer 0."""
         grid, patch = self.grid, self.patch_size
-        patches = pixel_values.reshape(-1, grid, patch, grid, patch * 3).transpose(2, 3)
-        x = self.patch_embedding(patches.reshape(-1, grid * grid, patch * patch * 3).float())
-        x = functional.pad(x, (0, 0, 1, 0)) + self.position_table
+        # Cast first: TensorRT takes bytes at the door only.
+        patches = pixel_values.float().reshape(-1, grid, patch, grid, patch * 3).transpose(2, 3)
+        patches = patches.reshape(-1, grid * grid, patch * patch * 3)
+        # A black patch keeps a row free for the class token, without shape arithmetic in the graph.
+        x = self.patch_embedding(torch.cat([patches[:, :1] * 0, patches], dim=1)) + self.position_table
         return cast("Tensor", self.pre_layernorm(x))
 
     def video_embeds(self, cls: Tensor) -> Tensor:
@@ -355,4 +356,6 @@ def _fold_embeddings(embeddings: Any, mean: Sequence[float], std: Sequence[float
 
 
 def _unit(x: Tensor) -> Tensor:
-    return functional.normalize(x, dim=-1)
+    # functional.normalize would leave shape arithmetic in the graph.
+    length = cast("Tensor", x.norm(dim=-1, keepdim=True))
+    return x / length.clamp_min(1e-12)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import kernels
 import numpy as np
 import onnx
 import pytest
@@ -25,7 +26,7 @@ from xclip_runtime.errors import BundleError, LabelsError, ParityError, VideoNot
 def exported(demo_checkpoint, tmp_path_factory):
     stages = []
     target = tmp_path_factory.mktemp("export") / "bundle"
-    report = export_bundle(str(demo_checkpoint), target, precisions=["fp32", "int8"], progress=stages.append)
+    report = export_bundle(str(demo_checkpoint), target, precisions=["fp32", "fp16", "int8"], progress=stages.append)
     return report, stages
 
 
@@ -40,6 +41,7 @@ def test_the_bundle_holds_the_documented_files(exported):
         "tokenizer.json",
         "onnx/vision_model.onnx",
         "onnx/vision_model_cpu.onnx",
+        "onnx/vision_model_fp16.onnx",
         "onnx/vision_model_int8.onnx",
         "onnx/prompt_model.onnx",
         "onnx/text_model.onnx",
@@ -82,6 +84,23 @@ def test_portable_graphs_use_standard_operators_alone(exported, tower):
 
     assert {opset.domain for opset in model.opset_import} <= {"", "ai.onnx"}
     onnx.checker.check_model(model, full_check=True)
+
+
+@pytest.mark.parametrize("name", ["vision_model", "vision_model_fp16", "prompt_model"])
+def test_every_node_that_runs_on_cuda_has_a_kernel_there(exported, name):
+    assert kernels.not_on_cuda(onnx.load(exported[0].bundle / f"onnx/{name}.onnx")) == []
+
+
+@pytest.mark.parametrize("name", ["vision_model", "prompt_model"])
+def test_every_node_of_a_portable_graph_is_one_that_tensorrt_documents(exported, name):
+    assert kernels.not_in_tensorrt(onnx.load(exported[0].bundle / f"onnx/{name}.onnx")) == []
+
+
+def test_the_fp16_graph_stays_far_from_the_end_of_its_range(exported):
+    parities = exported[0].parity
+
+    assert 0 < parities["vision_model_fp16"].max_abs_activation < 65504 / 8
+    assert parities["vision_model"].max_abs_activation is None
 
 
 def test_the_vision_graph_takes_uint8_frames_and_any_batch(exported):

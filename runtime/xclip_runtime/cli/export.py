@@ -21,11 +21,11 @@ EXPORT_PACKAGES = ("xclip_export", "torch", "transformers", "optimum", "onnx", "
 
 
 PRECISION_FLAG = "--precision"
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "fp16", "int8")
 
 
 class ExportCommand(click.Command):
-    """Lets one --precision take several values, as in ``--precision fp32 int8``."""
+    """Lets one --precision take several values, as in ``--precision fp32 fp16 int8``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat the flag before every further value."""
