@@ -10,11 +10,17 @@
     │   ├── VideoNotFoundError(FileNotFoundError)
     │   ├── VideoDecodeError                    not a video, broken, or an unsupported codec
     │   ├── VideoTimeoutError(TimeoutError)     over the time limit of one file
-    │   └── NoFramesError                       it opens, yet holds no picture
+    │   ├── NoFramesError                       it opens, yet holds no picture
+    │   ├── VideoLimitError                     longer or larger than a server takes
+    │   └── DecoderCrashedError(RuntimeError)   the process that read it is gone
     ├── FramesError(ValueError)                 an array that is not uint8 (T, H, W, 3)
     ├── DeviceError(RuntimeError)               the requested device or provider cannot run here
     ├── LabelsError(ValueError)                 a label set that cannot be used
     ├── DatasetError(ValueError)                labelled videos that are not laid out as they should be
+    ├── ServeError(RuntimeError)                a server cannot answer now
+    │   ├── UploadTooLargeError                 the body of a request is over the limit
+    │   ├── OverloadedError                     too many requests at once
+    │   └── DeadlineError(TimeoutError)         the request's time is over
     ├── CheckpointError(ValueError)             a checkpoint that cannot be exported
     ├── ParityError(RuntimeError)               an exported graph does not agree with its checkpoint
     └── MissingExtraError(ImportError)          an optional dependency is not installed
@@ -69,6 +75,14 @@ class NoFramesError(VideoError):
     """The file opens, yet not one picture comes out of it."""
 
 
+class VideoLimitError(VideoError):
+    """The video is longer or larger than a server takes."""
+
+
+class DecoderCrashedError(VideoError, RuntimeError):
+    """The process that read the video is gone."""
+
+
 class FramesError(XClipError, ValueError):
     """Frames that are not uint8 RGB of shape (T, H, W, 3)."""
 
@@ -83,6 +97,22 @@ class LabelsError(XClipError, ValueError):
 
 class DatasetError(XClipError, ValueError):
     """Labelled videos that are missing or not laid out as they should be."""
+
+
+class ServeError(XClipError, RuntimeError):
+    """A server cannot answer a request now."""
+
+
+class UploadTooLargeError(ServeError):
+    """The body of a request is over the limit."""
+
+
+class OverloadedError(ServeError):
+    """Too many requests at once, or the server is starting or stopping."""
+
+
+class DeadlineError(ServeError, TimeoutError):
+    """The request's time is over."""
 
 
 class CheckpointError(XClipError, ValueError):

@@ -11,7 +11,7 @@ import click
 from xclip_runtime._version import __version__
 from xclip_runtime.errors import XClipError
 
-COMMANDS = ("demo", "classify", "stream", "eval", "info", "verify", "doctor", "export")
+COMMANDS = ("demo", "classify", "stream", "eval", "serve", "info", "verify", "doctor", "export")
 
 
 class LazyGroup(click.Group):

@@ -1,0 +1,66 @@
+"""What Prometheus is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
+
+from xclip_runtime._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from xclip_runtime.model import XClip
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+
+
+class Metrics:
+    """The metrics of one server, in a registry of its own.
+
+    Args:
+        model: The model whose provider is told.
+    """
+
+    def __init__(self, model: XClip) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = Counter(
+            "xclip_requests", "Requests by how they ended.", ["endpoint", "outcome"], registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "xclip_request_seconds",
+            "From the first byte of a request to the last of its answer.",
+            ["endpoint"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.stage_seconds = Histogram(
+            "xclip_stage_seconds", "Time in each stage.", ["stage"], buckets=_SECONDS, registry=self.registry
+        )
+        self.batch_size = Histogram(
+            "xclip_batch_size", "Clips in a run of the vision graph.", buckets=_BATCH_SIZES, registry=self.registry
+        )
+        self.decode_restarts = Counter(
+            "xclip_decode_worker_restarts", "Decode workers replaced.", ["reason"], registry=self.registry
+        )
+        self._gauges = {
+            "in_flight": Gauge("xclip_requests_in_flight", "Requests taken, not answered yet.", registry=self.registry),
+            "decode": Gauge("xclip_queue_depth", "Waiting for a stage.", ["stage"], registry=self.registry),
+        }
+        info = {"version": __version__, **{name: str(value) for name, value in model.info.items() if name != "bundle"}}
+        Info("xclip", "What was loaded: never what was asked for.", registry=self.registry).info(info)
+
+    def observe(self, in_flight: Callable[[], int], decoding: Callable[[], int], model: Callable[[], int]) -> None:
+        """Read these whenever the metrics are asked for."""
+        self._gauges["in_flight"].set_function(in_flight)
+        self._gauges["decode"].labels("decode").set_function(decoding)
+        self._gauges["decode"].labels("vision").set_function(model)
+
+    def text(self) -> bytes:
+        """The exposition, of :data:`CONTENT_TYPE`."""
+        return generate_latest(self.registry)

@@ -1,0 +1,164 @@
+"""The documents of /v1: what a request may say, and what it is answered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from typing_extensions import Self
+
+from xclip_runtime.video.views import Views
+
+MOST_THUMBNAILS = 64
+
+
+def _lines(value: object) -> object:
+    """One text with several lines is several texts, so that a form needs one field only."""
+    values = value if isinstance(value, list) else [value]
+    texts = [text for text in values if isinstance(text, str)]
+    if len(texts) < len(values):
+        return value
+    return [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+
+
+Texts = Annotated[list[str], BeforeValidator(_lines)]
+
+
+class VideoOptions(BaseModel):
+    """Which part of a video is looked at."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: float = Field(0.0, ge=0, description="Seconds from the first frame.")
+    end: float | None = Field(None, gt=0, description="Seconds; the end of the video unless given.")
+    clip: str | None = Field(None, description="A video that was kept, instead of an upload.")
+    keep: bool = Field(False, description="Keep what the model saw, to ask about it again by the `clip` of the answer.")
+    thumbnails: int = Field(
+        0, ge=0, le=MOST_THUMBNAILS, description="How many of the sampled frames to send back, as data URLs (JPEG)."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.end is not None and self.end <= self.start:
+            message = "end must be after start"
+            raise ValueError(message)
+        return self
+
+
+class ClassifyOptions(VideoOptions):
+    """How a video is classified."""
+
+    top_k: int | None = Field(5, ge=1, description="How many labels, best first; null or none for all.")
+    labels: Texts = Field(
+        default=[], description="Labels instead of the bundle's; the bundle's own keep their embeddings."
+    )
+    texts: Texts = Field(default=[], description="Labels that are always encoded as they are.")
+    views: str = Field("1x1", description="CLIPSxCROPS: average over so many temporal clips and 1 or 3 crops.")
+
+    @field_validator("top_k", mode="before")
+    @classmethod
+    def _none_is_all(cls, value: object) -> object:
+        return None if value in ("none", "all", "") else value
+
+    @field_validator("views")
+    @classmethod
+    def _parsable(cls, value: str) -> str:
+        Views.parse(value)
+        return value
+
+
+class EmbedOptions(VideoOptions):
+    """How a video is embedded."""
+
+
+class ScoreOptions(VideoOptions):
+    """What a video is scored against."""
+
+    texts: Texts = Field(default=[], description="Any words, scored in this order; the bundle's labels unless given.")
+
+
+class LabelScore(BaseModel):
+    """One label of a classification."""
+
+    label: str
+    prob: float = Field(description="Softmax over all labels, in [0, 1].")
+    logit: float = Field(description="Cosine times exp(logit_scale).")
+
+
+class TextScore(BaseModel):
+    """One text and how well it fits."""
+
+    text: str
+    prob: float = Field(description="Softmax over the texts of the request, in [0, 1].")
+    logit: float = Field(description="Cosine times exp(logit_scale).")
+
+
+class FrameUse(BaseModel):
+    """Which frames of the video were looked at."""
+
+    indices: list[int]
+    decoded: int
+    total: int
+
+
+class Timings(BaseModel):
+    """Wall time, milliseconds."""
+
+    upload: float
+    queue: float = Field(description="Waiting for a decode worker and for the model.")
+    decode: float
+    prepare: float
+    vision: float
+    prompt: float
+    total: float
+
+
+class Answer(BaseModel):
+    """What every answer about a video says."""
+
+    video: str | None = Field(description="The name that the client gave.")
+    frames: FrameUse
+    provider: str = Field(description="The execution provider that really ran.")
+    precision: str
+    timings_ms: Timings
+    clip: str | None = Field(None, description="With `keep`: what to call this video in later requests.")
+    thumbnails: list[str] = Field(default=[], description="Data URLs, in the order of the frames.")
+
+
+class Classification(Answer):
+    """The labels of one video, best first."""
+
+    labels: list[LabelScore]
+
+
+class Scores(Answer):
+    """Texts in the order of the request."""
+
+    scores: list[TextScore]
+
+
+class Embedding(Answer):
+    """Where a video lies among others."""
+
+    embedding: list[float] = Field(description="Of unit length; carries no prompt, so it gives no logits.")
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    type: str
+    message: str
+    request_id: str | None
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every error."""
+
+    error: Problem
+
+
+class Labels(BaseModel):
+    """What the bundle knows."""
+
+    labels: list[str]
+    free_text: bool = Field(description="Whether other labels and texts can be encoded here.")

@@ -1,0 +1,48 @@
+"""Errors as clients see them: one sentence, never a traceback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse
+
+from xclip_runtime.errors import (
+    BundleError,
+    DeadlineError,
+    DecoderCrashedError,
+    FramesError,
+    LabelsError,
+    MissingExtraError,
+    OverloadedError,
+    UploadTooLargeError,
+    VideoError,
+    XClipError,
+)
+from xclip_runtime.serve.logs import request_id
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+_STATUS: tuple[tuple[type[XClipError], int], ...] = (
+    (UploadTooLargeError, 413),
+    (OverloadedError, 503),
+    (DeadlineError, 504),
+    (DecoderCrashedError, 500),
+    (VideoError, 422),
+    (FramesError, 422),
+    (LabelsError, 422),
+    (MissingExtraError, 501),
+    (BundleError, 501),
+)
+
+
+def status_of(error: XClipError) -> int:
+    """The HTTP status of an error; 500 where it is the server's own fault."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def error_reply(request: Request, status: int, kind: str, message: str) -> JSONResponse:
+    """The body of an error: an object of ours, or under /v2 the one of the Open Inference Protocol."""
+    if request.url.path.startswith("/v2"):
+        return JSONResponse({"error": message}, status)
+    return JSONResponse({"error": {"type": kind, "message": message, "request_id": request_id.get()}}, status)

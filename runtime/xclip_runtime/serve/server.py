@@ -1,0 +1,106 @@
+"""uvicorn around the application: bind, run, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from xclip_runtime.serve.app import create_app
+from xclip_runtime.serve.engine import Engine
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from xclip_runtime.model import XClip
+    from xclip_runtime.serve.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+
+MESSAGE_BYTES = 4 << 20
+"""Most bytes of one WebSocket message: a camera's picture."""
+
+_BACKLOG = 2048
+
+
+class Server(uvicorn.Server):
+    """A server for one model.
+
+    On SIGTERM or SIGINT it closes its socket, answers what it has accepted, and ends; a second SIGINT ends it at once.
+
+    Args:
+        model: What answers.
+        settings: What is allowed.
+        host: The address to bind.
+        port: 0 for any that is free.
+
+    Raises:
+        OSError: The address cannot be bound.
+    """
+
+    def __init__(self, model: XClip, settings: ServeSettings, host: str = "127.0.0.1", port: int = 8000) -> None:
+        self._socket = _bind(host, port)
+        name, number = self._socket.getsockname()[:2]
+        self.address = f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
+        self.engine = Engine(model, settings)
+        self.error: Exception | None = None
+        """Why it did not start, if so."""
+        config = uvicorn.Config(
+            create_app(self.engine, self._fail),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            ws_max_size=MESSAGE_BYTES,
+            timeout_keep_alive=30,
+            # By then everything accepted is answered, or past its deadline.
+            timeout_graceful_shutdown=math.ceil(settings.deadline) + 5,
+        )
+        super().__init__(config)
+
+    def run_until_stopped(self) -> None:
+        """Serve until a signal comes, or :attr:`should_exit` is set.
+
+        Raises:
+            XClipError: The model fails its self-test, or the decode workers do not start.
+        """
+        logger.info("listening", extra={"fields": {"address": self.address}})
+        asyncio.run(self.serve(sockets=[self._socket]))
+        if self.error is not None:
+            raise self.error
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal has come: no longer ready, so that load balancers turn elsewhere."""
+        logger.info("stopping", extra={"fields": {"in_flight": self.engine.in_flight}})
+        self.engine.draining = True
+        super().handle_exit(sig, frame)
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error
+        self.should_exit = True
+
+
+def run_as_process(server: Server) -> None:
+    """Serve until SIGTERM or SIGINT, then return.
+
+    Raises:
+        XClipError: As :meth:`Server.run_until_stopped`.
+    """
+    # uvicorn raises the signals that it has caught once more when it is done; by then there is nothing left to end.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    server.run_until_stopped()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        message = f"cannot listen on {host} port {port} ({error.strerror or error}): choose another --host or --port"
+        raise OSError(message) from error

@@ -1,0 +1,184 @@
+"""/v1: a video and words in, JSON out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import cv2
+import numpy as np
+from fastapi import APIRouter, HTTPException, Query, Request
+
+from xclip_runtime.model import best_labels, softmax
+from xclip_runtime.serve import protocol
+from xclip_runtime.serve.protocol import ClassifyOptions, EmbedOptions, ErrorAnswer, ScoreOptions, VideoOptions
+from xclip_runtime.serve.visits import uploaded
+from xclip_runtime.video import Views
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from numpy.typing import NDArray
+
+    from xclip_runtime.serve.engine import Engine, Seen
+    from xclip_runtime.serve.scratch import Scratch
+    from xclip_runtime.serve.uploads import Upload
+    from xclip_runtime.serve.visits import Visit
+
+Options = TypeVar("Options", bound=VideoOptions)
+Result = TypeVar("Result")
+
+THUMBNAIL_QUALITY = 80
+
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "description": "A video as it is, or a form with the file and any of the options, or options as JSON with the "
+        "`clip` of a video that was kept.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {"video": {"type": "string", "format": "binary"}},
+                    "additionalProperties": True,
+                }
+            },
+            "video/*": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {"schema": {"type": "object"}, "example": {"clip": "…", "texts": ["a dog running"]}},
+        },
+    }
+}
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer, "description": description}
+    for status, description in {
+        401: "A key is needed.",
+        404: "The kept clip is gone.",
+        413: "The body is too large.",
+        422: "The video or an option cannot be used.",
+        501: "Other labels need the extra [text] and a bundle with a text tower.",
+        503: "Too many requests; Retry-After says when to come again.",
+        504: "The deadline is over.",
+    }.items()
+}
+
+
+def router(engine: Engine, scratch: Scratch) -> APIRouter:
+    """The routes of /v1."""
+    routes = APIRouter(prefix="/v1")
+
+    async def handle(
+        request: Request, query: Options, answer: Callable[[Visit, Upload, Options], Awaitable[Result]]
+    ) -> Result:
+        async with uploaded(engine, request, scratch) as (visit, upload):
+            # What is in the body counts over what is in the address.
+            options = type(query).model_validate({**query.model_dump(exclude_unset=True), **upload.fields})
+
+            async def work() -> Result:
+                return await answer(visit, upload, options)
+
+            return await visit.while_connected(work())
+
+    async def classified(visit: Visit, upload: Upload, options: ClassifyOptions) -> protocol.Classification:
+        upload_ms = visit.elapsed_ms
+        labels = await engine.labels(options.labels, options.texts)
+        seen = await _see(engine, upload, options, Views.parse(options.views))
+        logits, prompt_ms = await engine.score(seen, labels)
+        best = best_labels(labels.names, softmax(logits).mean(axis=0), logits.mean(axis=0), options.top_k)
+        return protocol.Classification(
+            labels=[protocol.LabelScore(label=s.label, prob=s.prob, logit=s.logit) for s in best],
+            **await _facts(engine, upload, options, seen, _timings(visit, options, seen, upload_ms, prompt_ms)),
+        )
+
+    async def embedded(visit: Visit, upload: Upload, options: EmbedOptions) -> protocol.Embedding:
+        upload_ms = visit.elapsed_ms
+        seen = await _see(engine, upload, options, Views())
+        return protocol.Embedding(
+            embedding=seen.features[0].unit_embeds.tolist(),
+            **await _facts(engine, upload, options, seen, _timings(visit, options, seen, upload_ms)),
+        )
+
+    async def scored(visit: Visit, upload: Upload, options: ScoreOptions) -> protocol.Scores:
+        upload_ms = visit.elapsed_ms
+        labels = await engine.labels((), options.texts)
+        seen = await _see(engine, upload, options, Views())
+        logits, prompt_ms = await engine.score(seen, labels)
+        pairs = zip(labels.names, softmax(logits)[0].tolist(), logits[0].tolist(), strict=True)
+        return protocol.Scores(
+            scores=[protocol.TextScore(text=text, prob=prob, logit=logit) for text, prob, logit in pairs],
+            **await _facts(engine, upload, options, seen, _timings(visit, options, seen, upload_ms, prompt_ms)),
+        )
+
+    @routes.post("/classify", openapi_extra=_BODY, responses=_ERRORS)
+    async def classify(request: Request, query: Annotated[ClassifyOptions, Query()]) -> protocol.Classification:
+        """Say what happens in a video, with the bundle's labels or others."""
+        return await handle(request, query, classified)
+
+    @routes.post("/score", openapi_extra=_BODY, responses=_ERRORS)
+    async def score(request: Request, query: Annotated[ScoreOptions, Query()]) -> protocol.Scores:
+        """Score any texts against a video, in the order in which they are given."""
+        return await handle(request, query, scored)
+
+    @routes.post("/embed", openapi_extra=_BODY, responses=_ERRORS)
+    async def embed(request: Request, query: Annotated[EmbedOptions, Query()]) -> protocol.Embedding:
+        """The embedding of a video, of unit length."""
+        return await handle(request, query, embedded)
+
+    @routes.get("/labels")
+    async def labels() -> protocol.Labels:
+        """The labels that the bundle was exported with."""
+        text_tower = bool(engine.model.bundle.graphs_of("text")) and find_spec("tokenizers") is not None
+        return protocol.Labels(labels=list(engine.model.bundle.labels.names), free_text=text_tower)
+
+    return routes
+
+
+async def _see(engine: Engine, upload: Upload, options: VideoOptions, views: Views) -> Seen:
+    if options.clip is not None:
+        seen = engine.kept(options.clip)
+        if seen is None:
+            raise HTTPException(404, "that clip is no longer kept: send the video again")
+        return seen
+    if upload.path is None:
+        raise HTTPException(422, "there is no video: send one as the body, as a file of a form, or name a kept `clip`")
+    most = engine.settings.limits.views
+    if len(views) > most:
+        raise HTTPException(422, f"{len(views)} views are too many: this server takes {most}")
+    return await engine.see(upload.path, upload.name, views=views, start=options.start, end=options.end)
+
+
+async def _facts(
+    engine: Engine, upload: Upload, options: VideoOptions, seen: Seen, timings: protocol.Timings
+) -> dict[str, Any]:
+    """What every answer says."""
+    thumbnails = await _thumbnails(seen.squares, options.thumbnails)
+    return {
+        "video": None if upload.path is None else upload.name,
+        "frames": protocol.FrameUse(
+            indices=list(seen.frames.indices), decoded=seen.frames.decoded, total=seen.frames.total
+        ),
+        "provider": engine.model.provider,
+        "precision": engine.model.precision,
+        "clip": options.clip or (engine.keep(seen) if options.keep else None),
+        "thumbnails": thumbnails,
+        "timings_ms": timings,
+    }
+
+
+def _timings(
+    visit: Visit, options: VideoOptions, seen: Seen, upload_ms: float, prompt_ms: float = 0.0
+) -> protocol.Timings:
+    stages = dict.fromkeys(seen.timings_ms, 0.0) if options.clip else seen.timings_ms
+    return protocol.Timings(upload=upload_ms, prompt=prompt_ms, total=visit.elapsed_ms, **stages)
+
+
+async def _thumbnails(squares: NDArray[np.uint8] | None, count: int) -> list[str]:
+    if squares is None or count == 0:
+        return []
+    chosen = np.linspace(0, len(squares) - 1, min(count, len(squares))).round().astype(int)
+    return await asyncio.to_thread(lambda: [_data_url(squares[index]) for index in chosen])
+
+
+def _data_url(square: NDArray[np.uint8]) -> str:
+    _, jpeg = cv2.imencode(".jpg", square[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY])
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()

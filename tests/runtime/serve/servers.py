@@ -1,0 +1,95 @@
+"""Servers for the tests: in a thread of this process, on a port that is free."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import httpx
+
+from xclip_runtime.errors import XClipError
+from xclip_runtime.serve.server import Server
+from xclip_runtime.serve.settings import Limits, ServeSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from xclip_runtime import XClip
+
+PATIENCE = 120
+
+
+class Running:
+    """A server that takes requests, and a client for it."""
+
+    def __init__(self, server: Server, client: httpx.Client) -> None:
+        self.server = server
+        self.engine = server.engine
+        self.address = server.address
+        self.client = client
+
+    def classify(self, video, **options):
+        return self.client.post("/v1/classify", content=video.read_bytes(), **options)
+
+
+@contextmanager
+def in_thread(server: Server) -> Iterator[httpx.Client]:
+    """A server that listens, ready or not, and a client for it."""
+
+    def run():
+        with suppress(XClipError):  # It is in server.error, too.
+            server.run_until_stopped()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        with httpx.Client(base_url=server.address, timeout=PATIENCE) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+@contextmanager
+def running(model: XClip, *, limits: Limits | None = None, **settings) -> Iterator[Running]:
+    """A server that takes requests."""
+    settings = {"decode_workers": 1, **settings}
+    server = Server(model, ServeSettings(limits=limits or Limits(), **settings), port=0)
+    with in_thread(server) as client:
+        assert server.engine.started.wait(PATIENCE)
+        yield Running(server, client)
+
+
+class Gate:
+    """A model whose vision graph waits until the gate is opened."""
+
+    def __init__(self, model: XClip) -> None:
+        self.opened = threading.Event()
+        self.opened.set()
+        self.model = copy.copy(model)
+        self.model.features_batch = self._features_batch
+        self._original = model.features_batch
+
+    def _features_batch(self, clips):
+        assert self.opened.wait(PATIENCE)
+        return self._original(clips)
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        self.opened.clear()
+        try:
+            yield
+        finally:
+            self.opened.set()
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for something that must come, however slow the machine is."""
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.005)
