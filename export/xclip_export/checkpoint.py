@@ -87,6 +87,20 @@ class Checkpoint:
         id2label = _read_json(self.folder / CONFIG).get("id2label") or {}
         return [id2label[i] for i in sorted(id2label, key=int)]
 
+    @property
+    def text_tower_sha256(self) -> str:
+        """Digest over all that decides a text's embedding: the text weights and the vocabulary.
+
+        Checkpoints that were trained with a frozen text tower share it, whatever their vision tower is.
+        """
+        digest = hashlib.sha256(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
+        parts = {"text_model": self.model.text_model, "text_projection": self.model.text_projection}
+        for part, module in parts.items():
+            for name, weight in sorted(module.state_dict().items()):
+                digest.update(f"{part}.{name} {tuple(weight.shape)}".encode())
+                digest.update(weight.numpy().tobytes())
+        return digest.hexdigest()
+
     def tokenize(self, texts: Sequence[str], *, pad_to_context: bool = False) -> torch.Tensor:
         """Token ids, int64 (N, L), padded to the longest text or to the model's context length.
 

@@ -299,6 +299,7 @@ def _manifest(checkpoint: Checkpoint, folder: Path, graphs: Sequence[WrittenGrap
             "logit_scale": float(model.logit_scale.exp()),
         },
         "labels_sha256": sha256_of(folder / "labels.json"),
+        "text_tower_sha256": checkpoint.text_tower_sha256,
         "chain_parity": chain.to_dict(),
         "graphs": {graph.spec.name: _describe_graph(folder, graph) for graph in graphs},
     }

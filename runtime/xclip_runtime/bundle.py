@@ -134,6 +134,19 @@ class Bundle:
         )
 
     @property
+    def text_tower_sha256(self) -> str:
+        """Digest over the weights and the vocabulary that decide a text's embedding.
+
+        Raises:
+            BundleSchemaError: The manifest does not name it.
+        """
+        digest = self.manifest.get("text_tower_sha256")
+        if not isinstance(digest, str):
+            message = f"{self.path} does not name its text tower: export the bundle again"
+            raise BundleSchemaError(message)
+        return digest
+
+    @property
     def num_frames(self) -> int:
         """T, the number of frames in a clip."""
         return int(self.manifest["model"]["num_frames"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+logger = logging.getLogger(__name__)
+
 PLACEHOLDER = "{}"
 NAME_COLUMN = "name"
 
@@ -22,15 +26,12 @@ def label_set(names: Sequence[str], template: str = PLACEHOLDER) -> LabelSet:
     """Names and the texts that a template makes of them.
 
     Args:
-        names: In the order in which the model will answer; duplicates are kept.
+        names: In the order in which the model will answer; duplicates are kept, and said at WARNING.
         template: Text with one ``{}`` for the name. The published checkpoints were trained on the bare name.
 
     Raises:
         LabelsError: There is no name, a name is empty, or the template has no ``{}``.
     """
-    if PLACEHOLDER not in template:
-        message = f"the template {template!r} has no {{}} for the label: write for example 'a video of {{}}'"
-        raise LabelsError(message)
     if not names:
         message = "the label set is empty: give at least one label"
         raise LabelsError(message)
@@ -38,7 +39,23 @@ def label_set(names: Sequence[str], template: str = PLACEHOLDER) -> LabelSet:
     if blank is not None:
         message = f"label {blank + 1} of {len(names)} is empty: remove or name it"
         raise LabelsError(message)
-    return LabelSet(tuple(names), tuple(template.replace(PLACEHOLDER, name) for name in names))
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        shown = ", ".join(map(repr, repeated[:3])) + (", …" if len(repeated) > 3 else "")
+        logger.warning("labels given more than once are kept and share their probability: %s", shown)
+    return LabelSet(tuple(names), fill(template, names))
+
+
+def fill(template: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The texts that a template makes of names.
+
+    Raises:
+        LabelsError: The template has no ``{}``.
+    """
+    if PLACEHOLDER not in template:
+        message = f"the template {template!r} has no {{}} for the label: write for example 'a video of {{}}'"
+        raise LabelsError(message)
+    return tuple(template.replace(PLACEHOLDER, name) for name in names)
 
 
 def read_label_names(path: str | os.PathLike[str]) -> list[str]:
@@ -59,17 +76,25 @@ def read_label_names(path: str | os.PathLike[str]) -> list[str]:
     except UnicodeDecodeError as error:
         message = f"{file} is not UTF-8 text: save it as UTF-8, one label a line"
         raise LabelsError(message) from error
+    if "\0" in text:
+        message = f"{file} holds NUL characters, as UTF-16 and binary files do: save it as UTF-8, one label a line"
+        raise LabelsError(message)
     if file.suffix.lower() == ".csv":
         return _names_of_csv(file, text)
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _names_of_csv(file: Path, text: str) -> list[str]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    column = next((c for c in reader.fieldnames or () if c.strip().lower() == NAME_COLUMN), None)
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        fields, rows = reader.fieldnames or (), list(reader)
+    except csv.Error as error:
+        message = f"{file} is no CSV ({error}): quote fields with commas, or use a .txt with one label a line"
+        raise LabelsError(message) from error
+    column = next((c for c in fields if c.strip().lower() == NAME_COLUMN), None)
     if column is None:
         message = (
             f"{file} has no column {NAME_COLUMN!r} in its first line: add a header, or use a .txt with one label a line"
         )
         raise LabelsError(message)
-    return [row[column].strip() for row in reader if (row[column] or "").strip()]
+    return [row[column].strip() for row in rows if (row[column] or "").strip()]

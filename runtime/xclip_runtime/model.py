@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 import numpy as np
 
 from xclip_runtime.bundle import Bundle
+from xclip_runtime.encoded_labels import EncodedLabels, encode_labels
 from xclip_runtime.errors import DeviceError, FramesError, LabelsError, PrecisionUnavailableError, XClipError
 from xclip_runtime.events import Smoother
-from xclip_runtime.labels import PLACEHOLDER, label_set
+from xclip_runtime.labels import PLACEHOLDER
 from xclip_runtime.pipeline import pipelined
 from xclip_runtime.reading import Reading, Video, read_video
-from xclip_runtime.results import Classification, FrameUse, LabelScore, Timings, VideoFeatures, WindowResult
+from xclip_runtime.results import (
+    Classification,
+    FrameUse,
+    LabelScore,
+    TextScore,
+    Timings,
+    VideoFeatures,
+    VideoScores,
+    WindowResult,
+)
 from xclip_runtime.session import Session, SessionOptions, available_cpus, candidate_devices
 from xclip_runtime.streaming import WindowFeed
 from xclip_runtime.text import TextEncoder
@@ -49,6 +59,14 @@ class _Run(NamedTuple):
     logits: NDArray[np.float32]
     vision_ms: float
     prompt_ms: float
+
+
+class _Seen(NamedTuple):
+    """What all views of a clip say together."""
+
+    probs: NDArray[np.float64]
+    logits: NDArray[np.float32]
+    timings_ms: Timings
 
 
 class XClip:
@@ -246,29 +264,82 @@ class XClip:
         outputs = self._vision.run({"pixel_values": clips})
         return [VideoFeatures(*pair) for pair in zip(outputs["video_embeds"], outputs["img_features"], strict=True)]
 
-    def with_labels(self, labels: Sequence[str], template: str = PLACEHOLDER) -> XClip:
+    def with_labels(
+        self,
+        labels: Sequence[str] | EncodedLabels,
+        template: str | Sequence[str] = PLACEHOLDER,
+        *,
+        truncate: bool = False,
+    ) -> XClip:
         """This model with other labels; both share their graphs in memory, and this one keeps its labels.
 
+        Several templates are an ensemble: their embeddings are averaged (see
+        :func:`xclip_runtime.encoded_labels.ensemble`), and the video's prompts are generated from the average.
+
         Args:
-            labels: In the order in which the model will answer; duplicates are kept.
-            template: Text with a ``{}`` for the label. The published checkpoints were trained on the bare name.
+            labels: In the order in which the model will answer, duplicates kept; or a set that is encoded already,
+                by this bundle or by another with the same text tower.
+            template: Text with a ``{}`` for the label, or several. The published checkpoints were trained on the bare
+                name. Of no use to a set that is encoded already.
+            truncate: Cut texts that are longer than the model's context.
 
         Raises:
-            LabelsError: There is no label, one is empty or too long, or the template has no ``{}``.
+            LabelsError: There is no label, one is empty or too long, a template has no ``{}``, or another text tower
+                encoded the set.
+            MissingExtraError: ``tokenizers`` is not installed (extra [text]); an encoded set does without.
+            BundleError: The bundle's tokenizer or text graph is missing or changed.
+        """
+        if not isinstance(labels, EncodedLabels):
+            labels = encode_labels(self._text, labels, template, truncate=truncate)
+        labels.check_fits(self.bundle.text_tower_sha256)
+        other = copy.copy(self)
+        other.labels = labels.names
+        other._text_embeds = labels.text_embeds  # noqa: SLF001 - of this very class
+        return other
+
+    def score(
+        self, video: Video, texts: Sequence[str], *, reading: Reading | None = None, truncate: bool = False
+    ) -> VideoScores:
+        """Score a video against sentences.
+
+        For many videos and the same texts, :meth:`with_labels` encodes the texts only once.
+
+        Args:
+            video: As in :meth:`classify`.
+            texts: Any words, at least one.
+            reading: As in :meth:`classify`.
+            truncate: Cut texts that are longer than the model's context.
+
+        Returns:
+            The texts in the order given.
+
+        Raises:
+            VideoError: The file cannot be read as a video.
+            FramesError: The array is not uint8 (T, H, W, 3).
+            LabelsError: There is no text, or one is empty or too long.
             MissingExtraError: ``tokenizers`` is not installed (extra [text]).
             BundleError: The bundle's tokenizer or text graph is missing or changed.
         """
-        chosen = label_set(labels, template)
-        other = copy.copy(self)
-        other.labels = chosen.names
-        other._text_embeds = self.text_embeds(chosen.texts)  # noqa: SLF001 - of this very class
-        return other
+        model = self.with_labels(texts, truncate=truncate)
+        clip = self._read(video, reading)
+        seen = model._look(clip)  # noqa: SLF001 - of this very class
+        scale = float(self.bundle.manifest["model"]["logit_scale"])
+        scores = zip(model.labels, seen.probs.tolist(), seen.logits.tolist(), strict=True)
+        return VideoScores(
+            video=_name_of(video),
+            texts=tuple(TextScore(text, prob, logit, logit / scale) for text, prob, logit in scores),
+            frames=FrameUse(clip.indices, clip.decoded, clip.total),
+            provider=self.provider,
+            precision=self.precision,
+            timings_ms=seen.timings_ms,
+        )
 
-    def text_embeds(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def text_embeds(self, texts: Sequence[str], *, truncate: bool = False) -> NDArray[np.float32]:
         """Embeddings of texts by the bundle's own tokenizer and text graph (extra [text]).
 
         Args:
             texts: Any words; each is taken as it is, without a template.
+            truncate: Cut texts that are longer than the model's context, as CLIP does on request.
 
         Returns:
             float32 (N, D), not normalised, as in the bundle's text_embeds.npy.
@@ -278,7 +349,7 @@ class XClip:
             MissingExtraError: ``tokenizers`` is not installed.
             BundleError: The bundle's tokenizer or text graph is missing or changed.
         """
-        return self._text.encode(texts)
+        return self._text.encode(texts, truncate=truncate)
 
     def prompt_logits(self, features: VideoFeatures, text_embeds: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score texts against a video exactly as the model does: prompts from the video, then cosines.
@@ -287,7 +358,7 @@ class XClip:
         :data:`LABELS_AT_ONCE`.
 
         Args:
-            features: Of :meth:`features`.
+            features: Of :meth:`features`; features that were stored as float16 are taken, too.
             text_embeds: float32 (N, D), not normalised, as :meth:`text_embeds` gives them.
 
         Returns:
@@ -300,7 +371,10 @@ class XClip:
         if text_embeds.ndim != 2 or text_embeds.shape[1] != dimension:
             message = f"text_embeds have shape {text_embeds.shape}: give (N, {dimension}), as XClip.text_embeds does"
             raise LabelsError(message)
-        video = {"video_embeds": features.video_embeds[None], "img_features": features.img_features[None]}
+        video = {
+            "video_embeds": features.video_embeds[None].astype(np.float32, copy=False),
+            "img_features": features.img_features[None].astype(np.float32, copy=False),
+        }
         chunks = (text_embeds[i : i + LABELS_AT_ONCE] for i in range(0, len(text_embeds), LABELS_AT_ONCE))
         logits = [self._prompt.run({**video, "text_embeds": chunk})["logits_per_video"][0] for chunk in chunks]
         return np.concatenate(logits) if logits else np.empty(0, np.float32)
@@ -417,17 +491,14 @@ class XClip:
         logits = self.prompt_logits(features, self._text_embeds)
         return _Run(logits, vision_ms=1000 * (seen - start), prompt_ms=1000 * (time.perf_counter() - seen))
 
-    def _answer(self, video: Video, clip: Clip, top_k: int | None) -> Classification:
+    def _look(self, clip: Clip) -> _Seen:
         # One view at a time, so that twelve views need no more memory than one.
         runs = [self._run(view) for view in _views_of(clip)]
         vision_ms, prompt_ms = sum(run.vision_ms for run in runs), sum(run.prompt_ms for run in runs)
         logits = np.stack([run.logits for run in runs])
-        return Classification(
-            video=os.fspath(video) if isinstance(video, (str, os.PathLike)) else None,
-            labels=best_labels(self.labels, softmax(logits).mean(axis=0), logits.mean(axis=0), top_k),
-            frames=FrameUse(clip.indices, clip.decoded, clip.total),
-            provider=self.provider,
-            precision=self.precision,
+        return _Seen(
+            probs=softmax(logits).mean(axis=0),
+            logits=logits.mean(axis=0),
             timings_ms=Timings(
                 decode=clip.decode_ms,
                 prepare=clip.prepare_ms,
@@ -435,6 +506,17 @@ class XClip:
                 prompt=prompt_ms,
                 total=clip.decode_ms + clip.prepare_ms + vision_ms + prompt_ms,
             ),
+        )
+
+    def _answer(self, video: Video, clip: Clip, top_k: int | None) -> Classification:
+        seen = self._look(clip)
+        return Classification(
+            video=_name_of(video),
+            labels=best_labels(self.labels, seen.probs, seen.logits, top_k),
+            frames=FrameUse(clip.indices, clip.decoded, clip.total),
+            provider=self.provider,
+            precision=self.precision,
+            timings_ms=seen.timings_ms,
         )
 
     def _open_vision(
@@ -511,6 +593,10 @@ def _check_top_k(top_k: int | None) -> None:
     if top_k is not None and top_k < 1:
         message = f"top_k is {top_k}: give at least 1, or None for all labels"
         raise ValueError(message)
+
+
+def _name_of(video: Video) -> str | None:
+    return os.fspath(video) if isinstance(video, (str, os.PathLike)) else None
 
 
 def _views_of(clip: Clip) -> NDArray[np.uint8]:

@@ -99,6 +99,46 @@ class Classification:
 
 
 @dataclass(frozen=True)
+class TextScore:
+    """How well one text describes a video."""
+
+    text: str
+
+    prob: float
+    """Softmax of the logits over the texts given, in [0, 1]: it compares them with each other only."""
+
+    logit: float
+    """Cosine times exp(logit_scale)."""
+
+    cosine: float
+    """Of video and prompted text embedding, in [-1, 1]: comparable between calls."""
+
+
+@dataclass(frozen=True)
+class VideoScores:
+    """What one video has in common with each of some texts."""
+
+    video: str | None
+    """Path as given; None for an array."""
+
+    texts: tuple[TextScore, ...]
+    """In the order given."""
+
+    frames: FrameUse
+    provider: str
+    """The execution provider that really ran the vision graph."""
+
+    precision: str
+    """Precision of the vision graph: "fp32", "fp16" or "int8"."""
+
+    timings_ms: Timings
+
+    def to_dict(self) -> dict[str, Any]:
+        """The ``score --json`` document of this result: plain lists, strings and numbers."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class WindowResult:
     """The labels of one window of a stream, best first."""
 

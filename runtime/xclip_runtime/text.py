@@ -39,9 +39,15 @@ class TextEncoder:
         options: Threads are taken from here.
     """
 
-    def __init__(self, bundle: Bundle, options: SessionOptions) -> None:
+    def __init__(self, bundle: Bundle, options: SessionOptions | None = None) -> None:
+        options = options or SessionOptions()
         self._bundle = bundle
         self._options = SessionOptions("cpu", options.intra_op_threads, options.optimize_for)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the tower, see :attr:`xclip_runtime.bundle.Bundle.text_tower_sha256`."""
+        return self._bundle.text_tower_sha256
 
     @cached_property
     def context_length(self) -> int:
@@ -86,7 +92,7 @@ class TextEncoder:
         if long and not truncate:
             message = (
                 f"the text {_quote(texts[long[0]])} has {len(rows[long[0]])} tokens, the model reads at most {limit}: "
-                "shorten it, or ask for truncation"
+                "shorten it, or ask for it to be cut (truncate, --truncate)"
             )
             raise LabelsError(message)
         for i in long:

@@ -11,7 +11,10 @@ import click
 from xclip_runtime._version import __version__
 from xclip_runtime.errors import XClipError
 
-COMMANDS = ("demo", "classify", "stream", "eval", "serve", "info", "verify", "doctor", "export")
+COMMANDS = (
+    *("demo", "classify", "score", "stream", "embed", "labels", "eval", "serve"),
+    *("info", "verify", "doctor", "export"),
+)
 
 
 class LazyGroup(click.Group):

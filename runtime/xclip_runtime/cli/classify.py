@@ -12,7 +12,9 @@ from xclip_runtime.cli.inputs import expand
 from xclip_runtime.cli.options import (
     bundle_option,
     json_option,
+    label_options,
     model_options,
+    pop_labels,
     pop_reading,
     reading_options,
     silence_native_logs,
@@ -38,6 +40,7 @@ INTERRUPTED = 130
     help="Threads that read videos ahead of the model. Default: the CPUs that this process may use, at most 4.",
 )
 @json_option
+@label_options
 @reading_options
 @model_options
 def command(
@@ -51,7 +54,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Say what happens in each VIDEO, with the labels of a bundle.
+    """Say what happens in each VIDEO, with the labels of a bundle or with yours.
 
     VIDEO is a file, a folder (searched with all folders in it), a pattern such as "clips/**/*.mp4", or - for a list of
     files on standard input, which is read to its end first.
@@ -62,13 +65,13 @@ def command(
         message = "--resume needs --out: name the file to go on with"
         raise click.UsageError(message)
     silence_native_logs()
-    reading = pop_reading(options)
+    reading, with_labels = pop_reading(options), pop_labels(options)
     from xclip_runtime.cli.render import print_classification, progress_bar  # noqa: PLC0415 - keeps --help quick
     from xclip_runtime.model import XClip  # noqa: PLC0415
 
     names = list(expand(videos))
     results_file = ResultsFile(out, resume=resume) if out else None
-    model = XClip(bundle, **options)
+    model = with_labels(XClip(bundle, **options))
     todo = list(results_file.remaining(names)) if results_file else names
     failed, done = results_file.failed if results_file else 0, len(names) - len(todo)
     try:

@@ -13,6 +13,7 @@ from xclip_runtime.bundle import Precision
 from xclip_runtime.session import DEVICE_CHOICES, GOALS
 
 if TYPE_CHECKING:
+    from xclip_runtime.model import XClip
     from xclip_runtime.reading import Reading
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -67,11 +68,11 @@ def model_options(function: Function) -> Function:
     return function
 
 
-READING_OPTIONS = ("views", "start", "end", "decoder", "time_limit")
+FILE_OPTIONS = ("start", "end", "decoder", "time_limit")
 
 
-def reading_options(function: Function) -> Function:
-    """--views, --start, --end, --decoder and --time-limit: which part of a file is looked at, and how it is read."""
+def file_options(function: Function) -> Function:
+    """--start, --end, --decoder and --time-limit: which part of a file is looked at, and how it is read."""
     for option in (
         click.option(
             "--time-limit",
@@ -89,16 +90,21 @@ def reading_options(function: Function) -> Function:
         ),
         click.option("--end", type=float, help="Look no further than this many seconds. Default: the whole video."),
         click.option("--start", type=float, default=0.0, show_default=True, help="Begin this many seconds in."),
-        click.option(
-            "--views",
-            default="1x1",
-            show_default=True,
-            metavar="CLIPSxCROPS",
-            help="Average the probabilities over so many temporal clips and 1 or 3 crops, such as 4x3.",
-        ),
     ):
         function = option(function)
     return function
+
+
+def reading_options(function: Function) -> Function:
+    """--views, and what :func:`file_options` adds."""
+    views = click.option(
+        "--views",
+        default="1x1",
+        show_default=True,
+        metavar="CLIPSxCROPS",
+        help="Average the probabilities over so many temporal clips and 1 or 3 crops, such as 4x3.",
+    )
+    return views(file_options(function))
 
 
 def pop_reading(options: dict[str, Any]) -> Reading:
@@ -110,14 +116,78 @@ def pop_reading(options: dict[str, Any]) -> Reading:
     from xclip_runtime.reading import Reading  # noqa: PLC0415 - keeps --help quick
     from xclip_runtime.video import Views  # noqa: PLC0415
 
-    views, start, end, decoder, time_limit = (options.pop(name) for name in READING_OPTIONS)
+    start, end, decoder, time_limit = (options.pop(name) for name in FILE_OPTIONS)
     if not 0 <= start < (math.inf if end is None else end):
         message = f"--start {start} --end {end}: give 0 <= start < end, in seconds"
         raise click.UsageError(message)
     try:
-        return Reading(Views.parse(views), start, end, decoder, time_limit)
+        return Reading(Views.parse(options.pop("views", "1x1")), start, end, decoder, time_limit)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--views") from None
+
+
+truncate_option = click.option(
+    "--truncate", is_flag=True, help="Cut texts that are longer than the model reads, instead of refusing them."
+)
+template_option = click.option(
+    "--template",
+    "templates",
+    multiple=True,
+    metavar="TEXT",
+    help="What each label is encoded as; {} is the label. Several are averaged. Default: the bare label.",
+)
+LABEL_OPTIONS = ("labels", "labels_file", "templates", "truncate")
+
+
+def label_options(function: Function) -> Function:
+    """--labels, --labels-file, --template and --truncate: labels that take the place of the bundle's."""
+    for option in (
+        truncate_option,
+        template_option,
+        click.option(
+            "--labels-file",
+            metavar="FILE",
+            type=click.Path(dir_okay=False),
+            help="The same from a file: one a line, a CSV with a column 'name', or what `labels encode` wrote.",
+        ),
+        click.option("--labels", metavar="A,B,C", help="Use these labels, not the bundle's (extra [text])."),
+    ):
+        function = option(function)
+    return function
+
+
+def pop_labels(options: dict[str, Any]) -> Callable[[XClip], XClip]:
+    """Take the label options out of a command's options, and read the file that they name.
+
+    Returns:
+        What gives a model the labels that were asked for.
+
+    Raises:
+        click.UsageError: They make no sense together.
+        LabelsError: The file cannot be used.
+    """
+    labels, file, templates, truncate = (options.pop(name) for name in LABEL_OPTIONS)
+    if labels is not None and file is not None:
+        message = "--labels and --labels-file: give one of them"
+        raise click.UsageError(message)
+    if labels is None and file is None:
+        if templates or truncate:
+            message = (
+                "--template and --truncate need --labels or --labels-file: the bundle's labels are encoded already"
+            )
+            raise click.UsageError(message)
+        return lambda model: model
+    from xclip_runtime.encoded_labels import is_encoded, load_labels  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.labels import PLACEHOLDER, read_label_names  # noqa: PLC0415
+
+    if file is not None and is_encoded(file):
+        if templates or truncate:
+            message = f"{file} is encoded already: give --template and --truncate to `xclip-onnx labels encode`"
+            raise click.UsageError(message)
+        encoded = load_labels(file)
+        return lambda model: model.with_labels(encoded)
+    names = read_label_names(file) if file is not None else [name.strip() for name in labels.split(",")]
+    return lambda model: model.with_labels(names, templates or PLACEHOLDER, truncate=truncate)
 
 
 def silence_native_logs() -> None:

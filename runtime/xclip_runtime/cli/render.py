@@ -22,7 +22,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from xclip_runtime.results import Classification, Event, LabelScore, WindowResult
+    from xclip_runtime.results import Classification, Event, LabelScore, VideoScores, WindowResult
 
 BAR_WIDTH = 30
 
@@ -45,7 +45,7 @@ def label_table(labels: Sequence[LabelScore]) -> Table:
     return table
 
 
-def timing_line(result: Classification) -> str:
+def timing_line(result: Classification | VideoScores) -> str:
     """Which provider ran, at which precision, and the milliseconds of each stage."""
     t = result.timings_ms
     stages = " · ".join(f"{name} {getattr(t, name):.0f}" for name in ("decode", "prepare", "vision", "prompt"))
@@ -58,6 +58,17 @@ def print_classification(result: Classification) -> None:
     out.print(result.video, style="bold")
     out.print(label_table(result.labels))
     out.print(timing_line(result), style="dim")
+
+
+def print_scores(scores: VideoScores) -> None:
+    """One video's texts in the order given, with cosine, logit and probability."""
+    out = console()
+    out.print(scores.video, style="bold")
+    table = Table("cosine", "logit", "of these", "text", box=None, pad_edge=False)
+    for score in scores.texts:
+        table.add_row(f"{score.cosine:6.3f}", f"{score.logit:6.2f}", f"{score.prob:6.1%}", score.text)
+    out.print(table)
+    out.print(timing_line(scores), style="dim")
 
 
 def window_line(result: WindowResult) -> str:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xclip_runtime.cli.options import bundle_option, json_option, model_options, silence_native_logs
+from xclip_runtime.cli.options import (
+    bundle_option,
+    json_option,
+    label_options,
+    model_options,
+    pop_labels,
+    silence_native_logs,
+)
 from xclip_runtime.cli.results_file import json_line
 from xclip_runtime.errors import XClipError
 
@@ -51,6 +58,7 @@ LABELS_SHOWN = 5
 )
 @click.option("--raw", metavar="WIDTHxHEIGHT@FPS", help="Standard input is bare RGB frames (rawvideo, rgb24).")
 @json_option
+@label_options
 @model_options
 def command(
     *,
@@ -66,9 +74,9 @@ def command(
     give_up: float | None,
     raw: str | None,
     as_json: bool,
-    **model_options: Any,
+    **options: Any,
 ) -> None:
-    """Say what happens in SOURCE while it happens, with the labels of a bundle.
+    """Say what happens in SOURCE while it happens, with the labels of a bundle or with yours.
 
     SOURCE is the number of a camera, an address such as rtsp://... or http://..., a file, or - for standard input.
     Every --hop seconds the last --window seconds are classified. Times are those of the source. Ctrl-C ends it.
@@ -77,12 +85,13 @@ def command(
     one when it is over.
     """
     silence_native_logs()
+    with_labels = pop_labels(options)
     from xclip_runtime.cli.render import event_line, window_line  # noqa: PLC0415 - keeps --help quick
     from xclip_runtime.events import EventDetector  # noqa: PLC0415
     from xclip_runtime.model import XClip  # noqa: PLC0415
     from xclip_runtime.video.stream import Backoff, RawFormat, open_source  # noqa: PLC0415
 
-    model = XClip(bundle, **model_options)
+    model = with_labels(XClip(bundle, **options))
     backoff = Backoff() if give_up is None else Backoff(give_up=give_up)
     try:
         detector = EventDetector(threshold, min_duration) if events else None

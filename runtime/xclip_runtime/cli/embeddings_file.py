@@ -1,0 +1,183 @@
+"""Embeddings of many videos in .npy files that outlive a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from xclip_runtime.cli.results_file import json_line
+from xclip_runtime.errors import XClipError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from xclip_runtime.results import VideoFeatures
+
+FORMAT = "xclip-onnx-embeddings"
+SCHEMA_VERSION = 1
+SAVE_SECONDS = 5.0
+"""How much work a crash may cost."""
+SAVE_SHARE = 0.05
+"""How much of the time may be spent on saving, whose cost grows with the list of names."""
+
+
+class Rows:
+    """An array in a .npy file that grows at its end.
+
+    Args:
+        path: The file.
+        shape: Of one row.
+        dtype: Of the file.
+        rows: How many of the rows in an existing file are kept; what is behind them is cut off.
+
+    Raises:
+        click.UsageError: An existing file holds fewer rows.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: type[np.generic], rows: int) -> None:
+        self._shape, self._dtype, self._rows = shape, np.dtype(dtype), rows
+        self._file = path.open("r+b" if rows else "w+b")
+        self._write_header()
+        end = self._file.tell() + rows * self._dtype.itemsize * int(np.prod(shape))
+        if self._file.seek(0, os.SEEK_END) < end:
+            message = f"{path} holds fewer than the {rows} rows that were written: remove it, and start anew"
+            raise click.UsageError(message)
+        self._file.truncate(end)
+        self._file.seek(end)
+
+    def append(self, row: NDArray[Any]) -> None:
+        """Add a row, in memory at first."""
+        self._file.write(row.astype(self._dtype).tobytes())
+        self._rows += 1
+
+    def save(self) -> None:
+        """Bring all rows to the disk."""
+        end = self._file.tell()
+        self._write_header()
+        self._file.seek(end)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _write_header(self) -> None:
+        # Numpy leaves room in the header for the first axis to grow, so that its length is always the same.
+        header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._rows, *self._shape)}
+        self._file.seek(0)
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+
+class EmbeddingsFile:
+    """``NAME.npy`` with a row a video, ``NAME.json`` with their names, and ``NAME.features.npy`` where asked for.
+
+    Every few seconds the rows and then the names are brought to the disk, so that the names never promise too much.
+
+    Args:
+        path: NAME, with or without .npy.
+        embeds: (D,), the shape of a row.
+        features: (P, D), the shape of a video's features; None for none.
+        facts: What must be the same when a run goes on: the model and how files are read.
+        resume: Go on where an interrupted run ended.
+
+    Attributes:
+        names: The videos of the rows.
+        errors: The videos that failed, with their errors as JSON.
+
+    Raises:
+        click.UsageError: The files exist and ``resume`` is False, or they hold something else.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        embeds: tuple[int, ...],
+        features: tuple[int, ...] | None,
+        facts: Mapping[str, Any],
+        *,
+        resume: bool,
+    ) -> None:
+        stem = path.removesuffix(".npy")
+        self.embeds_path, self.names_path = Path(f"{stem}.npy"), Path(f"{stem}.json")
+        self.features_path = Path(f"{stem}.features.npy") if features else None
+        files = [file for file in (self.embeds_path, self.names_path, self.features_path) if file]
+        existing = next((file for file in files if file.exists()), None)
+        if existing and not resume:
+            message = f"{existing} exists already: pass --resume to go on with it, or remove it"
+            raise click.UsageError(message)
+        self._facts = {
+            "format": FORMAT,
+            "schema_version": SCHEMA_VERSION,
+            "embeds": self.embeds_path.name,
+            "features": self.features_path.name if self.features_path else None,
+            **facts,
+        }
+        self.names: list[str] = []
+        self.errors: list[dict[str, Any]] = []
+        if self.names_path.exists():
+            self._go_on()
+        self._embeds = Rows(self.embeds_path, embeds, np.float32, len(self.names))
+        self._features = (
+            Rows(self.features_path, features, np.float16, len(self.names)) if self.features_path and features else None
+        )
+        self._save_at = 0.0
+        self.save()
+
+    def remaining(self, videos: Iterable[str]) -> Iterator[str]:
+        """The videos that have neither a row nor an error yet; one that is listed twice needs two."""
+        finished = Counter([*self.names, *(error["video"] for error in self.errors)])
+        for video in videos:
+            if finished[video] > 0:
+                finished[video] -= 1
+            else:
+                yield video
+
+    def append(self, video: str, result: VideoFeatures | XClipError) -> None:
+        """Add a video's row, or its error."""
+        if isinstance(result, XClipError):
+            self.errors.append({"video": video, "error": {"type": type(result).__name__, "message": str(result)}})
+        else:
+            self._embeds.append(result.unit_embeds)
+            if self._features:
+                self._features.append(result.img_features)
+            self.names.append(video)
+        if time.monotonic() >= self._save_at:
+            self.save()
+
+    def save(self) -> None:
+        """Bring everything to the disk."""
+        start = time.monotonic()
+        self._embeds.save()
+        if self._features:
+            self._features.save()
+        temporary = self.names_path.with_name(f".{self.names_path.name}.{os.getpid()}")
+        with temporary.open("wb") as file:
+            document = {**self._facts, "names": self.names, "errors": self.errors}
+            file.write(f"{json_line(document)}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.names_path)
+        end = time.monotonic()
+        self._save_at = end + max(SAVE_SECONDS, (end - start) / SAVE_SHARE)
+
+    def _go_on(self) -> None:
+        try:
+            document = json.loads(self.names_path.read_bytes())
+            names, errors = list(document["names"]), list(document["errors"])
+        except (ValueError, TypeError, KeyError):
+            message = f"{self.names_path} was not written by `embed`: name another file with --out"
+            raise click.UsageError(message) from None
+        differs = next((name for name, fact in self._facts.items() if document.get(name) != fact), None)
+        if differs is not None:
+            message = (
+                f"{self.names_path} was written with another {differs} ({document.get(differs)}, now "
+                f"{self._facts[differs]}): go on with the same options and bundle, or name another file with --out"
+            )
+            raise click.UsageError(message)
+        self.names, self.errors = names, errors
