@@ -8,11 +8,12 @@ import pty
 import subprocess
 import sys
 
+import click
 import pytest
 from bundles import copy_bundle, edit_manifest, flip_byte
 
 import xclip_runtime
-from xclip_runtime.cli import COMMANDS
+from xclip_runtime.cli import COMMANDS, cli
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
 
 TIMINGS = {"decode", "prepare", "vision", "prompt", "total"}
@@ -28,9 +29,16 @@ def test_version(run):
     assert (done.code, done.out) == (0, f"xclip-onnx, version {xclip_runtime.__version__}\n")
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def every_command():
+    """Names of all commands, those inside groups with the group's name before theirs."""
+    for name in COMMANDS:
+        command = cli.get_command(None, name)
+        yield from (f"{name} {inner}" for inner in command.commands) if isinstance(command, click.Group) else [name]
+
+
+@pytest.mark.parametrize("command", every_command())
 def test_every_command_explains_itself(run, command):
-    done = run(command, "--help")
+    done = run(*command.split(), "--help")
 
     assert done.code == 0
     assert done.out.startswith(f"Usage: xclip-onnx {command}")
