@@ -1,6 +1,7 @@
 """Write clips that training has never seen, in HMDB-51's layout: ``python -m motion_demo.dataset clips --n 500``.
 
-Two data sets come out, ``seen`` and ``held_out``, of the pairs of colour and motion that training saw and did not see.
+Two data sets come out, ``seen`` and ``held_out``, of the pairs of colour and motion that training saw and did not see,
+and ``labels.txt`` with the texts of all pairs.
 Each has a folder of clips a class and split files; split 1 has them all for testing. Every clip is rendered from a seed
 outside the training range and encoded at a size, length, frame rate and with a codec of its own.
 """
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from motion_demo.encode import write_video
-from motion_demo.labels import HELD_OUT, SEEN, Label
+from motion_demo.labels import HELD_OUT, LABELS, SEEN, Label
 from motion_demo.scenes import EVALUATION_SEEDS, frame_times, render, sample_scene
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def write_dataset(folder: Path, labels: Sequence[Label], n: int, first_seed: int
 @click.option("--n", type=click.IntRange(1), default=300, show_default=True, help="Clips of each data set.")
 @click.option("--first-seed", default=EVALUATION_SEEDS.start, show_default=True, help="Seed of the first clip.")
 def main(out: Path, n: int, first_seed: int) -> None:
-    """Write OUT/seen and OUT/held_out."""
+    """Write OUT/seen, OUT/held_out and OUT/labels.txt."""
     if first_seed not in EVALUATION_SEEDS or first_seed + 2 * n > EVALUATION_SEEDS.stop:
         message = f"--n and --first-seed must keep within {EVALUATION_SEEDS}: training never saw those seeds"
         raise click.UsageError(message)
@@ -102,6 +103,7 @@ def main(out: Path, n: int, first_seed: int) -> None:
         clips = write_dataset(out / name, labels, n, seed)
         for _ in track(clips, total=n, description=name, console=Console(stderr=True)):
             pass
+    (out / "labels.txt").write_text("".join(f"{label.text}\n" for label in LABELS), encoding="utf-8")
     click.echo(f"{2 * n} clips in {out / 'seen'} and {out / 'held_out'}")
 
 

@@ -171,7 +171,11 @@ def load_labels(path: str | os.PathLike[str]) -> EncodedLabels:
     if hashlib.sha256(content).hexdigest() != document["text_embeds_sha256"]:
         message = f"{embeds_file} is not the file that {description} was written with: encode the labels again"
         raise LabelsError(message)
-    embeds: NDArray[np.float32] = np.load(io.BytesIO(content), allow_pickle=False)
+    try:
+        embeds: NDArray[np.float32] = np.load(io.BytesIO(content), allow_pickle=False)
+    except Exception as error:  # numpy raises whatever its parser stumbles over
+        message = f"{embeds_file} is no .npy file: encode the labels again"
+        raise LabelsError(message) from error
     names, templates = tuple(document["names"]), tuple(document["templates"])
     if embeds.dtype != np.float32 or embeds.ndim != 2 or len(embeds) != len(names) or not names:
         message = f"{embeds_file} holds {embeds.dtype} {embeds.shape} for {len(names)} labels: encode the labels again"

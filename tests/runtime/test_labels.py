@@ -75,3 +75,27 @@ def test_duplicates_are_kept():
 def test_unusable_sets_are_refused(names, template, message):
     with pytest.raises(LabelsError, match=message):
         label_set(names, template)
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "labels.csv"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+def test_other_unicode_encodings_are_refused_with_what_to_do(tmp_path, name, encoding):
+    file = tmp_path / name
+    file.write_bytes("name\nkick\n".encode(encoding))
+
+    with pytest.raises(LabelsError, match="save it as UTF-8"):
+        read_label_names(file)
+
+
+def test_a_csv_that_cannot_be_parsed_is_refused(tmp_path):
+    file = tmp_path / "labels.csv"
+    file.write_text(f'name\n"{"x" * 200_000}"\n')
+
+    with pytest.raises(LabelsError, match="is no CSV"):
+        read_label_names(file)
+
+
+def test_duplicates_are_said_with_a_few_of_them(caplog):
+    label_set([name for name in "abcdef" for _ in range(2)])
+
+    assert caplog.messages == ["labels given more than once are kept and share their probability: 'a', 'b', 'c', …"]

@@ -109,5 +109,4 @@ def test_features_kept_as_float16_score_almost_as_exactly(model, checkpoint, fra
 
     logits = model.prompt_logits(stored, model.text_embeds(model.labels))
 
-    print(np.abs(logits - expected).max())
     np.testing.assert_allclose(logits, expected, atol=0.005)

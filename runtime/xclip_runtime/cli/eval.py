@@ -16,7 +16,9 @@ from xclip_runtime.cli.classify import INTERRUPTED, exit_code
 from xclip_runtime.cli.options import (
     bundle_option,
     json_option,
+    label_options,
     model_options,
+    pop_labels,
     pop_reading,
     reading_options,
     silence_native_logs,
@@ -67,6 +69,7 @@ FORMATS = ("auto", "folder", "list", "hmdb51", "ucf101")
 @click.option("--resume", is_flag=True, help="Go on with the --out of an interrupted run.")
 @click.option("--workers", type=click.IntRange(1), help="Threads that read videos ahead of the model.")
 @json_option
+@label_options
 @reading_options
 @model_options
 def command(
@@ -108,7 +111,8 @@ def command(
         raise click.UsageError(message)
     silence_native_logs()
     views = options["views"]
-    reading = pop_reading(options)
+    label_settings = {name: options[name] for name in ("labels", "labels_file", "templates") if options[name]}
+    reading, with_labels = pop_reading(options), pop_labels(options)
     from xclip_runtime.evaluation import datasets, find_samples, in_turn, with_labels_of  # noqa: PLC0415
     from xclip_runtime.evaluation.report import check_swappable  # noqa: PLC0415
     from xclip_runtime.model import XClip  # noqa: PLC0415 - keeps --help quick
@@ -118,7 +122,7 @@ def command(
     precisions = compare_precision or (options.pop("precision"),)
     options = {**options, "profile": options["profile"] or "videox"}
     options.pop("precision", None)
-    models = [XClip(bundle, precision=precision, **options) for precision in precisions]
+    models = [with_labels(XClip(bundle, precision=precision, **options)) for precision in precisions]
     if swap_check:
         check_swappable(models[0].labels)
     samples = in_turn(with_labels_of(found, models[0].labels), limit)
@@ -134,6 +138,7 @@ def command(
         "provider": models[0].provider,
         "checkpoint": models[0].bundle.manifest["source"],
         "bundle_manifest_sha256": _manifest_digest(models[0]),
+        "label_options": label_settings,
     }
     outcomes = _run(models, samples, settings, reading=reading, workers=workers, out=out, resume=resume)
     report = _report(outcomes, settings, swap_check=swap_check)
