@@ -67,10 +67,10 @@ def evaluation_clips(frames: int, size: int, count: int, seed: int = 1000) -> li
     from xclip_export.quantize import calibration_clips
 
     rng, clips = np.random.default_rng(seed), []
-    video, _, _, _ = calibration_clips(frames, size)
+    video = calibration_clips(frames, size)[0]
     for index in range(count):
         if index % 2:
-            _, _, clip, _ = calibration_clips(frames, size, seed + index)
+            clip = calibration_clips(frames, size, seed + index)[2]
         else:
             clip = np.roll(video, (rng.integers(size), rng.integers(size)), axis=(1, 2))[rng.permutation(frames)]
             clip = 255 * (clip[..., rng.permutation(3)] / 255) ** rng.uniform(0.4, 2.5)
