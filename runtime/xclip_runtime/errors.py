@@ -21,6 +21,7 @@
     │   ├── UploadTooLargeError                 the body of a request is over the limit
     │   ├── OverloadedError                     too many requests at once
     │   └── DeadlineError(TimeoutError)         the request's time is over
+    ├── ReportError(ValueError)                 a benchmark report that cannot be read or compared
     ├── CheckpointError(ValueError)             a checkpoint that cannot be exported
     ├── ParityError(RuntimeError)               an exported graph does not agree with its checkpoint
     └── MissingExtraError(ImportError)          an optional dependency is not installed
@@ -113,6 +114,10 @@ class OverloadedError(ServeError):
 
 class DeadlineError(ServeError, TimeoutError):
     """The request's time is over."""
+
+
+class ReportError(XClipError, ValueError):
+    """A benchmark report that cannot be read, or not be compared with another."""
 
 
 class CheckpointError(XClipError, ValueError):

@@ -12,7 +12,7 @@ from xclip_runtime._version import __version__
 from xclip_runtime.errors import XClipError
 
 COMMANDS = (
-    *("demo", "classify", "score", "stream", "embed", "labels", "eval", "serve"),
+    *("demo", "classify", "score", "stream", "embed", "labels", "eval", "bench", "serve"),
     *("info", "verify", "doctor", "export"),
 )
 

@@ -1,0 +1,87 @@
+"""What the figures were taken on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from xclip_runtime import __version__
+from xclip_runtime.session import available_cpus, available_providers, onnxruntime_version
+
+TELLING_FLAGS = frozenset(
+    (
+        *("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"),
+        *("asimd", "asimddp", "i8mm", "bf16", "sve"),
+    )
+)
+"""CPU flags that decide which matrix kernels run."""
+VERSIONS = ("numpy", "opencv-python-headless", "opencv-python", "mlcommons-loadgen", "av")
+
+
+def machine() -> dict[str, Any]:
+    """CPU, limits of the container, versions. What cannot be read is None."""
+    return {
+        "cpu": _cpu_field("model name") or platform.processor() or platform.machine(),
+        "cpu_flags": sorted(TELLING_FLAGS & set((_cpu_field("flags") or _cpu_field("Features") or "").split())),
+        "cpus": os.cpu_count(),
+        "cpus_usable": available_cpus(),
+        "cgroup_cpu_max": _text("/sys/fs/cgroup/cpu.max"),
+        "cgroup_memory_max": _text("/sys/fs/cgroup/memory.max"),
+        "memory_mb": _memory_mb(),
+        "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "system": platform.platform(),
+    }
+
+
+def software() -> dict[str, Any]:
+    """Versions that decide speed, and the providers that ONNX Runtime was built with."""
+    versions = {"python": platform.python_version(), "xclip-onnx": __version__, "onnxruntime": onnxruntime_version()}
+    for name in VERSIONS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {"versions": versions, "providers": list(available_providers())}
+
+
+def now() -> str:
+    """UTC, to the second."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def peak_rss_mb() -> float | None:
+    """The most memory that this process has held, in MB of 10**6 bytes; None where the system does not tell."""
+    for line in (_text("/proc/self/status") or "").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return None
+
+
+def busy_seconds() -> float:
+    """CPU seconds that all processes have used since boot; 0 where the system does not tell."""
+    text = _text("/proc/stat")
+    if text is None:
+        return 0.0
+    user, nice, system, _, _, irq, softirq, steal = map(int, text.split("\n", 1)[0].split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _cpu_field(name: str) -> str | None:
+    lines = (_text("/proc/cpuinfo") or "").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), None)
+
+
+def _memory_mb() -> int | None:
+    line = next((x for x in (_text("/proc/meminfo") or "").splitlines() if x.startswith("MemTotal:")), None)
+    return round(int(line.split()[1]) * 1024 / 1e6) if line else None
+
+
+def _text(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None

@@ -1,0 +1,144 @@
+"""A whole benchmark: everything that a plan asks for, on one bundle, in one report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xclip_runtime.bench.cold_start import cold_starts
+from xclip_runtime.bench.compare import SCHEMA
+from xclip_runtime.bench.machine import busy_seconds, machine, now, peak_rss_mb, software
+from xclip_runtime.bench.scenarios import SCENARIOS, Conditions, Generator, Scenario, run_scenario
+from xclip_runtime.bench.sweeps import SWEEPS, Sweep, sweep_batch, sweep_concurrency, sweep_rate, sweep_threads
+from xclip_runtime.bench.workload import Input, Workload, stage_times
+from xclip_runtime.bundle import MANIFEST, sha256_of
+from xclip_runtime.model import XClip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        bundle: The bundle.
+        videos: Files to classify, in turn.
+        options: For :class:`XClip`.
+        scenarios: Which of MLPerf's.
+        sweeps: Which sweeps.
+        conditions: How long and how hard.
+        input: What a sample of the scenarios is.
+        batch: Clips that go through the vision graph at once.
+        cold_starts: Fresh processes to time; 0 for none.
+        generator: Who presses.
+    """
+
+    bundle: str
+    videos: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    scenarios: tuple[Scenario, ...] = SCENARIOS
+    sweeps: tuple[Sweep, ...] = SWEEPS
+    conditions: Conditions = field(default_factory=Conditions)
+    input: Input = "clip"
+    batch: int = 1
+    cold_starts: int = 3
+    generator: Generator = "plain"
+
+
+def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
+    """Run a plan.
+
+    Args:
+        plan: What to measure.
+        progress: Is told what runs.
+
+    Returns:
+        The ``bench --json`` document.
+
+    Raises:
+        XClipError: The bundle or a video cannot be used, or LoadGen is asked for and not installed.
+    """
+    begun, busy, own = time.perf_counter(), busy_seconds(), time.process_time()
+    progress("cold start")
+    cold = None
+    if plan.cold_starts:
+        cold = cold_starts(plan.bundle, plan.videos[0], plan.options, plan.cold_starts)
+    # The children's time is not this process's, but it is not that of others either.
+    busy += sum(sum(cold[name]) for name in ("to_first_answer", "second")) / 1000 if cold else 0.0
+    progress("loading")
+    model = XClip(plan.bundle, **plan.options)
+    workload = Workload.of(model, plan.videos, plan.input, plan.batch)
+    workload.warm_up()
+    seconds, count = plan.conditions.seconds, plan.conditions.count
+    progress("stages")
+    stages = stage_times(workload, seconds=seconds, count=count)
+    scenarios = {}
+    for scenario in plan.scenarios:
+        progress(scenario)
+        scenarios[scenario] = run_scenario(workload, scenario, plan.conditions, plan.generator)
+    brief = {"seconds": seconds / 2, "count": count}
+    run_sweep: dict[Sweep, Callable[[], list[dict[str, Any]]]] = {
+        "batch": lambda: sweep_batch(workload, **brief),  # type: ignore[arg-type]
+        "threads": lambda: sweep_threads(
+            workload,
+            lambda threads: XClip(plan.bundle, **{**plan.options, "intra_op_threads": threads}),
+            **brief,  # type: ignore[arg-type]
+        ),
+        "concurrency": lambda: sweep_concurrency(workload, **brief),  # type: ignore[arg-type]
+        "rate": lambda: sweep_rate(workload, **brief),  # type: ignore[arg-type]
+    }
+    sweeps = {}
+    for sweep in plan.sweeps:
+        progress(f"{sweep} sweep")
+        sweeps[sweep] = run_sweep[sweep]()
+    elapsed = time.perf_counter() - begun
+    others = max(0.0, busy_seconds() - busy - (time.process_time() - own)) / elapsed
+    return {
+        "bench_schema": SCHEMA,
+        "date": now(),
+        "seconds": elapsed,
+        "others_cpu": others,
+        "model": _model(model),
+        "machine": machine(),
+        "software": software(),
+        "settings": _settings(plan),
+        "stages": stages,
+        "scenarios": scenarios,
+        "sweeps": sweeps,
+        "cold_start": cold,
+        "peak_rss_mb": peak_rss_mb(),
+    }
+
+
+def _model(model: XClip) -> dict[str, Any]:
+    return {
+        "name": model.bundle.path.resolve().name,
+        **model.info,
+        "manifest_sha256": sha256_of(model.bundle.path / MANIFEST),
+        "source": model.bundle.manifest["source"],
+    }
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    c = plan.conditions
+    return {
+        "input": plan.input,
+        "batch": plan.batch,
+        "duration_s": c.seconds,
+        "count": c.count,
+        "samples_per_query": c.samples_per_query,
+        "latency_bound_ms": c.latency_bound_ms,
+        "server_percentile": 100 * c.percentile,
+        "concurrency": c.concurrency,
+        "generator": plan.generator,
+        "videos_sha256": [_digest(video) for video in plan.videos],
+    }
+
+
+def _digest(video: str) -> str:
+    path = Path(video)
+    return sha256_of(path) if path.is_file() else video

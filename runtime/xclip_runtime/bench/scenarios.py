@@ -1,0 +1,263 @@
+"""MLPerf-style scenarios, by MLCommons' LoadGen where it is installed (extra [bench]), and by plain loops elsewhere.
+
+The scenarios are those of MLPerf Inference; the runs are far shorter than its rules ask for, and are therefore called
+"MLPerf-style". SingleStream: the next query when the last is answered, its p90. MultiStream: several samples a query,
+the p99. Server: queries at random moments, the highest rate whose latencies stay within a bound. Offline: all samples
+at once, samples a second.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from xclip_runtime.bench.latency import quantile, summary
+from xclip_runtime.bench.load import closed_loop, open_loop
+from xclip_runtime.errors import MissingExtraError, XClipError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
+
+    from xclip_runtime.bench.workload import Workload
+
+Scenario = Literal["SingleStream", "MultiStream", "Server", "Offline"]
+SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
+Generator = Literal["loadgen", "plain"]
+QUANTILE: dict[Scenario, float] = {"SingleStream": 0.9, "MultiStream": 0.99}
+SEARCH_STEPS = 5
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How long and how hard scenarios press.
+
+    Attributes:
+        seconds: Each run goes on for at least so long.
+        count: And for at least so many queries; Offline has so many samples.
+        samples_per_query: Of MultiStream.
+        latency_bound_ms: Of Server; None takes four times the p90 of SingleStream.
+        percentile: Share of Server's latencies that must be within the bound, 0 to 1.
+        concurrency: Queries that Server answers at a time.
+    """
+
+    seconds: float = 3.0
+    count: int = 10
+    samples_per_query: int = 8
+    latency_bound_ms: float | None = None
+    percentile: float = 0.9
+    concurrency: int = 1
+
+
+def loadgen_available() -> bool:
+    """Whether LoadGen is installed."""
+    try:
+        _loadgen()
+    except MissingExtraError:
+        return False
+    return True
+
+
+def run_scenario(
+    workload: Workload, scenario: Scenario, conditions: Conditions, generator: Generator
+) -> dict[str, Any]:
+    """Run one scenario.
+
+    Returns:
+        ``scenario``, ``generator``, ``metric`` and ``value`` (in ``unit``), ``latency_ms`` (a summary),
+        ``latencies_ms``, ``samples_per_second``, ``n``, and for Server the ``bound_ms`` and the ``trials`` of its
+        search. ``value`` is None where n is too small for the metric's quantile, or no rate holds.
+
+    Raises:
+        MissingExtraError: ``generator`` is "loadgen", which is not installed.
+    """
+    if scenario == "Server":
+        return _server(workload, conditions, generator)
+    run = _run_loadgen if generator == "loadgen" else _run_plain
+    latencies, rate = run(workload, scenario, conditions, None)
+    result: dict[str, Any] = {"scenario": scenario, "generator": generator}
+    if scenario == "Offline":
+        result |= {"metric": "throughput", "value": rate, "unit": "clips/s"}
+    else:
+        q = QUANTILE[scenario]
+        result |= {"metric": f"p{100 * q:.0f} latency", "value": quantile(latencies, q), "unit": "ms"}
+    if scenario == "MultiStream":
+        result["samples_per_query"] = conditions.samples_per_query
+    return result | _measured(latencies, rate)
+
+
+def _server(workload: Workload, conditions: Conditions, generator: Generator) -> dict[str, Any]:
+    """Search for the highest rate whose latencies hold, between nothing and what a closed loop reaches."""
+    alone = closed_loop(
+        workload.answer, seconds=conditions.seconds / 2, count=conditions.count, concurrency=conditions.concurrency
+    )
+    p90 = quantile(alone.latencies_ms, 0.9) or max(alone.latencies_ms)
+    bound = conditions.latency_bound_ms or 4 * p90
+    run = _run_loadgen if generator == "loadgen" else _run_plain
+    low, high, trials, best = 0.0, alone.rate, [], None
+    for step in range(SEARCH_STEPS):
+        rate = 0.8 * alone.rate if step == 0 else (low + high) / 2
+        latencies, done = run(workload, "Server", conditions, rate)
+        reached = quantile(latencies, conditions.percentile)
+        holds = reached is not None and reached <= bound
+        trials.append({"rate": rate, "holds": holds, **_measured(latencies, done)})
+        if holds:
+            low, best = rate, trials[-1]
+        else:
+            high = rate
+    found = best or {"latency_ms": summary([]), "latencies_ms": [], "samples_per_second": None, "n": 0}
+    return {
+        "scenario": "Server",
+        "generator": generator,
+        "metric": f"rate, p{100 * conditions.percentile:.0f} ≤ {bound:.0f} ms",
+        "value": best["rate"] if best else None,
+        "unit": "clips/s",
+        "bound_ms": bound,
+        **{name: found[name] for name in ("latency_ms", "latencies_ms", "samples_per_second", "n")},
+        "trials": [{name: value for name, value in t.items() if name != "latencies_ms"} for t in trials],
+    }
+
+
+def _measured(latencies: Sequence[float], rate: float) -> dict[str, Any]:
+    return {
+        "n": len(latencies),
+        "latency_ms": summary(latencies),
+        "samples_per_second": rate,
+        "latencies_ms": [round(value, 3) for value in latencies],
+    }
+
+
+def _run_plain(
+    workload: Workload, scenario: Scenario, conditions: Conditions, rate: float | None
+) -> tuple[list[float], float]:
+    """Latencies in milliseconds and samples a second, by loops of our own."""
+    seconds, count = conditions.seconds, conditions.count
+    if scenario == "Server" and rate is not None:
+        done = open_loop(workload.answer, rate=rate, seconds=seconds, count=count, concurrency=conditions.concurrency)
+    elif scenario == "Offline":
+        latencies: list[float] = []
+        started = time.perf_counter()
+        while len(latencies) < count or time.perf_counter() - started < seconds:
+            workload.answer(range(len(latencies), len(latencies) + workload.batch))
+            latencies += [1000 * (time.perf_counter() - started)] * workload.batch
+        return latencies, len(latencies) / (time.perf_counter() - started)
+    else:
+        per_query = conditions.samples_per_query if scenario == "MultiStream" else 1
+        done = closed_loop(workload.answer, seconds=seconds, count=count, samples_per_query=per_query)
+    return done.latencies_ms, done.rate
+
+
+def _loadgen() -> ModuleType:
+    try:
+        import mlperf_loadgen  # noqa: PLC0415 - optional
+    except ImportError as error:
+        feature = "the MLPerf-style load generator"
+        raise MissingExtraError(feature, "bench") from error
+    module: ModuleType = mlperf_loadgen
+    return module
+
+
+def _run_loadgen(
+    workload: Workload, scenario: Scenario, conditions: Conditions, rate: float | None
+) -> tuple[list[float], float]:
+    """Latencies in milliseconds and samples a second, by LoadGen; Server's count from the scheduled start."""
+    loadgen = _loadgen()
+    waiting: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
+
+    def serve() -> None:
+        while (samples := waiting.get()) is not None:
+            for start in range(0, len(samples), workload.batch):
+                part = samples[start : start + workload.batch]
+                workload.answer([sample.index for sample in part])
+                loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(sample.id, 0, 0) for sample in part])
+
+    def issue(samples: Sequence[Any]) -> None:
+        waiting.put(list(samples))
+
+    servers = conditions.concurrency if scenario == "Server" else 1
+    threads = [threading.Thread(target=serve, daemon=True) for _ in range(servers)]
+    for thread in threads:
+        thread.start()
+    held = max(len(workload.clips), conditions.samples_per_query)
+    sut = loadgen.ConstructSUT(issue, lambda: None)
+    qsl = loadgen.ConstructQSL(held, held, lambda _: None, lambda _: None)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            settings = _settings(loadgen, workload, scenario, conditions, rate)
+            loadgen.StartTestWithLogSettings(sut, qsl, settings, _log_settings(loadgen, folder))
+            latencies = _latencies(Path(folder), scenario)
+            if scenario == "MultiStream":  # LoadGen logs no rate for it; one query follows the other.
+                return latencies, 1000 * conditions.samples_per_query * len(latencies) / sum(latencies)
+            return latencies, _rate(Path(folder), scenario)
+    finally:
+        for _ in threads:
+            waiting.put(None)
+        for thread in threads:
+            thread.join()
+        loadgen.DestroyQSL(qsl)
+        loadgen.DestroySUT(sut)
+
+
+def _settings(
+    loadgen: ModuleType, workload: Workload, scenario: Scenario, conditions: Conditions, rate: float | None
+) -> Any:
+    settings = loadgen.TestSettings()
+    settings.scenario = getattr(loadgen.TestScenario, scenario)
+    settings.mode = loadgen.TestMode.PerformanceOnly
+    settings.min_duration_ms = round(1000 * conditions.seconds)
+    settings.min_query_count = conditions.count
+    settings.multi_stream_samples_per_query = conditions.samples_per_query
+    if scenario == "Server":
+        settings.server_target_qps = rate
+        settings.server_target_latency_percentile = conditions.percentile
+    if scenario == "Offline":
+        # LoadGen makes the one query large enough for the duration, from the rate that it is told to expect.
+        alone = closed_loop(workload.answer, seconds=0, count=2, samples_per_query=workload.batch)
+        settings.offline_expected_qps = max(alone.rate, conditions.count / max(conditions.seconds, 1e-3))
+    return settings
+
+
+def _log_settings(loadgen: ModuleType, folder: str) -> Any:
+    output = loadgen.LogOutputSettings()
+    output.outdir = folder
+    output.copy_summary_to_stdout = False
+    settings = loadgen.LogSettings()
+    settings.log_output = output
+    settings.enable_trace = True
+    return settings
+
+
+def _latencies(folder: Path, scenario: Scenario) -> list[float]:
+    """From LoadGen's trace, which counts from the scheduled start; MultiStream's are of whole queries."""
+    trace = (folder / "mlperf_log_trace.json").read_text(encoding="utf-8")
+    found = re.findall(r'"query_seq":(\d+).*?"complete_ns":(\d+)', trace)
+    if scenario != "MultiStream":
+        return [int(nanoseconds) / 1e6 for _, nanoseconds in found]
+    slowest: dict[str, float] = {}
+    for query, nanoseconds in found:
+        slowest[query] = max(slowest.get(query, 0.0), int(nanoseconds) / 1e6)
+    return list(slowest.values())
+
+
+_RATE_KEYS: dict[Scenario, str] = {
+    "SingleStream": "result_qps_with_loadgen_overhead",
+    "Server": "result_completed_samples_per_sec",
+    "Offline": "result_samples_per_second",
+}
+
+
+def _rate(folder: Path, scenario: Scenario) -> float:
+    """Samples a second, as LoadGen logs it."""
+    for line in (folder / "mlperf_log_detail.txt").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line.partition(" ")[2])
+        if entry["key"] == _RATE_KEYS[scenario]:
+            return float(entry["value"])
+    message = f"LoadGen logged no rate for {scenario}: use --generator plain"
+    raise XClipError(message)
