@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from xclip_runtime._version import __version__
+from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.errors import OverloadedError, XClipError
-from xclip_runtime.serve import v1
+from xclip_runtime.serve import live, v1
 from xclip_runtime.serve.metrics import CONTENT_TYPE
 from xclip_runtime.serve.middleware import CLIENT_GONE, ApiKeys, BodyLimit, Observed
-from xclip_runtime.serve.replies import error_reply, status_of
+from xclip_runtime.serve.replies import error_reply, first_problem, status_of
 from xclip_runtime.serve.scratch import Scratch
 from xclip_runtime.serve.visits import ClientGoneError
 
@@ -75,8 +76,9 @@ def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda 
         redoc_url=None,
     )
     app.include_router(v1.router(engine, scratch))
+    app.include_router(live.router(engine))
     _add_operations(app, engine)
-    _add_page(app)
+    _add_page(app, engine)
     _add_errors(app, engine)
     limited = BodyLimit(app, engine.settings.limits.upload_bytes)
     return Observed(ApiKeys(limited, engine.settings.api_keys), engine.metrics)
@@ -84,12 +86,12 @@ def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda 
 
 def _add_operations(app: FastAPI, engine: Engine) -> None:
     @app.get("/v2/health/live", tags=["operations"])
-    async def live() -> dict[str, bool]:
+    async def is_live() -> dict[str, bool]:
         """Whether this process answers."""
         return {"live": True}
 
     @app.get("/v2/health/ready", tags=["operations"])
-    async def ready() -> Response:
+    async def is_ready() -> Response:
         """Whether it takes requests: only after its warm-up and self-test."""
         return JSONResponse({"ready": engine.ready}, 200 if engine.ready else 503)
 
@@ -99,16 +101,22 @@ def _add_operations(app: FastAPI, engine: Engine) -> None:
         return Response(engine.metrics.text(), media_type=CONTENT_TYPE)
 
 
-def _add_page(app: FastAPI) -> None:
+def _add_page(app: FastAPI, engine: Engine) -> None:
     headers = {"Content-Security-Policy": CONTENT_SECURITY_POLICY, "X-Content-Type-Options": "nosniff"}
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return RedirectResponse("/docs")
+        return FileResponse(PAGE / "index.html", headers=headers)
 
     @app.get("/docs", include_in_schema=False)
     async def documentation() -> Response:
         return FileResponse(PAGE / "docs.html", headers=headers)
+
+    if v1.sample(engine):
+
+        @app.get(v1.SAMPLE, include_in_schema=False)
+        async def sample() -> Response:
+            return FileResponse(DEMO_VIDEO)
 
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
 
@@ -129,10 +137,7 @@ def _add_errors(app: FastAPI, engine: Engine) -> None:
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(ValidationError)
     async def invalid(request: Request, error: RequestValidationError | ValidationError) -> Response:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body"))
-        message = first["msg"].removeprefix("Value error, ")
-        return error_reply(request, 422, "RequestError", f"{where}: {message}" if where else message)
+        return error_reply(request, 422, "RequestError", first_problem(error))
 
     @app.exception_handler(ValueError)
     async def unreadable(request: Request, error: ValueError) -> Response:

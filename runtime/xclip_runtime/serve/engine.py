@@ -77,6 +77,7 @@ class Engine:
         self.draining = False
         """Whether the server is about to end; what has been accepted is still answered."""
         self.in_flight = 0
+        self._live = 0
         self._kept: OrderedDict[str, Seen] = OrderedDict()
         self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._texts_lock = threading.Lock()
@@ -144,6 +145,22 @@ class Engine:
             self.in_flight -= 1
             pace = (time.perf_counter() - begun) / places
             self._seconds_per_request += 0.1 * (pace - self._seconds_per_request)
+
+    @contextmanager
+    def live_session(self) -> Iterator[None]:
+        """A place for one camera.
+
+        Raises:
+            OverloadedError: There is none, or the server is not ready.
+        """
+        if not self.ready or self._live >= self.settings.limits.live_sessions:
+            message = f"{self._live} cameras are connected, or the server is starting or stopping: try again later"
+            raise OverloadedError(message)
+        self._live += 1
+        try:
+            yield
+        finally:
+            self._live -= 1
 
     @property
     def retry_after(self) -> int:

@@ -48,6 +48,7 @@ class Metrics:
         self.decode_restarts = Counter(
             "xclip_decode_worker_restarts", "Decode workers replaced.", ["reason"], registry=self.registry
         )
+        self.live_sessions = Gauge("xclip_live_sessions", "Cameras connected.", registry=self.registry)
         self._gauges = {
             "in_flight": Gauge("xclip_requests_in_flight", "Requests taken, not answered yet.", registry=self.registry),
             "decode": Gauge("xclip_queue_depth", "Waiting for a stage.", ["stage"], registry=self.registry),

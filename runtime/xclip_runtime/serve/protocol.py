@@ -77,6 +77,25 @@ class ScoreOptions(VideoOptions):
     texts: Texts = Field(default=[], description="Any words, scored in this order; the bundle's labels unless given.")
 
 
+class LabelChange(BaseModel):
+    """Other labels for a live session, from now on."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    labels: Texts = Field(default=[])
+    texts: Texts = Field(default=[])
+
+
+class LiveOptions(LabelChange):
+    """How a live session begins."""
+
+    window: float = Field(2.0, gt=0, le=60, description="Seconds that a window lasts.")
+    hop: float = Field(0.5, gt=0, le=60, description="Seconds from one window to the next.")
+    smooth: float = Field(0.0, ge=0, le=60, description="Time constant of smoothing, seconds.")
+    top_k: int = Field(5, ge=1)
+    api_key: str = ""
+
+
 class LabelScore(BaseModel):
     """One label of a classification."""
 
@@ -113,6 +132,13 @@ class Timings(BaseModel):
     total: float
 
 
+class Thumbnail(BaseModel):
+    """One of the frames that the model saw."""
+
+    index: int = Field(description="Its number in the video.")
+    image: str = Field(description="A data URL with a JPEG.")
+
+
 class Answer(BaseModel):
     """What every answer about a video says."""
 
@@ -122,7 +148,7 @@ class Answer(BaseModel):
     precision: str
     timings_ms: Timings
     clip: str | None = Field(None, description="With `keep`: what to call this video in later requests.")
-    thumbnails: list[str] = Field(default=[], description="Data URLs, in the order of the frames.")
+    thumbnails: list[Thumbnail] = Field(default=[])
 
 
 class Classification(Answer):
@@ -157,8 +183,15 @@ class ErrorAnswer(BaseModel):
     error: Problem
 
 
-class Labels(BaseModel):
-    """What the bundle knows."""
+class ServerInfo(BaseModel):
+    """What this server serves."""
 
+    bundle: str
+    provider: str = Field(description="The execution provider that really runs.")
+    precision: str
+    num_frames: int
     labels: list[str]
     free_text: bool = Field(description="Whether other labels and texts can be encoded here.")
+    upload_bytes: int = Field(description="The largest body that is taken.")
+    duration: float = Field(description="The longest video that is taken, seconds.")
+    sample: str | None = Field(description="Where a video is to try it with, if there is one.")

@@ -21,6 +21,8 @@ from xclip_runtime.errors import (
 from xclip_runtime.serve.logs import request_id
 
 if TYPE_CHECKING:
+    from fastapi.exceptions import RequestValidationError
+    from pydantic import ValidationError
     from starlette.requests import Request
 
 _STATUS: tuple[tuple[type[XClipError], int], ...] = (
@@ -39,6 +41,14 @@ _STATUS: tuple[tuple[type[XClipError], int], ...] = (
 def status_of(error: XClipError) -> int:
     """The HTTP status of an error; 500 where it is the server's own fault."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def first_problem(error: RequestValidationError | ValidationError) -> str:
+    """What is wrong with the first field that is wrong."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body"))
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
 
 
 def error_reply(request: Request, status: int, kind: str, message: str) -> JSONResponse:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request
 
+from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.model import best_labels, softmax
 from xclip_runtime.serve import protocol
 from xclip_runtime.serve.protocol import ClassifyOptions, EmbedOptions, ErrorAnswer, ScoreOptions, VideoOptions
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 Options = TypeVar("Options", bound=VideoOptions)
 Result = TypeVar("Result")
+
+SAMPLE = "/page/sample.mp4"
 
 THUMBNAIL_QUALITY = 80
 
@@ -124,13 +127,28 @@ def router(engine: Engine, scratch: Scratch) -> APIRouter:
         """The embedding of a video, of unit length."""
         return await handle(request, query, embedded)
 
-    @routes.get("/labels")
-    async def labels() -> protocol.Labels:
-        """The labels that the bundle was exported with."""
-        text_tower = bool(engine.model.bundle.graphs_of("text")) and find_spec("tokenizers") is not None
-        return protocol.Labels(labels=list(engine.model.bundle.labels.names), free_text=text_tower)
+    @routes.get("/info")
+    async def info() -> protocol.ServerInfo:
+        """What is served: the bundle, its labels, the limits."""
+        model, limits = engine.model, engine.settings.limits
+        return protocol.ServerInfo(
+            bundle=model.bundle.path.resolve().name,
+            provider=model.provider,
+            precision=model.precision,
+            num_frames=model.bundle.num_frames,
+            labels=list(model.bundle.labels.names),
+            free_text=bool(model.bundle.graphs_of("text")) and find_spec("tokenizers") is not None,
+            upload_bytes=limits.upload_bytes,
+            duration=limits.duration,
+            sample=sample(engine),
+        )
 
     return routes
+
+
+def sample(engine: Engine) -> str | None:
+    """Where the sample video is: only for the embedded bundle, since no other knows what it shows."""
+    return SAMPLE if engine.model.bundle.path.resolve() == DEMO_BUNDLE.resolve() else None
 
 
 async def _see(engine: Engine, upload: Upload, options: VideoOptions, views: Views) -> Seen:
@@ -151,7 +169,7 @@ async def _facts(
     engine: Engine, upload: Upload, options: VideoOptions, seen: Seen, timings: protocol.Timings
 ) -> dict[str, Any]:
     """What every answer says."""
-    thumbnails = await _thumbnails(seen.squares, options.thumbnails)
+    thumbnails = await _thumbnails(seen, options.thumbnails)
     return {
         "video": None if upload.path is None else upload.name,
         "frames": protocol.FrameUse(
@@ -172,11 +190,14 @@ def _timings(
     return protocol.Timings(upload=upload_ms, prompt=prompt_ms, total=visit.elapsed_ms, **stages)
 
 
-async def _thumbnails(squares: NDArray[np.uint8] | None, count: int) -> list[str]:
+async def _thumbnails(seen: Seen, count: int) -> list[protocol.Thumbnail]:
+    squares = seen.squares
     if squares is None or count == 0:
         return []
-    chosen = np.linspace(0, len(squares) - 1, min(count, len(squares))).round().astype(int)
-    return await asyncio.to_thread(lambda: [_data_url(squares[index]) for index in chosen])
+    chosen = np.linspace(0, len(squares) - 1, min(count, len(squares))).round().astype(int).tolist()
+    images = await asyncio.to_thread(lambda: [_data_url(squares[place]) for place in chosen])
+    indices = (seen.frames.indices[place] for place in chosen)
+    return [protocol.Thumbnail(index=index, image=image) for index, image in zip(indices, images, strict=True)]
 
 
 def _data_url(square: NDArray[np.uint8]) -> str:

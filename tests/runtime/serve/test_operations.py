@@ -145,12 +145,12 @@ def test_what_nobody_expected_is_a_plain_500_and_its_traceback_stays_in_the_log(
 def test_keys_are_asked_for_everywhere_but_at_the_door(model):
     with running(model, api_keys=("one", "two")) as server:
         get = server.client.get
-        assert {get(path).status_code for path in ("/docs", "/v2/health/live", "/v2/health/ready")} == {200}
-        assert {get(path).status_code for path in ("/v1/labels", "/metrics", "/v2", "/nothing")} == {401}
+        assert {get(path).status_code for path in ("/", "/docs", "/v2/health/live", "/v2/health/ready")} == {200}
+        assert {get(path).status_code for path in ("/v1/info", "/metrics", "/v2", "/nothing")} == {401}
         assert server.client.post("/v1/classify", content=VIDEO).status_code == 401
-        assert get("/v1/labels", headers={"Authorization": "Bearer three"}).status_code == 401
-        assert get("/v1/labels", headers={"Authorization": "Bearer two"}).status_code == 200
-        assert get("/v1/labels", headers={"X-API-Key": "one"}).status_code == 200
+        assert get("/v1/info", headers={"Authorization": "Bearer three"}).status_code == 401
+        assert get("/v1/info", headers={"Authorization": "Bearer two"}).status_code == 200
+        assert get("/v1/info", headers={"X-API-Key": "one"}).status_code == 200
 
 
 @pytest.mark.parametrize("announced", [True, False], ids=["by its length", "as it comes"])

@@ -1,0 +1,385 @@
+// The page: a video or a camera in, labels out. No libraries, nothing from elsewhere.
+
+const SHOWN = 6;
+const THUMBNAILS = 16;
+const PAUSE_MS = 400; // After the last key, before other labels are asked about.
+const CAMERA = { width: 340, pictureEveryMs: 80, quality: 0.8, window: 2, hop: 0.5, smooth: 1 };
+const STAGES = ["upload", "queue", "decode", "prepare", "vision", "prompt"];
+const KEY = "xclip-onnx key";
+
+const $ = (id) => document.getElementById(id);
+const page = Object.fromEntries([
+  "another", "answer-title", "bars", "camera", "drop", "file", "film", "film-note", "hint", "key", "key-input", "labels",
+  "limits", "model", "name", "preview", "problem", "reset", "sample", "stage", "status", "strip", "timings", "times",
+  "track", "unplayable", "video", "words-note",
+].map((id) => [id.replace(/-(\w)/g, (_, letter) => letter.toUpperCase()), $(id)]));
+
+let info = null; // What the server serves.
+let shown = null; // {file, clip}: the video on the stage, and what the server calls it.
+let live = null; // The camera, while it runs.
+let request = null; // The one under way, to be stopped when another begins.
+let again = () => {}; // What to do once a key is given.
+
+/* Talking to the server. */
+
+class Refusal extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function ask(path, options = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = { ...options.headers, ...(key ? { "X-API-Key": key } : {}) };
+  let reply;
+  try {
+    reply = await fetch(path, { ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(0, "The server does not answer: is it still running?");
+  }
+  if (reply.ok) return reply.json();
+  const body = await reply.json().catch(() => null);
+  throw new Refusal(reply.status, body?.error?.message ?? `The server answers ${reply.status}.`);
+}
+
+async function attempt(work, retry) {
+  request?.abort();
+  const mine = (request = new AbortController());
+  showProblem("");
+  try {
+    await work(mine.signal);
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    showProblem(error.message);
+    setStatus("");
+    if (error.status === 401) {
+      again = retry;
+      page.key.hidden = false;
+      page.keyInput.focus();
+    } else if (!(error instanceof Refusal)) throw error;
+  } finally {
+    if (request === mine) document.body.classList.remove("busy");
+  }
+}
+
+/* Showing. */
+
+const setStatus = (text) => { page.status.textContent = text; };
+
+function showProblem(message) {
+  page.problem.textContent = message;
+  page.problem.hidden = !message;
+  if (message) {
+    page.hint.hidden = true;
+    clearAnswer();
+  }
+}
+
+function clearAnswer() {
+  page.bars.replaceChildren();
+  page.timings.hidden = page.film.hidden = true;
+}
+
+function percent(prob) {
+  return prob > 0.999 ? "> 99.9 %" : prob < 0.001 ? "< 0.1 %" : `${(100 * prob).toFixed(1)} %`;
+}
+
+function showLabels(labels) {
+  page.hint.hidden = true;
+  while (page.bars.children.length > labels.length) page.bars.lastChild.remove();
+  labels.forEach(({ label, prob, logit }, place) => {
+    let row = page.bars.children[place];
+    if (!row) {
+      row = document.createElement("li");
+      row.innerHTML = '<span class="label"></span><span class="percent"></span><span class="bar"><i></i></span>';
+      page.bars.append(row);
+    }
+    row.title = `logit ${logit.toFixed(2)}`;
+    row.querySelector(".label").textContent = label;
+    row.querySelector(".percent").textContent = percent(prob);
+    row.querySelector("i").style.width = `${100 * prob}%`;
+  });
+}
+
+function showTimings(answer) {
+  const { timings_ms: ms, provider, precision } = answer;
+  page.timings.hidden = false;
+  page.track.replaceChildren(...STAGES.filter((stage) => ms[stage] > 0).map((stage) => {
+    const part = document.createElement("i");
+    part.className = stage;
+    part.style.flexGrow = ms[stage];
+    return part;
+  }));
+  const parts = STAGES.filter((stage) => ms[stage] >= 0.5).map((stage) => {
+    const part = document.createElement("span");
+    part.className = `stage-name ${stage}`;
+    part.textContent = `${stage} ${Math.round(ms[stage])}`;
+    return part;
+  });
+  page.times.replaceChildren(...parts, `total ${Math.round(ms.total)} ms · ${provider} ${precision}`);
+}
+
+function showFilm({ thumbnails, frames }) {
+  page.film.hidden = thumbnails.length === 0;
+  page.filmNote.textContent = `${thumbnails.length} of the ${frames.indices.length} sampled frames`
+    + (frames.total > 0 ? `, of ${frames.total} in the video` : "");
+  page.strip.replaceChildren(...thumbnails.map(({ index: number, image: url }) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.setAttribute("aria-label", `Go to frame ${number}`);
+    const image = Object.assign(new Image(), { src: url, alt: "" });
+    const caption = document.createElement("span");
+    caption.textContent = number;
+    button.append(image, caption);
+    button.addEventListener("click", () => {
+      const { duration } = page.video;
+      page.video.pause();
+      if (duration > 0 && frames.total > 0) page.video.currentTime = (number + 0.5) / frames.total * duration;
+    });
+    return button;
+  }));
+}
+
+function showPreview(source, name) {
+  page.drop.hidden = true;
+  page.preview.hidden = false;
+  page.name.textContent = name;
+  page.video.hidden = false;
+  page.unplayable.hidden = true;
+  page.another.textContent = source instanceof MediaStream ? "Stop the camera" : "Another video";
+  if (source instanceof MediaStream) {
+    page.video.srcObject = source;
+    page.video.controls = false;
+    page.video.play();
+  } else {
+    page.video.srcObject = null;
+    page.video.controls = true;
+    page.video.src = URL.createObjectURL(source);
+  }
+}
+
+/* Labels. */
+
+const bundleLabels = () => info.labels.join("\n");
+const ownLabels = () => page.labels.value.trim() !== bundleLabels();
+const writtenLabels = () => page.labels.value.split("\n").map((line) => line.trim()).filter(Boolean);
+
+function labelOptions() {
+  return ownLabels() ? { labels: writtenLabels() } : {};
+}
+
+let pause;
+page.labels.addEventListener("input", () => {
+  page.reset.hidden = !ownLabels();
+  clearTimeout(pause);
+  pause = setTimeout(askAboutLabels, PAUSE_MS);
+});
+page.reset.addEventListener("click", () => {
+  page.labels.value = bundleLabels();
+  page.reset.hidden = true;
+  page.labels.focus();
+  askAboutLabels();
+});
+
+function askAboutLabels() {
+  if (live?.ready) return live.socket.send(JSON.stringify(labelOptions()));
+  if (!shown || (ownLabels() && writtenLabels().length === 0)) return;
+  if (!shown.clip) return classify();
+  return attempt(async (signal) => {
+    const answer = await ask("/v1/classify", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ clip: shown.clip, top_k: SHOWN, ...labelOptions() }),
+      signal,
+    }).catch((error) => {
+      if (error.status === 404) return null;
+      throw error;
+    });
+    if (answer === null) {
+      shown.clip = null;
+      return classify();
+    }
+    showLabels(answer.labels);
+    showTimings(answer);
+    setStatus("");
+  }, askAboutLabels);
+}
+
+/* A file. */
+
+function open(file) {
+  stopCamera();
+  shown = { file, clip: null };
+  clearAnswer();
+  showPreview(file, file.name);
+  classify();
+}
+
+function classify() {
+  const asked = shown;
+  return attempt(async (signal) => {
+    if (info && asked.file.size > info.upload_bytes) {
+      throw new Refusal(413, `${asked.file.name} is larger than ${size(info.upload_bytes)}, which is all this server takes.`);
+    }
+    document.body.classList.add("busy");
+    setStatus("Looking…");
+    const form = new FormData();
+    form.append("video", asked.file);
+    form.append("keep", "true");
+    form.append("top_k", SHOWN);
+    form.append("thumbnails", THUMBNAILS);
+    for (const label of labelOptions().labels ?? []) form.append("labels", label);
+    const answer = await ask("/v1/classify", { method: "POST", body: form, signal });
+    asked.clip = answer.clip;
+    showLabels(answer.labels);
+    showTimings(answer);
+    showFilm(answer);
+    setStatus("");
+  }, classify);
+}
+
+page.video.addEventListener("error", () => {
+  if (!shown) return;
+  page.video.hidden = true;
+  page.unplayable.hidden = false;
+});
+page.file.addEventListener("change", () => {
+  if (page.file.files[0]) open(page.file.files[0]);
+  page.file.value = "";
+});
+page.another.addEventListener("click", () => {
+  request?.abort();
+  stopCamera();
+  shown = null;
+  page.preview.hidden = true;
+  page.drop.hidden = false;
+  page.video.removeAttribute("src");
+  page.video.load();
+  showProblem("");
+  clearAnswer();
+  page.hint.hidden = false;
+  setStatus("");
+  page.file.focus();
+});
+page.sample.addEventListener("click", async () => {
+  const reply = await fetch(info.sample);
+  open(new File([await reply.blob()], "sample.mp4", { type: "video/mp4" }));
+});
+
+for (const type of ["dragenter", "dragover"]) {
+  addEventListener(type, (event) => {
+    event.preventDefault();
+    page.stage.classList.add("over");
+  });
+}
+addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) page.stage.classList.remove("over");
+});
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  page.stage.classList.remove("over");
+  if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
+});
+
+/* The camera. */
+
+page.camera.addEventListener("click", startCamera);
+
+async function startCamera() {
+  showProblem("");
+  if (!navigator.mediaDevices) {
+    return showProblem("Browsers lend their camera only to pages on this machine or over HTTPS: put the server behind HTTPS.");
+  }
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 } }, audio: false });
+  } catch (error) {
+    return showProblem(`The camera cannot be used: ${error.message}.`);
+  }
+  shown = null;
+  clearAnswer();
+  showPreview(stream, "Camera");
+  setStatus("Looking…");
+  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/live`);
+  live = { stream, socket, ready: false, timer: 0 };
+  const mine = live;
+  const { window, hop, smooth } = CAMERA;
+  const api_key = sessionStorage.getItem(KEY) ?? "";
+  socket.onopen = () => socket.send(JSON.stringify({ window, hop, smooth, top_k: SHOWN, api_key, ...labelOptions() }));
+  socket.onmessage = ({ data }) => {
+    if (live === mine) fromLive(JSON.parse(data));
+  };
+  socket.onclose = () => {
+    if (live === mine) {
+      stopCamera();
+      if (page.problem.hidden) showProblem("The server has ended the session.");
+    }
+  };
+}
+
+function fromLive(message) {
+  if (message.type === "error") return showProblem(message.message);
+  if (message.type === "ready") {
+    live.ready = true;
+    return sendPictures(live);
+  }
+  showLabels(message.labels);
+  setStatus(`Live · ${Math.round(message.latency_ms)} ms behind`);
+}
+
+function sendPictures({ socket, stream }) {
+  const canvas = document.createElement("canvas");
+  const { width = 640, height = 480 } = stream.getVideoTracks()[0].getSettings();
+  canvas.width = CAMERA.width;
+  canvas.height = Math.round(CAMERA.width * height / width);
+  const context = canvas.getContext("2d");
+  live.timer = setInterval(() => {
+    if (socket.readyState !== WebSocket.OPEN || socket.bufferedAmount > 1e6 || page.video.readyState < 2) return;
+    const seconds = new Float64Array([performance.now() / 1000]);
+    context.drawImage(page.video, 0, 0, canvas.width, canvas.height);
+    canvas.toBlob((jpeg) => {
+      if (jpeg && socket.readyState === WebSocket.OPEN) socket.send(new Blob([seconds, jpeg]));
+    }, "image/jpeg", CAMERA.quality);
+  }, CAMERA.pictureEveryMs);
+}
+
+function stopCamera() {
+  if (!live) return;
+  clearInterval(live.timer);
+  live.stream.getTracks().forEach((track) => track.stop());
+  const { socket } = live;
+  live = null;
+  socket.close();
+  setStatus("");
+}
+
+/* Beginning. */
+
+const size = (bytes) => `${Math.round(bytes / 2 ** 20)} MB`;
+
+page.key.addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(KEY, page.keyInput.value);
+  page.key.hidden = true;
+  again();
+});
+
+function begin() {
+  return attempt(async () => {
+    info = await ask("/v1/info");
+    page.model.textContent = info.bundle;
+    page.limits.textContent = `Up to ${size(info.upload_bytes)} and ${Math.round(info.duration / 60)} minutes`;
+    page.labels.value = bundleLabels();
+    page.sample.hidden = !info.sample;
+    page.hint.hidden = false;
+    if (!info.free_text) {
+      page.labels.readOnly = true;
+      page.wordsNote.textContent = "These come with the bundle. Others need a bundle with a text tower and the extra [text].";
+    }
+    if (shown) classify();
+  }, begin);
+}
+
+begin();
