@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xclip_runtime.bundle import Bundle
+from xclip_runtime.cpus import available_cpus
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 from xclip_runtime.errors import XClipError
 from xclip_runtime.session import (
@@ -18,7 +19,6 @@ from xclip_runtime.session import (
     PROVIDER_OF,
     Session,
     SessionOptions,
-    available_cpus,
     available_providers,
     onnxruntime_version,
 )

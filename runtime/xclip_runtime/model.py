@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 import numpy as np
 
 from xclip_runtime.bundle import Bundle
+from xclip_runtime.cpus import available_cpus
 from xclip_runtime.encoded_labels import EncodedLabels, encode_labels
 from xclip_runtime.errors import DeviceError, FramesError, LabelsError, PrecisionUnavailableError, XClipError
 from xclip_runtime.events import Smoother
@@ -28,7 +29,7 @@ from xclip_runtime.results import (
     VideoScores,
     WindowResult,
 )
-from xclip_runtime.session import Session, SessionOptions, available_cpus, candidate_devices
+from xclip_runtime.session import Session, SessionOptions, candidate_devices
 from xclip_runtime.streaming import WindowFeed
 from xclip_runtime.text import TextEncoder
 from xclip_runtime.video import Clip, FrameTransform

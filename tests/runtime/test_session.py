@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +11,7 @@ from xclip_runtime import session
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import DeviceError, MissingExtraError
 from xclip_runtime.model import XClip
-from xclip_runtime.session import Session, SessionOptions, available_cpus, candidate_devices
+from xclip_runtime.session import Session, SessionOptions, candidate_devices
 
 GRAPH = DEMO_BUNDLE / "onnx/prompt_model.onnx"
 
@@ -117,37 +116,6 @@ def test_without_onnxruntime_the_extra_is_named(monkeypatch):
 def test_less_than_one_thread_is_refused(threads):
     with pytest.raises(DeviceError, match="at least 1"):
         SessionOptions("cpu", intra_op_threads=threads)
-
-
-@pytest.mark.parametrize(
-    ("content", "cpus"),
-    [("max 100000", None), ("150000 100000", 1.5), ("400000 100000", 4.0)],
-)
-def test_a_cgroup_v2_quota_is_read(tmp_path, content, cpus):
-    (tmp_path / "cpu.max").write_text(content)
-
-    assert session._cgroup_cpus(tmp_path) == cpus
-
-
-@pytest.mark.parametrize(("quota", "cpus"), [("-1", None), ("50000", 0.5)])
-def test_a_cgroup_v1_quota_is_read(tmp_path, quota, cpus):
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu/cpu.cfs_quota_us").write_text(quota)
-    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000")
-
-    assert session._cgroup_cpus(tmp_path) == cpus
-
-
-def test_a_machine_without_cgroups_has_no_quota(tmp_path):
-    assert session._cgroup_cpus(tmp_path) is None
-
-
-@pytest.mark.parametrize(("quota", "expected"), [(0.5, 1), (1.5, 2), (1000.0, None), (None, None)])
-def test_threads_are_the_smaller_of_affinity_and_quota(monkeypatch, quota, expected):
-    monkeypatch.setattr(session, "_cgroup_cpus", lambda root: quota)
-    affinity = len(os.sched_getaffinity(0))
-
-    assert available_cpus() == min(affinity, expected or affinity)
 
 
 def test_threads_that_the_user_gives_are_used():

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from xclip_runtime import __version__
-from xclip_runtime.session import available_cpus, available_providers, onnxruntime_version
+from xclip_runtime.cpus import available_cpus
+from xclip_runtime.session import available_providers, onnxruntime_version
 
 TELLING_FLAGS = frozenset(
     (

@@ -54,7 +54,7 @@ class Clip:
     fps: float | None
     """Frames per second by the container, when it says."""
     method: Method
-    """How the frames were reached: by decoding all before them, or by seeking verified by timestamps."""
+    """How the frames were reached: by decoding all frames, or only those that they depend on."""
     notes: tuple[str, ...] = ()
     """What was out of the ordinary, such as a wrong frame count in the container."""
 
@@ -74,8 +74,8 @@ def read_clip(
 
     The frames are those of a full decode at the sampled indices. Only they are kept, prepared as they arrive. The
     container's frame count is taken as a guess: when decoding finds another number, the indices are those of the real
-    number and a second pass reads what is missing. A long video is first listed packet by packet; where seeking
-    decodes less, the wanted frames are sought, each verified by its timestamp.
+    number and a second pass reads what is missing. All but small videos are first listed packet by packet; where much
+    can be left out, only the frames that the wanted ones depend on are decoded, each verified by its timestamp.
 
     Args:
         path: A local video file.

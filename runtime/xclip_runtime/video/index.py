@@ -1,9 +1,9 @@
-"""Where the pictures and keyframes of a video are, learnt from its packets without decoding."""
+"""Which packets of a video hold its pictures, and which of them a few pictures depend on. Nothing is decoded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,23 +12,52 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# What a seek costs beside the pictures that it decodes, in decoded pictures.
-SEEK_COST = 3
+    from xclip_runtime.video.packets import Role
+
+
+class Packet(NamedTuple):
+    """What is known of a stored picture without decoding it."""
+
+    time: float
+    """When it is shown, milliseconds; NaN where the file does not say."""
+    role: Role
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """The packets to decode for a few pictures, and what has to come out if the index is right."""
+
+    packets: NDArray[np.int64]
+    """Their places in the file, sorted."""
+    starts: frozenset[int]
+    """Those of them that do not follow on from the one before: the decoder begins anew."""
+    shown: tuple[int, ...]
+    """The pictures that they hold and no edit list hides, in the order in which they are shown."""
+    optional: frozenset[int]
+    """Pictures that depend on packets before a start: a decoder may leave them out."""
+    share: float
+    """Estimated work, as a part of that of decoding the whole video."""
 
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """The pictures of a video in the order in which they are shown."""
+    """The pictures of a video."""
 
     times: NDArray[np.float64]
-    """When each is shown, milliseconds, strictly increasing; the identity by which a seek is verified."""
-    keys: NDArray[np.int64]
-    """The numbers of those at which decoding can start, sorted; the first is 0."""
-    reorder: int
-    """Farthest distance between the stored and the shown place of a picture."""
+    """When each is shown, milliseconds, strictly increasing; the identity by which a picture is verified."""
+    numbers: NDArray[np.int64]
+    """The number of the picture in each packet, in stored order; negative where an edit list hides it."""
+    entries: NDArray[np.int64]
+    """Places of the packets at which decoding can start, sorted; the first is 0."""
+    droppable: NDArray[np.bool_]
+    """For each packet, whether no other picture depends on it."""
+    sizes: NDArray[np.int64]
+    """Bytes of each packet."""
 
     @classmethod
-    def from_packets(cls, times: Sequence[float], keys: Sequence[bool]) -> FrameIndex | None:
+    def from_packets(cls, packets: Sequence[Packet]) -> FrameIndex | None:
         """Sort packets, given in stored order, by the time at which they are shown.
 
         Packets from before time 0 are those that an edit list hides: decoding needs them, no one sees them.
@@ -36,28 +65,43 @@ class FrameIndex:
         Returns:
             None when the times are no identity (missing or repeated), or when nothing can be decoded at the start.
         """
-        stored = np.array(times, np.float64)
+        stored = np.array([packet.time for packet in packets], np.float64)
         order = np.argsort(stored, kind="stable")
         shown = stored[order]
         hidden = int(np.searchsorted(shown, 0.0))
-        starts = np.flatnonzero(np.asarray(keys)[order]) - hidden
-        if hidden == shown.size or not np.all(np.diff(shown) > 0) or starts.size == 0 or starts[0] > 0:
+        entries = np.flatnonzero([packet.role.entry for packet in packets])
+        if hidden == shown.size or not np.all(np.diff(shown) > 0) or entries.size == 0 or entries[0] > 0:
             return None
-        reorder = int(np.abs(order - np.arange(order.size)).max())
-        return cls(shown[hidden:], np.unique(starts.clip(0)), reorder)
+        numbers = np.empty(order.size, np.int64)
+        numbers[order] = np.arange(order.size) - hidden
+        highest = max(packet.role.layer for packet in packets)
+        droppable = np.array([packet.role.droppable and packet.role.layer == highest for packet in packets])
+        return cls(shown[hidden:], numbers, entries, droppable, np.array([packet.size for packet in packets]))
 
     def __len__(self) -> int:
         return self.times.size
 
-    def key_before(self, frame: int, margin: int = 0) -> int:
-        """The last keyframe at least `margin` pictures before `frame`, or 0."""
-        return int(self.keys[max(np.searchsorted(self.keys, frame - margin, side="right") - 1, 0)])
-
-    def seek_cost(self, frames: Iterable[int], margin: int) -> int:
-        """Pictures to decode in order to reach each of the sorted `frames`, seeking where that is shorter."""
-        cost, position = 0, -1
+    def excerpt(self, frames: Iterable[int]) -> Excerpt:
+        """The packets that the pictures `frames` depend on."""
+        places = np.argsort(self.numbers)[self.numbers.size - len(self) :]
+        fed = np.zeros(self.numbers.size, np.bool_)
         for frame in frames:
-            jump = frame - self.key_before(frame, margin) + 1 + SEEK_COST
-            cost += min(jump, frame - position)
-            position = frame
-        return cost
+            place = places[frame]
+            behind = self.entries[: np.searchsorted(self.entries, place, side="right")]
+            # A picture may be stored behind an entry that is shown after it.
+            entry = behind[self.numbers[behind] <= frame][-1] if np.any(self.numbers[behind] <= frame) else 0
+            fed[entry : place + 1] |= ~self.droppable[entry : place + 1]
+            fed[place] = True
+        packets = np.flatnonzero(fed)
+        missed = np.cumsum(~self.droppable & ~fed)[packets]
+        starts = packets[np.flatnonzero(np.diff(missed, prepend=-1))]
+        since = starts[np.searchsorted(starts, packets, side="right") - 1]
+        numbers = self.numbers[packets]
+        leading = numbers < self.numbers[since]
+        return Excerpt(
+            packets,
+            frozenset(starts.tolist()),
+            tuple(np.sort(numbers[~leading & (numbers >= 0)]).tolist()),
+            frozenset(numbers[leading].tolist()),
+            share=float(packets.size / fed.size + self.sizes[packets].sum() / max(self.sizes.sum(), 1)) / 2,
+        )

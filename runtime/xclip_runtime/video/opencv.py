@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import io
+import math
 import os
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, cast
 
 import cv2
+import numpy as np
 
+from xclip_runtime.cpus import available_cpus
 from xclip_runtime.errors import VideoDecodeError
-from xclip_runtime.video.index import FrameIndex
+from xclip_runtime.video import matroska
+from xclip_runtime.video.edits import hides_pictures
+from xclip_runtime.video.index import FrameIndex, Packet
+from xclip_runtime.video.packets import HEAD, START_CODE, PacketReader
 from xclip_runtime.video.reader import cannot_open
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
+
+    from xclip_runtime.video.index import Excerpt
 
 CODEC_NAMES = {
     "avc1": "h264",
@@ -37,7 +45,11 @@ CODEC_NAMES = {
 
 # OpenCV's grab() returns False for a damaged packet as it does at the end of the file, and goes on when asked again.
 _DAMAGED_PACKETS_IN_A_ROW = 64
-_REORDER_LIMIT = 8
+_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+_WITH_START_CODES = ("h264", "hevc")
+# ITU-T H.265 7.4.2.2: a clean random access picture (type 21) that follows on from something else than in the original
+# is to be marked as a broken link (type 16).
+_CLEAN_ACCESS, _BROKEN_LINK = START_CODE + b"\x2a", START_CODE + b"\x20"
 
 _QUIET_LOG_LEVEL = "-8"
 _log_lock = threading.Lock()
@@ -79,15 +91,6 @@ def _quiet() -> Iterator[None]:
                 _logging.setLogLevel(_level_before)
 
 
-def _decoding_threads() -> int:
-    """FFmpeg's own choice, which OpenCV replaces by the number of cores of the whole machine.
-
-    Each thread holds a picture of its own: without a limit, a large server would need gigabytes for a 4K video.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores + 1, 16)
-
-
 def require_utf8(name: str) -> None:
     """Refuse a name that would crash OpenCV.
 
@@ -105,8 +108,6 @@ class OpenCVDecoder:
     """One pass over a video file through cv2.VideoCapture; see `decode.VideoDecoder`."""
 
     name = "opencv"
-    # cv2.VideoCapture.set seeks to a keyframe at least this many frames before the one that it is asked for.
-    seek_margin = 16
 
     def __init__(self, path: str) -> None:
         require_utf8(path)
@@ -117,6 +118,8 @@ class OpenCVDecoder:
             raise cannot_open(path)
         # OpenCV 4 answers 0 where OpenCV 5 answers -1.
         self.expected = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        width, height = (self._capture.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        self.pixels = int(width * height)
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if 0 < fps < float("inf") else None
         fourcc = int(self._capture.get(cv2.CAP_PROP_FOURCC))
@@ -144,6 +147,9 @@ class OpenCVDecoder:
         """
         if self._grabbed != self.expected + 1:
             return False
+        return self._is_avi()
+
+    def _is_avi(self) -> bool:
         with open(self._path, "rb") as file:  # noqa: PTH123
             return file.read(4) == b"RIFF"
 
@@ -159,30 +165,200 @@ class OpenCVDecoder:
     def scan(self) -> FrameIndex | None:
         """List the pictures without decoding them, or None where that cannot be trusted.
 
-        In raw mode the capture only reads packets. OpenCV before 4.11 leaves their timestamps out.
+        In raw mode the capture only reads packets. OpenCV before 4.11 leaves their timestamps out, and can read from
+        files only.
         """
-        with _quiet():
-            packets = cv2.VideoCapture(self._path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1])
-        times, keys = [], []
-        while packets.grab():
-            times.append(packets.get(cv2.CAP_PROP_POS_MSEC))
-            keys.append(packets.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME) > 0)
-        packets.release()
-        index = FrameIndex.from_packets(times, keys)
-        # Where a keyframe stands far ahead of its place in the shown order, a seek may land on one that is shown after
-        # the wanted picture and nothing would tell.
-        return index if index is not None and index.reorder < _REORDER_LIMIT else None
+        if self.codec not in matroska.CODEC_IDS or not hasattr(cv2, "IStreamReader") or hides_pictures(self._path):
+            return None
+        if self._is_avi() and self.codec != "mjpeg":
+            return None  # AVI stores no times, and those of decoding are not those of showing.
+        reader = PacketReader(self.codec)
+        packets = []
+        with closing(_Packets(self._path)) as stored:
+            while stored.next():
+                data = stored.data
+                role = reader.role(data[0, :HEAD].tobytes(), key=stored.key)
+                packets.append(Packet(stored.time, role, data.size))
+        return FrameIndex.from_packets(packets)
 
-    def seek(self, index: FrameIndex, frame: int, key: int) -> bool:
-        """Go back or forth so that `frame` or one shortly before it is grabbed next.
-
-        OpenCV turns the number it is given into a time, seeks to the keyframe at or before it, derives that keyframe's
-        number from its time, and counts pictures from there: hence a number relative to the keyframe.
-        """
-        fps = self.fps or 0.0
-        start, landing = (round(index.times[at] * fps / 1e3) for at in (0, key))
-        return self._capture.set(cv2.CAP_PROP_POS_FRAMES, frame - key + landing - start)
+    def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> OpenCVExcerpt:
+        """Decode only the packets of an excerpt."""
+        turn = _TURNS.get(int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)))
+        return OpenCVExcerpt(self._path, self.codec, turn, index, excerpt)
 
     def close(self) -> None:
         """Free the file and the codec."""
         self._capture.release()
+
+
+class OpenCVExcerpt:
+    """Pictures of some packets of a file, which cv2.VideoCapture decodes as a video of their own.
+
+    A capture that seeks decodes sixteen pictures and more before its target, and every picture on the way; this one is
+    handed the packets that are needed, from any number of places, as one stream.
+    """
+
+    def __init__(self, path: str, codec: str, turn: int | None, index: FrameIndex, excerpt: Excerpt) -> None:
+        self._path = path
+        self._turn = turn
+        self._index = index
+        self._stored = _Packets(path)
+        self._feed = _Feed(self._stored, PacketReader(codec), index, excerpt)
+        self._zero: int | None = None
+        self._capture = self._open_run()
+
+    def grab(self) -> bool:
+        """Decode the next picture; False at the end."""
+        while not any(self._capture.grab() for _ in range(_DAMAGED_PACKETS_IN_A_ROW)):
+            if not self._feed.next_run():
+                return False
+            self._capture = self._open_run()
+        stamp = round(self._capture.get(cv2.CAP_PROP_POS_MSEC))
+        if self._zero is None:
+            # OpenCV counts from the start of a stream, which FFmpeg may not have found out for a short one.
+            self._zero = -self._feed.offset if stamp >= self._feed.first + self._feed.offset else self._feed.first
+        self._number = stamp + self._zero
+        return True
+
+    @property
+    def time(self) -> float:
+        """When the last picture is shown, milliseconds; NaN where it is none of the index."""
+        return float(self._index.times[self._number]) if 0 <= self._number < len(self._index) else math.nan
+
+    def retrieve(self) -> NDArray[np.uint8]:
+        """The picture of the last `grab`: uint8 BGR (H, W, 3), upright."""
+        ok, picture = self._capture.retrieve()
+        if not ok:
+            msg = f"a picture of {self._path} cannot be converted to BGR: convert the file to MP4 (H.264)"
+            raise VideoDecodeError(msg)
+        turned = picture if self._turn is None else cv2.rotate(picture, self._turn)
+        return cast("NDArray[np.uint8]", turned)
+
+    def close(self) -> None:
+        """Free the file and the codec."""
+        self._capture.release()
+        self._stored.close()
+
+    def _open_run(self) -> cv2.VideoCapture:
+        self._zero = None
+        with _quiet():
+            return cv2.VideoCapture(
+                cast("Any", self._feed), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _decoding_threads()]
+            )
+
+
+class _Packets:
+    """The packets of the picture track in stored order, H.264 and HEVC with start codes."""
+
+    def __init__(self, path: str) -> None:
+        with _quiet():
+            self._capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1, cv2.CAP_PROP_N_THREADS, 1])
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        self.place = -1
+
+    def next(self) -> bool:
+        """Go to the next packet; False at the end."""
+        self.place += 1
+        return self._capture.grab()
+
+    @property
+    def time(self) -> float:
+        """When the packet's picture is shown, milliseconds."""
+        return self._capture.get(cv2.CAP_PROP_POS_MSEC)
+
+    @property
+    def key(self) -> bool:
+        """Whether the container calls it a keyframe."""
+        return self._capture.get(cv2.CAP_PROP_LRF_HAS_KEY_FRAME) > 0
+
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        """uint8 (1, size)."""
+        return np.asarray(self._capture.retrieve()[1], np.uint8)
+
+    @property
+    def private(self) -> bytes:
+        """What the container keeps for the decoder."""
+        ok, data = self._capture.retrieve(flag=int(self._capture.get(cv2.CAP_PROP_CODEC_EXTRADATA_INDEX)))
+        return np.asarray(data, np.uint8).tobytes() if ok and data is not None else b""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the stored picture."""
+        return int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+
+    def close(self) -> None:
+        """Free the file."""
+        self._capture.release()
+
+
+class _Feed(io.BufferedIOBase):
+    """The packets of an excerpt as Matroska, run after run; each is for a capture of its own.
+
+    A run ends where the next packet begins anew and the decoder could not know. The times are the numbers of the
+    pictures.
+    """
+
+    def __init__(self, stored: _Packets, reader: PacketReader, index: FrameIndex, excerpt: Excerpt) -> None:
+        self._stored = stored
+        self._reader = reader
+        self._numbers = index.numbers
+        self._excerpt = excerpt
+        self.offset = 1 - int(index.numbers.min())  # FFmpeg takes the time 0 for none.
+        self._chunks = self._generate()
+        self.first = 0
+        """Number of the picture in the first packet of the run."""
+        self.next_run()
+
+    def next_run(self) -> bool:
+        """Begin the next run; False at the end of the excerpt."""
+        chunk = next(self._chunks, b"")
+        private = b"" if self._reader.codec in _WITH_START_CODES else self._stored.private
+        self._buffer = matroska.header(self._reader.codec, *self._stored.size, private) + chunk
+        self._place = 0
+        self._ended = not chunk
+        return not self._ended
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """At most `size` bytes of the run; none at its end."""
+        if self._place == len(self._buffer) and not self._ended:
+            self._buffer, self._place = next(self._chunks, b""), 0
+            self._ended = not self._buffer
+        end = len(self._buffer) if size is None or size < 0 else self._place + size
+        part = self._buffer[self._place : end]
+        self._place += len(part)
+        return part
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:  # noqa: ARG002
+        """Refuse: there is no way back."""
+        return -1
+
+    def _generate(self) -> Iterator[bytes]:
+        """Clusters; empty bytes where a run ends."""
+        parameter_sets = b""
+        for place in self._excerpt.packets.tolist():
+            while self._stored.place < place:
+                if not self._stored.next():
+                    return
+            data, number = self._stored.data.tobytes(), int(self._numbers[place])
+            if place in self._excerpt.starts:
+                own_sets = self._reader.parameter_sets(data[:HEAD])
+                parameter_sets = own_sets or parameter_sets
+                if place == self._excerpt.packets[0]:
+                    self.first = number
+                elif not self._reader.role(data[:HEAD], key=True).instant:
+                    if self._reader.codec == "hevc":
+                        data = data.replace(_CLEAN_ACCESS, _BROKEN_LINK)
+                    else:
+                        yield b""
+                        self.first = number
+                        data = data if own_sets else parameter_sets + data
+            yield matroska.cluster(number + self.offset, data, key=self._stored.key)
+
+
+def _decoding_threads() -> int:
+    """FFmpeg's own choice, which OpenCV replaces by the number of cores of the whole machine.
+
+    Each thread holds a picture of its own: without a limit, a large server would need gigabytes for a 4K video.
+    """
+    return min(available_cpus() + 1, 16)

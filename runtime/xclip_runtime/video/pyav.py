@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from xclip_runtime.errors import MissingExtraError, NoFramesError, VideoDecodeError
-from xclip_runtime.video.index import FrameIndex
+from xclip_runtime.video.index import FrameIndex, Packet
+from xclip_runtime.video.packets import HEAD, PacketReader
 from xclip_runtime.video.reader import cannot_open
 
 if TYPE_CHECKING:
@@ -16,14 +17,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_SEEK_BACK = (8, 64)
+    from xclip_runtime.video.index import Excerpt
 
 
 class PyAVDecoder:
     """One pass over a video file through PyAV; see `decode.VideoDecoder`."""
 
     name = "pyav"
-    seek_margin = 0
     stopped_short = False
 
     def __init__(self, path: str) -> None:
@@ -37,6 +37,7 @@ class PyAVDecoder:
         self._container, self._stream = self._open()
         self._stream.thread_type = "AUTO"
         context = self._stream.codec_context
+        self.pixels: int = context.width * context.height
         self.expected: int = self._stream.frames or self._estimate()
         rate = self._stream.guessed_rate
         self.fps = float(rate) if rate else None
@@ -69,28 +70,28 @@ class PyAVDecoder:
 
     def scan(self) -> FrameIndex | None:
         """List the pictures without decoding them, or None where that cannot be trusted."""
+        reader = PacketReader(self.codec, self._length_size())
         container, stream = self._open()
+        packets = []
         with container:
-            packets = [packet for packet in self._packets(container, stream) if packet.size]
-        return FrameIndex.from_packets(
-            [self._milliseconds(packet.pts) for packet in packets], [packet.is_keyframe for packet in packets]
-        )
+            for packet in self._packets(container, stream):
+                time = self._milliseconds(packet.pts)
+                if packet.is_discard and time >= 0:
+                    return None  # An edit list hides pictures other than the first.
+                if packet.size:
+                    role = reader.role(bytes(memoryview(packet)[:HEAD]), key=packet.is_keyframe)
+                    packets.append(Packet(time, role, packet.size))
+        return FrameIndex.from_packets(packets)
 
-    def seek(self, index: FrameIndex, frame: int, key: int) -> bool:  # noqa: ARG002
-        """Go to the keyframe `key` or an earlier one, which is grabbed next; False when the file leads elsewhere."""
-        latest = self._ticks(index, key)
-        # Some containers seek by the time of decoding, which is earlier than that of showing.
-        for back in (0, *_SEEK_BACK):
-            try:
-                self._container.seek(self._ticks(index, max(key - back, 0)), stream=self._stream)
-            except self._av.error.FFmpegError:
-                return False
-            packets = self._packets()
-            first = next((packet for packet in packets if packet.is_keyframe), None)
-            if first is not None and first.pts is not None and first.pts <= latest:
-                self._pictures = self._decode(iter([first]), packets)
-                return True
-        return False
+    def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> PyAVDecoder:  # noqa: ARG002
+        """Decode only the packets of an excerpt."""
+        decoder = PyAVDecoder(self._path)
+        decoder.select(excerpt)
+        return decoder
+
+    def select(self, excerpt: Excerpt) -> None:
+        """Grab only the pictures of an excerpt from now on, which is the beginning."""
+        self._pictures = self._decode_excerpt(excerpt)
 
     def close(self) -> None:
         """Free the file and the codec."""
@@ -113,8 +114,12 @@ class PyAVDecoder:
             raise VideoDecodeError(msg)
         return container, stream
 
-    def _ticks(self, index: FrameIndex, frame: int) -> int:
-        return int(np.rint(index.times[frame] / self._tick)) + self._start
+    def _length_size(self) -> int:
+        """Bytes of the length before each unit of H.264 and HEVC; 0 where start codes part them."""
+        # ISO/IEC 14496-15 5.3.3.1 and 8.3.3.1.
+        extradata = self._stream.codec_context.extradata or b""
+        place = {"h264": 4, "hevc": 21}.get(self.codec, len(extradata))
+        return (extradata[place] & 3) + 1 if place < len(extradata) and extradata[0] == 1 else 0
 
     def _estimate(self) -> int:
         rate, duration = self._stream.guessed_rate, self._container.duration
@@ -130,9 +135,24 @@ class PyAVDecoder:
             # The file ends in the middle of a packet, or damage looks like a new track, for which PyAV has no number.
             return
 
-    def _decode(self, *packets: Iterator[Any]) -> Generator[Any]:
-        for packet in (packet for part in packets for packet in part):
-            try:
-                yield from packet.decode()
-            except self._av.error.FFmpegError:
-                continue  # A damaged packet costs its own picture only.
+    def _decode(self, packets: Iterator[Any]) -> Generator[Any]:
+        for packet in packets:
+            yield from self._decode_packet(packet)
+
+    def _decode_excerpt(self, excerpt: Excerpt) -> Generator[Any]:
+        context = self._stream.codec_context
+        wanted = set(excerpt.packets.tolist())
+        for place, packet in enumerate(packet for packet in self._packets() if packet.size):
+            if place in excerpt.starts and place > 0:
+                yield from self._decode_packet(None)
+                context.flush_buffers()
+            if place in wanted:
+                yield from self._decode_packet(packet)
+        yield from self._decode_packet(None)
+
+    def _decode_packet(self, packet: Any) -> Iterator[Any]:
+        """The pictures that a packet completes; None is the end."""
+        try:
+            yield from self._stream.codec_context.decode(packet)
+        except self._av.error.FFmpegError:
+            return  # A damaged packet costs its own picture only.

@@ -1,8 +1,7 @@
-"""How wanted frames are reached with any decoder: one pass through the video, or verified seeks."""
+"""How wanted frames are reached with any decoder: one pass through the video, or only the packets they depend on."""
 
 from __future__ import annotations
 
-import math
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -11,36 +10,29 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoTimeoutError
-from xclip_runtime.video.index import SEEK_COST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from xclip_runtime.video.index import FrameIndex
+    from xclip_runtime.video.index import Excerpt, FrameIndex
     from xclip_runtime.video.sampling import Sampling
 
-Method = Literal["sequential", "seek"]
+Method = Literal["sequential", "selective"]
 
-# A plan that seeks must decode less than this part of the video, for its cost is an estimate.
-_WORTH_SEEKING = 0.8
+# Leaving packets out must save more than this part of the work, for that is an estimate.
+_WORTH_SELECTING = 0.8
+# Listing the packets and opening the file anew takes about as long as decoding so many pixels.
+_PIXELS_OF_A_LISTING = 20_000_000
 # Over four days at 30 a second: a container that promises more is damaged.
 _MOST_FRAMES = 10_000_000
 # For a file that says neither when its pictures are shown nor how many there are a second.
 _ASSUMED_FPS = 30.0
 
 
-class VideoDecoder(Protocol):
-    """A video file opened for reading pictures in the order in which they are shown."""
-
-    name: str
-    codec: str
-    fps: float | None
-    expected: int
-    """Frames that the container promises; 0 when it does not say. Often an estimate, sometimes wrong."""
-    seek_margin: int
-    """Pictures that lie at least between the keyframe a seek starts from and its target."""
+class Pictures(Protocol):
+    """Pictures in the order in which they are shown."""
 
     def grab(self) -> bool:
         """Decode the next picture; False at the end."""
@@ -49,21 +41,33 @@ class VideoDecoder(Protocol):
     def time(self) -> float:
         """When the last picture is shown, milliseconds; NaN where the file does not say."""
 
+    def retrieve(self) -> NDArray[np.uint8]:
+        """The picture of the last `grab`: uint8 BGR (H, W, 3), upright, overwritten by the next call."""
+
+    def close(self) -> None:
+        """Free the file and the codec."""
+
+
+class VideoDecoder(Pictures, Protocol):
+    """A video file opened for reading."""
+
+    name: str
+    codec: str
+    fps: float | None
+    pixels: int
+    """Of one picture."""
+    expected: int
+    """Frames that the container promises; 0 when it does not say. Often an estimate, sometimes wrong."""
+
     @property
     def stopped_short(self) -> bool:
         """After the end: whether the decoder may have ended before the video did."""
 
-    def retrieve(self) -> NDArray[np.uint8]:
-        """The picture of the last `grab`: uint8 BGR (H, W, 3), upright, overwritten by the next call."""
-
     def scan(self) -> FrameIndex | None:
         """List the pictures without decoding them, or None where that cannot be trusted."""
 
-    def seek(self, index: FrameIndex, frame: int, key: int) -> bool:
-        """Go to where `frame` can be reached from the keyframe `key`; False when that fails."""
-
-    def close(self) -> None:
-        """Free the file and the codec."""
+    def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> Pictures:
+        """The pictures of some packets only."""
 
 
 @dataclass(frozen=True)
@@ -152,31 +156,32 @@ class Reader:
         """
         with self._open() as decoder:
             expected = decoder.expected if decoder.expected <= _MOST_FRAMES else 0
-            index = decoder.scan() if self._may_gain(expected, decoder.seek_margin) else None
+            index = decoder.scan() if self._may_gain(expected, decoder.pixels) else None
             if index is None:
                 guess = 1e3 / (decoder.fps or _ASSUMED_FPS) * np.arange(max(expected, 1), dtype=np.float64)
                 self._read_in_order(decoder, guess)
                 return decoder
             self.indices, self.in_range = self._request.select(index.times, decoder.fps)
-            stops = sorted({*self.indices, len(index) - 1})
-            if index.seek_cost(stops, decoder.seek_margin) > _WORTH_SEEKING * len(index):
+            # The first picture and the last, which none may follow, belong to the proof that the index is right.
+            excerpt = index.excerpt({*self.indices, 0, len(index) - 1})
+            if excerpt.share > _WORTH_SELECTING:
                 self._read_in_order(decoder, index.times)
                 return decoder
-            if self._read_by_seeking(decoder, index):
-                self.method = "seek"
-                return decoder
-        self.notes.append("seeking did not lead where the file says: read from the start instead")
-        self.kept.clear()
-        with self._open() as decoder:
+            with closing(decoder.excerpt(index, excerpt)) as pictures:
+                if self._read_excerpt(pictures, index, excerpt):
+                    self.method = "selective"
+                    return decoder
+            self.notes.append("the packets do not hold the pictures that the file says: read from the start instead")
+            self.kept.clear()
             self._read_in_order(decoder, index.times)
         return decoder
 
     def _open(self) -> closing[VideoDecoder]:
         return closing(self._open_decoder(self._request.name))
 
-    def _may_gain(self, expected: int, seek_margin: int) -> bool:
-        """Whether listing the packets can pay: the frame count is unknown, or the frames wanted are far apart."""
-        return expected == 0 or expected > self._request.count * (seek_margin + SEEK_COST)
+    def _may_gain(self, expected: int, pixels: int) -> bool:
+        """Whether listing the packets can pay: the frame count is unknown, or there is much that may be left out."""
+        return expected == 0 or (expected - self._request.count) * pixels > _PIXELS_OF_A_LISTING
 
     def _read_in_order(self, decoder: VideoDecoder, guess: NDArray[np.float64]) -> None:
         """One pass; `guess` is when the frames may be shown, milliseconds. A second one if it proves wrong."""
@@ -212,67 +217,28 @@ class Reader:
             self._request.check_time()
         return times
 
-    def _read_by_seeking(self, decoder: VideoDecoder, index: FrameIndex) -> bool:
-        """Go from wanted frame to wanted frame; False as soon as the index proves wrong.
+    def _read_excerpt(self, pictures: Pictures, index: FrameIndex, excerpt: Excerpt) -> bool:
+        """Keep the wanted frames; False as soon as another picture comes than the index says, or none.
 
-        The first picture and the last, which none may follow, are tried before all others: so the numbers of the index
-        are those of a full decode. Where seeks prove slower than reading on, as in a stream that refreshes gradually,
-        they are given up.
+        Every picture of the excerpt is expected at its time, so the numbers of the index are those of a full decode.
         """
-        cursor = _Cursor(decoder, index, self._request.check_time)
-        last = len(index) - 1
-        if not (cursor.reach(0) and cursor.seek(last) and cursor.reach(last)) or decoder.grab():
-            return False
-        begun = time.perf_counter()
-        pace = math.inf  # Seconds a picture, when read in order.
-        for stop in sorted(set(self.indices)):
-            key = index.key_before(stop, decoder.seek_margin)
-            behind = stop <= cursor.position
-            jump = behind or (key - SEEK_COST > cursor.position and time.perf_counter() - begun < pace * stop)
-            if (jump and not cursor.seek(stop)) or not cursor.reach(stop):
+        wanted = set(self.indices)
+        optional = {float(index.times[number]) for number in excerpt.optional if number >= 0}
+        for number in excerpt.shown:
+            while (grabbed := pictures.grab()) and pictures.time in optional:
+                self._request.check_time()
+            if not grabbed or pictures.time != index.times[number]:
                 return False
-            self._keep(stop, decoder)
-            if behind:
-                pace = (time.perf_counter() - begun) / (stop - key + 1)
-        return True
+            if number in wanted:
+                self._keep(number, pictures)
+            self._request.check_time()
+        return not pictures.grab()
 
-    def _keep(self, number: int, decoder: VideoDecoder) -> None:
+    def _keep(self, number: int, decoder: Pictures) -> None:
         picture = decoder.retrieve()
         started = time.perf_counter()
         self.kept[number] = self._request.prepare(picture)
         self.prepare_ms += (time.perf_counter() - started) * 1e3
-
-
-@dataclass
-class _Cursor:
-    """A decoder whose place in the index is known by the timestamps of its pictures."""
-
-    decoder: VideoDecoder
-    index: FrameIndex
-    check_time: Callable[[], None]
-    position: int = -1
-    """The number of the last picture."""
-    _sought: bool = False
-
-    def __post_init__(self) -> None:
-        self._numbers = {shown: number for number, shown in enumerate(self.index.times.tolist())}
-
-    def seek(self, frame: int) -> bool:
-        """Go to a little before `frame`."""
-        self.position, self._sought = -1, True
-        return self.decoder.seek(self.index, frame, self.index.key_before(frame, self.decoder.seek_margin))
-
-    def reach(self, frame: int) -> bool:
-        """Grab up to `frame`; False at the end, past it, or when a picture is no successor of the one before."""
-        while self.position < frame:
-            if not self.decoder.grab():
-                return False
-            number = self._numbers.get(self.decoder.time, -1)
-            if number < 0 or (number != self.position + 1 and not self._sought):
-                return False
-            self.position, self._sought = number, False
-            self.check_time()
-        return self.position == frame
 
 
 def cannot_open(name: str) -> VideoDecodeError:

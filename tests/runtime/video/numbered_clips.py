@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fractions
+import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -84,6 +85,8 @@ class Recipe:
     rotation: int = 0
     """Degrees by which a player has to turn the stored picture, anticlockwise."""
     gop: int = 24
+    shown: tuple[float, float] | None = None
+    """Seconds at which the edit list of an MP4 begins and ends."""
 
     def encode(self, folder: Path) -> Path:
         """Write the clip, once."""
@@ -106,4 +109,17 @@ class Recipe:
                 frame.pts, frame.time_base = self.ticks(number) if self.ticks else number, base
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
+        if self.shown:
+            trim(path, *self.shown)
         return path
+
+
+def trim(path: Path, begin: float, end: float) -> None:
+    """Let the one entry of the edit list of an MP4, whose movie counts milliseconds, show a part of the pictures."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"elst") + 12
+    length, start = struct.unpack_from(">ii", data, place)
+    (scale,) = struct.unpack_from(">I", data, data.index(b"mdhd") + 16)
+    assert length > 1000 * end
+    struct.pack_into(">ii", data, place, round(1000 * (end - begin)), start + round(begin * scale))
+    path.write_bytes(data)

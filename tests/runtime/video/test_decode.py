@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 
 import av
 import cv2
@@ -21,9 +22,12 @@ from xclip_runtime.errors import (
     VideoNotFoundError,
     VideoTimeoutError,
 )
-from xclip_runtime.video import FrameTransform, decode, read_clip, uniform_indices
-from xclip_runtime.video.index import FrameIndex
+from xclip_runtime.video import FrameTransform, decode, read_clip, reader, uniform_indices
+from xclip_runtime.video.edits import hides_pictures
+from xclip_runtime.video.index import FrameIndex, Packet
 from xclip_runtime.video.opencv import OpenCVDecoder
+from xclip_runtime.video.packets import Role
+from xclip_runtime.video.pyav import PyAVDecoder
 from xclip_runtime.video.sampling import at_rate, consecutive, given
 
 TRANSFORM = FrameTransform("videox")
@@ -226,32 +230,43 @@ def test_an_avi_that_opencv_ends_early_is_noted_without_pyav(cut_by_its_header, 
     assert "pip install 'xclip-onnx[av]' to see the rest" in clip.notes[0]
 
 
-def test_a_seek_that_leads_elsewhere_is_noticed_and_the_frames_are_right_all_the_same(clip_folder, monkeypatch):
+@pytest.fixture
+def listed(monkeypatch):
+    """Short clips, too, are listed packet by packet."""
+    monkeypatch.setattr(reader, "_PIXELS_OF_A_LISTING", 0)
+
+
+@pytest.mark.parametrize("decoder", ["opencv", "pyav"])
+def test_only_what_the_wanted_frames_depend_on_is_decoded(clip_folder, decoder, listed, monkeypatch):
     clip = Recipe("astray.mp4", frames=200).encode(clip_folder)
-    honest = OpenCVDecoder.seek
-
-    def astray(self, index, frame, key):
-        return honest(self, index, min(frame + 40, len(index) - 1), key)
-
-    monkeypatch.setattr(OpenCVDecoder, "seek", astray)
-    read_back = read(clip, 2)
-    assert numbers(read_back) == list(read_back.indices)
-    assert read_back.method == "sequential"
-    assert any("seeking did not lead" in note for note in read_back.notes)
+    cls = {"opencv": OpenCVDecoder, "pyav": PyAVDecoder}[decoder]
+    fed = []
+    honest = cls.excerpt
+    monkeypatch.setattr(cls, "excerpt", lambda self, index, ex: fed.append(len(ex.packets)) or honest(self, index, ex))
+    read_back = read(clip, 2, decoder=decoder)
+    assert (read_back.method, numbers(read_back)) == ("selective", [50, 150])
+    assert fed[0] < 30
 
 
-def test_a_list_of_packets_that_lacks_frames_is_noticed(clip_folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("decoder", "lie"), [("opencv", "a picture less"), ("pyav", "a picture less"), ("pyav", "another time")]
+)
+def test_a_list_of_packets_that_lies_is_noticed(clip_folder, decoder, lie, listed, monkeypatch):
     clip = Recipe("astray.mp4", frames=200).encode(clip_folder)
-    honest = OpenCVDecoder.scan
+    cls = {"opencv": OpenCVDecoder, "pyav": PyAVDecoder}[decoder]
+    honest = cls.scan
 
-    def shortened(self):
+    def lying(self):
         index = honest(self)
-        return FrameIndex(index.times[:-5], index.keys, index.reorder)
+        if lie == "a picture less":
+            return replace(index, times=index.times[:-1], numbers=np.where(index.numbers == 199, -1, index.numbers))
+        return replace(index, times=index.times + 1.0)
 
-    monkeypatch.setattr(OpenCVDecoder, "scan", shortened)
-    read_back = read(clip, 2)
+    monkeypatch.setattr(cls, "scan", lying)
+    read_back = read(clip, 2, decoder=decoder)
     assert (read_back.total, read_back.method) == (200, "sequential")
     assert numbers(read_back) == list(read_back.indices) == uniform_indices(200, 2).tolist()
+    assert any("do not hold the pictures" in note for note in read_back.notes)
 
 
 def test_an_absurd_frame_count_takes_no_memory(plain, monkeypatch):
@@ -302,44 +317,64 @@ def test_frames_that_a_damaged_file_gives_only_once_are_stood_in_for(plain, monk
     assert any("stand in" in note for note in clip.notes)
 
 
+KEY, REFERENCE, DROPPABLE = Role(True, True, False), Role(False, False, False), Role(False, False, True)
+
+
+def index_of(*packets):
+    return FrameIndex.from_packets([Packet(float(time), role, 100) for time, role in packets])
+
+
 def test_packets_whose_times_are_no_identity_make_no_index():
-    assert FrameIndex.from_packets([], []) is None
-    assert FrameIndex.from_packets([0.0, 0.0, 0.0], [True, False, False]) is None
-    assert FrameIndex.from_packets([0.0, float("nan")], [True, False]) is None
-    assert FrameIndex.from_packets([0.0, 1.0], [False, True]) is None
+    assert index_of() is None
+    assert index_of((0, KEY), (0, REFERENCE)) is None
+    assert index_of((0, KEY), ("nan", REFERENCE)) is None
+    assert index_of((0, REFERENCE), (1, KEY)) is None
 
 
 def test_packets_that_an_edit_list_hides_are_no_frames():
-    index = FrameIndex.from_packets([-2.0, -1.0, 0.0, 1.0, 2.0], [True, False, False, True, False])
+    index = index_of((-2, KEY), (-1, REFERENCE), (0, REFERENCE), (1, KEY), (2, REFERENCE))
     assert index.times.tolist() == [0.0, 1.0, 2.0]
-    assert index.keys.tolist() == [0, 1]
-    assert FrameIndex.from_packets([-2.0, -1.0], [True, False]) is None
+    excerpt = index.excerpt([0])
+    assert (excerpt.packets.tolist(), excerpt.shown) == ([0, 1, 2], (0,))
+    assert index_of((-2, KEY), (-1, REFERENCE)) is None
 
 
-def test_seeks_slower_than_reading_on_are_given_up(clip_folder, monkeypatch):
-    clip = Recipe("sluggish.mp4", frames=200, gop=12).encode(clip_folder)
-    seeks = []
-    honest = OpenCVDecoder.seek
-
-    def sluggish(self, index, frame, key):
-        seeks.append(frame)
-        time.sleep(frame in (75, 125, 175))
-        return honest(self, index, frame, key)
-
-    monkeypatch.setattr(OpenCVDecoder, "seek", sluggish)
-    read_back = read(clip, 4)
-    assert numbers(read_back) == list(read_back.indices)
-    assert seeks == [199, 25, 75]
+def test_an_excerpt_holds_the_references_from_the_last_keyframe_on_and_the_frame_itself():
+    # Stored I P B B, I P B B, I P B B; shown 0 3 1 2, 4 7 5 6, …
+    group = [(0, KEY), (3, REFERENCE), (1, DROPPABLE), (2, DROPPABLE)]
+    index = index_of(*((4 * number + time, role) for number in range(3) for time, role in group))
+    excerpt = index.excerpt([2, 9])
+    assert excerpt.packets.tolist() == [0, 1, 3, 8, 9, 10]
+    assert excerpt.starts == {0, 8}
+    assert excerpt.shown == (0, 2, 3, 8, 9, 11)
+    assert excerpt.share == pytest.approx(0.5)
+    assert index.excerpt([0, 4]).starts == {0, 4}
+    assert index.excerpt(range(12)).starts == {0}
 
 
-def test_an_index_is_in_shown_order():
-    # Stored I P B B, I P B B: shown 0 3 1 2, 4 7 5 6.
-    index = FrameIndex.from_packets([0.0, 3.0, 1.0, 2.0, 4.0, 7.0, 5.0, 6.0], [True, *[False] * 3] * 2)
-    assert index.times.tolist() == list(range(8))
-    assert index.keys.tolist() == [0, 4]
-    assert index.reorder == 2
-    assert [index.key_before(frame) for frame in (0, 3, 4, 7)] == [0, 0, 4, 4]
-    assert index.key_before(7, margin=4) == 0
+def test_pictures_before_an_open_keyframe_need_the_group_before():
+    # Stored I P, I b B P: the last keyframe is shown after the two pictures that follow it.
+    opened = Role(True, False, False)
+    index = index_of((0, KEY), (1, REFERENCE), (4, opened), (3, REFERENCE), (2, DROPPABLE), (5, REFERENCE))
+    assert index.excerpt([2]).packets.tolist() == [0, 1, 2, 3, 4]
+    assert index.excerpt([2]).starts == {0}
+    alone = index.excerpt([5])
+    assert (alone.packets.tolist(), alone.starts) == ([2, 3, 5], {2})
+    assert (alone.shown, alone.optional) == ((4, 5), {3})
+
+
+@pytest.mark.parametrize(("shown", "hides"), [(None, False), ((0, 2.99), False), ((0, 2.5), True), ((0.1, 2.9), True)])
+def test_an_edit_list_that_hides_pictures_is_seen_without_decoding(tmp_path, shown, hides):
+    path = Recipe("edits.mp4", frames=90, shown=shown).encode(tmp_path)
+    assert hides_pictures(path) == hides
+    pictures = sum(1 for _ in iter(OpenCVDecoder(str(path)).grab, False))
+    assert (pictures < 90) == hides
+
+
+def test_only_an_mp4_can_have_an_edit_list(clip_folder, tmp_path):
+    assert not hides_pictures(Recipe("whole.mkv", frames=90).encode(clip_folder))
+    (tmp_path / "cut.mp4").write_bytes(Recipe("plain.mp4", frames=90).encode(clip_folder).read_bytes()[:40])
+    assert not hides_pictures(tmp_path / "cut.mp4")
 
 
 # Ranges and strategies

@@ -1,4 +1,4 @@
-"""Every frame is the one that was asked for, read in order or sought, whatever the codec and container.
+"""Every frame is the one that was asked for, read in order or picked out, whatever the codec and container.
 
 The number of each frame is painted into it, and a plain decode of the clip by PyAV says which ones a player shows.
 """
@@ -9,7 +9,7 @@ import pytest
 from numbered_clips import Recipe, is_upright, read_number
 
 from xclip_runtime.errors import VideoDecodeError
-from xclip_runtime.video import FrameTransform, read_clip
+from xclip_runtime.video import FrameTransform, read_clip, reader
 from xclip_runtime.video.sampling import given
 
 TRANSFORM = FrameTransform("videox")
@@ -47,15 +47,24 @@ RECIPES = [
     Recipe("uneven.ts", ticks=_uneven.__getitem__),
     Recipe("pause.mp4", ticks=lambda number: number * 20 + (number > 100) * 30_000),
     Recipe("edit-list.mp4", ticks=lambda number: number * 20 - 410),
+    Recipe("trimmed.mp4", shown=(0.5, 6.5)),
     Recipe("late-start.mp4", ticks=lambda number: number * 20 + 5000),
     Recipe("turned-90.mp4", rotation=90),
     Recipe("turned-180.mp4", rotation=180),
     Recipe("turned-270.mp4", rotation=270),
 ]
 # Where a stored picture is no shown frame, or its timestamp does not tell, reading in order is what remains.
-NOT_SOUGHT = {
-    "opencv": {"one-keyframe.mp4", "mpeg4.avi", "pause.mp4", "edit-list.mp4"},
-    "pyav": {"one-keyframe.mp4", "intra-refresh.ts"},
+WHOLLY_DECODED = {
+    "opencv": {
+        "vp8-alt-ref.webm",
+        "mpeg4.avi",
+        "mpeg2.ts",
+        "prores-alpha.mov",
+        "png-alpha.mov",
+        "edit-list.mp4",
+        "trimmed.mp4",
+    },
+    "pyav": {"trimmed.mp4"},
 }
 
 
@@ -90,23 +99,24 @@ def test_frames_read_in_order_are_those_of_a_full_decode(clip, shown, decoder):
 
 
 @pytest.mark.parametrize("decoder", ["opencv", "pyav"])
-def test_frames_sought_are_those_of_a_full_decode(recipe, clip, shown, decoder):
+def test_frames_picked_out_are_those_of_a_full_decode(recipe, clip, shown, decoder, monkeypatch):
+    monkeypatch.setattr(reader, "_PIXELS_OF_A_LISTING", 0)
     last = len(shown) - 1
     methods = {}
-    for wanted in ([0], [1, 100], [23], [24], [25, 26], [47, 150], [71], [97], [last - 30], [last]):
+    for wanted in ([0], [1, 100], [23], [24], [25, 26], [22, 70, 71, 72, 73, 95], [47, 150], [97], [last - 30], [last]):
         read = read_clip(clip, num_frames=len(wanted), transform=TRANSFORM, decoder=decoder, sampling=given(wanted))
         assert read.total == len(shown)
         methods[wanted[0]] = read.method
         for frame, index in zip(read.frames, wanted, strict=True):
             np.testing.assert_array_equal(frame, shown[index])
-    assert (methods[97] == "seek") == (recipe.name not in NOT_SOUGHT[decoder])
+    assert (methods[97] == "selective") == (recipe.name not in WHOLLY_DECODED[decoder])
 
 
 def test_the_painted_numbers_are_the_indices(recipe, clip):
-    cut = 21 if recipe.name == "edit-list.mp4" else 0
+    cut = {"edit-list.mp4": 21, "trimmed.mp4": 15}.get(recipe.name, 0)
     read = read_clip(clip, num_frames=9, transform=TRANSFORM)
     assert [read_number(frame, cropped=True) - cut for frame in read.frames] == list(read.indices)
-    assert read.total == recipe.frames - cut
+    assert read.total == (180 if recipe.shown else recipe.frames - cut)
 
 
 def test_pictures_are_upright(recipe, clip):

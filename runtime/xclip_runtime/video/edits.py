@@ -1,0 +1,110 @@
+"""Whether an MP4 file hides some of its pictures by an edit list (ISO/IEC 14496-12 8.6.6), as trimming on a phone does.
+
+FFmpeg shows what the list shows; a list of packets, as OpenCV gives it, does not tell.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Time scales of a thousandth of a second are common for the list, whatever that of the pictures.
+_ROUNDING = 0.002
+_BOXES_WITH_BOXES = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts")
+
+
+class _Box(NamedTuple):
+    path: bytes
+    """The kinds from the outermost on, parted by dots; a track has its number."""
+    content: bytes
+
+
+def hides_pictures(path: str) -> bool:
+    """Whether the edit list of a picture track leaves pictures out. False for what is no MP4."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        if file.read(8)[4:] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
+            return False
+        file.seek(0)
+        try:
+            boxes = {box.path: box.content for box in _boxes(file, b"", file.seek(0, 2), 0)}
+            tracks = {path[: path.index(b".mdia")] for path in boxes if path.endswith(b".mdia.hdlr")}
+            return any(_cuts(boxes, track) for track in tracks if boxes[track + b".mdia.hdlr"][8:12] == b"vide")
+        except (KeyError, ValueError, RecursionError, struct.error):
+            return True  # Not as it should be: let it be decoded from the start.
+
+
+def _boxes(file: BinaryIO, parent: bytes, end: int, place: int) -> Iterator[_Box]:
+    number = 0
+    while place + 8 <= end:
+        file.seek(place)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        begin = place + 8
+        if size == 1:
+            size, begin = struct.unpack(">Q", file.read(8))[0], place + 16
+        size = size or end - place
+        if size < begin - place:
+            raise ValueError
+        name = kind + (b"%d" % number if kind == b"trak" else b"")
+        path = parent + b"." + name
+        if kind in _BOXES_WITH_BOXES:
+            yield from _boxes(file, path, min(place + size, end), begin)
+        elif kind in (b"mvhd", b"elst", b"hdlr", b"mdhd", b"stts", b"ctts"):
+            yield _Box(path, file.read(min(place + size, end) - begin))
+        number += 1
+        place += size
+
+
+def _cuts(boxes: dict[bytes, bytes], track: bytes) -> bool:
+    entries = _edits(boxes.get(track + b".edts.elst", b"\0" * 8))
+    shown = [entry for entry in entries if entry[1] >= 0]
+    if not shown:
+        return bool(entries)
+    (length, begin), *more = shown
+    _, movie_scale = _length_and_scale(boxes[b".moov.mvhd"])
+    _, scale = _length_and_scale(boxes[track + b".mdia.mdhd"])
+    durations = boxes[track + b".mdia.minf.stbl.stts"]
+    first = _first_shown(durations, boxes.get(track + b".mdia.minf.stbl.ctts"))
+    runs = _table(durations, ">II")
+    whole, last = sum(repeat * step for repeat, step in runs), runs[-1][1] if runs else 0
+    late = (begin - first) / scale > _ROUNDING
+    short = length / movie_scale < (whole - last / 2) / scale
+    return bool(more) or late or short
+
+
+def _edits(content: bytes) -> list[tuple[int, int]]:
+    """Length in the scale of the movie and begin in that of the track, -1 for a pause."""
+    layout = ">qqi" if content[0] == 1 else ">iii"
+    (count,) = struct.unpack_from(">I", content, 4)
+    return [struct.unpack_from(layout, content, 8 + entry * struct.calcsize(layout))[:2] for entry in range(count)]
+
+
+def _length_and_scale(header: bytes) -> tuple[int, int]:
+    scale, length = struct.unpack_from(">IQ", header, 20) if header[0] == 1 else struct.unpack_from(">II", header, 12)
+    return length, scale
+
+
+def _first_shown(durations: bytes, offsets: bytes | None, among: int = 64) -> int:
+    """The earliest time at which one of the first pictures is shown, in the scale of the track."""
+    if offsets is None:
+        return 0
+    decoded, shifts = _runs(durations, ">II", among), _runs(offsets, ">Ii", among)
+    time, first = 0, 1 << 62
+    for step, shift in zip(decoded, shifts, strict=False):
+        first = min(first, time + shift)
+        time += step
+    return first
+
+
+def _runs(table: bytes, layout: str, most: int) -> list[int]:
+    values: list[int] = []
+    for repeat, value in _table(table, layout):
+        values += [value] * min(repeat, most - len(values))
+    return values
+
+
+def _table(content: bytes, layout: str) -> list[tuple[int, int]]:
+    (count,) = struct.unpack_from(">I", content, 4)
+    return [struct.unpack_from(layout, content, 8 + 8 * entry) for entry in range(count)]
