@@ -76,9 +76,9 @@ def command(
                 file.append(name, result)
                 done += 1
                 progress.advance(progress.task_ids[0])
-        file.save()
+        file.close()
     except KeyboardInterrupt:
-        file.save()
+        file.close()
         click.echo(
             f"xclip-onnx: interrupted, {done} of {len(names)} done; --out {out} --resume goes on from here", err=True
         )

@@ -67,6 +67,10 @@ class Rows:
         self._file.flush()
         os.fsync(self._file.fileno())
 
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
     def _write_header(self) -> None:
         # Numpy leaves room in the header for the first axis to grow, so that its length is always the same.
         header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._rows, *self._shape)}
@@ -165,6 +169,13 @@ class EmbeddingsFile:
         temporary.replace(self.names_path)
         end = time.monotonic()
         self._save_at = end + max(SAVE_SECONDS, (end - start) / SAVE_SHARE)
+
+    def close(self) -> None:
+        """Bring everything to the disk and close the files."""
+        self.save()
+        for rows in (self._embeds, self._features):
+            if rows:
+                rows.close()
 
     def _go_on(self) -> None:
         try:
