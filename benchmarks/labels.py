@@ -1,0 +1,141 @@
+"""What thousands of labels cost: time and memory of the prompt graph for one video, and of the text graph.
+
+    python benchmarks/labels.py --cache /var/tmp/labels --json results/labels.json
+
+The graphs are those of ViT-B/16 with 32 frames (196 patches, 512 dimensions, 12 text layers), exported from a seeded
+checkpoint; neither time nor memory depends on the weights. Every figure comes from a process of its own: the median
+over the rounds, and by how much the largest resident size of the process exceeded that before the first run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ALL_AT_ONCE = 10**9
+
+
+def prepare(folder: Path) -> Path:
+    """Export the bundle once."""
+    from transformers import CLIPTokenizerFast
+
+    from xclip_export import export_bundle
+    from xclip_export.seeded import save_checkpoint, seeded_config, seeded_model
+
+    bundle = folder / "bundle"
+    if not (bundle / "manifest.json").is_file():
+        checkpoint = folder / "checkpoint"
+        checkpoint.mkdir(parents=True, exist_ok=True)
+        demo = Path(__file__).parents[1] / "export/motion_demo/checkpoint"
+        tokenizer = CLIPTokenizerFast.from_pretrained(demo)
+        # One vision layer: the labels meet only its outputs.
+        save_checkpoint(seeded_model(seeded_config(vision_layers=1)), tokenizer, checkpoint)
+        export_bundle(str(checkpoint), bundle, labels="hmdb51", fused=False)
+    return bundle
+
+
+def work(options: argparse.Namespace) -> None:
+    """Measure one case and print it as JSON."""
+    from xclip_runtime import XClip, model
+    from xclip_runtime.results import VideoFeatures
+    from xclip_runtime.text import TextEncoder
+
+    rng = np.random.default_rng(0)
+    loaded = XClip(options.bundle, device="cpu")
+    facts = loaded.bundle.manifest["model"]
+    dimension = facts["projection_dim"]
+    patches = (facts["image_size"] // facts["patch_size"]) ** 2
+    if options.case == "prompt":
+        model.LABELS_AT_ONCE = options.at_once
+        features = VideoFeatures(
+            rng.standard_normal(dimension, np.float32), rng.standard_normal((patches, dimension), np.float32)
+        )
+        embeds = rng.standard_normal((options.labels, dimension), np.float32)
+        found = measure(lambda: loaded.prompt_logits(features, embeds), options)
+    else:
+        texts = [f"a person {rng.integers(1000)} of {number}" for number in range(options.labels)]
+        tokens = sum(map(len, TextEncoder(loaded.bundle).token_ids(texts)))
+        found = {**measure(lambda: loaded.text_embeds(texts), options), "tokens_a_label": tokens / options.labels}
+    print(json.dumps(found))
+
+
+def measure(run: Callable[[], object], options: argparse.Namespace) -> dict[str, float]:
+    """Milliseconds a label, and megabytes beyond those before the first run."""
+    before = peak()
+    seconds = []
+    for _ in range(options.rounds):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return {"ms_a_label": 1000 * statistics.median(seconds) / options.labels, "megabytes": peak() - before}
+
+
+def peak() -> float:
+    """The largest resident size of this process so far, in megabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
+def in_a_process(bundle: Path, case: str, labels: int, at_once: int, rounds: int) -> dict[str, Any]:
+    """One case in a process of its own."""
+    numbers = [f"--{name}={value}" for name, value in (("labels", labels), ("at-once", at_once), ("rounds", rounds))]
+    command = [sys.executable, __file__, f"--case={case}", f"--bundle={bundle}", *numbers]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return {"case": case, "labels": labels, "at_once": at_once if at_once < ALL_AT_ONCE else None, **found}
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--cache", type=Path, default=Path("/var/tmp/xclip-labels"), help="where the bundle is kept")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--prepare", action="store_true", help="only export the bundle")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    for name in ("--case", "--bundle"):
+        parser.add_argument(name, help=argparse.SUPPRESS)
+    for name in ("--labels", "--at-once"):
+        parser.add_argument(name, type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.case:
+        work(options)
+        return
+    bundle = prepare(options.cache)
+    if options.prepare:
+        return
+    from xclip_runtime.model import LABELS_AT_ONCE
+    from xclip_runtime.session import available_cpus, onnxruntime_version
+
+    cases = [
+        *(("prompt", labels, LABELS_AT_ONCE) for labels in (51, 400, 1000, 10_000, 50_000)),
+        *(("prompt", 10_000, at_once) for at_once in (64, 256, 4096, ALL_AT_ONCE)),
+        *(("text", labels, LABELS_AT_ONCE) for labels in (51, 1000)),
+    ]
+    rows = []
+    for case, labels, at_once in cases:
+        row = in_a_process(bundle, case, labels, at_once, options.rounds if case == "prompt" else 1)
+        rows.append(row)
+        pieces = f"{row['at_once'] or 'all'} at once" if case == "prompt" else ""
+        print(f"{case:>7} {labels:6d} labels {pieces:>13} {row['ms_a_label']:8.4f} ms {row['megabytes']:8.1f} MB")
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        facts = {
+            "command": "python benchmarks/labels.py",
+            "onnxruntime": onnxruntime_version(),
+            "cpus": available_cpus(),
+        }
+        options.json.write_text(json.dumps({**facts, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
