@@ -17,6 +17,7 @@
     ├── DeviceError(RuntimeError)               the requested device or provider cannot run here
     ├── LabelsError(ValueError)                 a label set that cannot be used
     ├── DatasetError(ValueError)                labelled videos that are not laid out as they should be
+    ├── TensorError(ValueError)                 a request that is not of the Open Inference Protocol
     ├── ServeError(RuntimeError)                a server cannot answer now
     │   ├── UploadTooLargeError                 the body of a request is over the limit
     │   ├── OverloadedError                     too many requests at once
@@ -98,6 +99,10 @@ class LabelsError(XClipError, ValueError):
 
 class DatasetError(XClipError, ValueError):
     """Labelled videos that are missing or not laid out as they should be."""
+
+
+class TensorError(XClipError, ValueError):
+    """A request that is not one of the Open Inference Protocol, or whose tensors do not fit the model."""
 
 
 class ServeError(XClipError, RuntimeError):

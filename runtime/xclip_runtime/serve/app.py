@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from xclip_runtime._version import __version__
 from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.errors import OverloadedError, XClipError
-from xclip_runtime.serve import live, v1
+from xclip_runtime.serve import live, v1, v2
 from xclip_runtime.serve.metrics import CONTENT_TYPE
 from xclip_runtime.serve.middleware import CLIENT_GONE, ApiKeys, BodyLimit, Observed
 from xclip_runtime.serve.replies import error_reply, first_problem, status_of
@@ -76,6 +76,7 @@ def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda 
         redoc_url=None,
     )
     app.include_router(v1.router(engine, scratch))
+    app.include_router(v2.router(engine, scratch))
     app.include_router(live.router(engine))
     _add_operations(app, engine)
     _add_page(app, engine)

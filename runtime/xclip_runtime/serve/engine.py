@@ -23,7 +23,7 @@ from xclip_runtime.serve.decoding import DecodePool
 from xclip_runtime.serve.metrics import Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -189,7 +189,7 @@ class Engine:
     async def see_frames(self, views: NDArray[np.uint8]) -> Seen:
         """Run the vision graph on prepared frames, uint8 RGB (V, T, size, size, 3)."""
         begun = time.perf_counter()
-        results = await _all(self.batcher.submit(view) for view in views)
+        results = await self.together(self.batcher.submit(view) for view in views)
         vision_ms = sum(ms for _, ms in results)
         queue_ms = max(0.0, 1000 * (time.perf_counter() - begun) - vision_ms)
         self._observe_stages(vision=vision_ms, vision_queue=queue_ms)
@@ -200,6 +200,16 @@ class Engine:
             timings_ms={"queue": queue_ms, "decode": 0.0, "prepare": 0.0, "vision": vision_ms},
             squares=views[0],
         )
+
+    @staticmethod
+    async def together(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+        """Like gather, but when one fails or the caller is cancelled none goes on."""
+        tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
 
     async def score(self, seen: Seen, labels: LabelEmbeds) -> tuple[NDArray[np.float32], float]:
         """Logits float32 (V, N) of every view, and the milliseconds that they took."""
@@ -297,16 +307,6 @@ class Engine:
     def _observe_stages(self, **stages_ms: float) -> None:
         for stage, ms in stages_ms.items():
             self.metrics.stage_seconds.labels(stage).observe(ms / 1000)
-
-
-async def _all(coroutines: Iterator[Any]) -> list[Any]:
-    """Like gather, but when one fails or the caller is cancelled none goes on."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 async def _in_thread(function: Callable[..., Result], *args: Any) -> Result:

@@ -25,6 +25,8 @@ class Limits:
     """Labels or texts of one request."""
     text_length: int = 500
     """Characters of a label or text."""
+    batch: int = 32
+    """Clips or videos in one request of /v2."""
     views: int = 12
     """Views of one video, clips times crops."""
     kept_clips: int = 64

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import UploadFile
 
-from xclip_runtime.errors import VideoDecodeError
+from xclip_runtime.errors import UploadTooLargeError, VideoDecodeError
 from xclip_runtime.serve.containers import HEAD_BYTES, container
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from xclip_runtime.serve.scratch import Scratch
 
 WRITE_BYTES = 1 << 20
+JSON_BYTES = 2 << 20
 UNNAMED = "the video"
 _NAME_CHARACTERS = 100
 _MOST_FIELDS = 2000
@@ -49,7 +51,7 @@ async def received(request: Request, scratch: Scratch) -> AsyncIterator[Upload]:
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json":
-        document = await request.json()
+        document = await _json(request)
         if not isinstance(document, dict):
             message = "the body is no JSON object"
             raise ValueError(message)
@@ -59,7 +61,7 @@ async def received(request: Request, scratch: Scratch) -> AsyncIterator[Upload]:
         if content_type == "multipart/form-data":
             yield await _form(request, path)
         else:
-            size = await _raw(request, path)
+            size = await save_body(request, path)
             name = safe_name(request.headers.get("x-filename"))
             if size:
                 check_container(path, name)
@@ -85,7 +87,8 @@ def check_container(path: Path, name: str) -> None:
         raise VideoDecodeError(message)
 
 
-async def _raw(request: Request, path: Path) -> int:
+async def save_body(request: Request, path: Path) -> int:
+    """Write a body to a file as it comes; return its size in bytes."""
     size, pending = 0, bytearray()
     with path.open("wb") as file:
         async for chunk in request.stream():
@@ -97,6 +100,20 @@ async def _raw(request: Request, path: Path) -> int:
                 pending.clear()
         file.write(pending)
     return size
+
+
+async def _json(request: Request) -> Any:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > JSON_BYTES:
+            message = f"the body is more than {JSON_BYTES} bytes of JSON: send fewer or shorter texts"
+            raise UploadTooLargeError(message)
+    try:
+        return json.loads(bytes(body))
+    except RecursionError:
+        message = "it is nested too deeply"
+        raise ValueError(message) from None
 
 
 async def _form(request: Request, path: Path) -> Upload:

@@ -50,6 +50,11 @@ class Visit:
         """Milliseconds since it was let in."""
         return 1000 * (time.perf_counter() - self.begun)
 
+    def shorten(self, seconds: float) -> None:
+        """Take no longer than this in all."""
+        if seconds < self._seconds:
+            self._seconds, self._ends = seconds, self.begun + seconds
+
     async def within_deadline(self, work: Coroutine[Any, Any, Result]) -> Result:
         """The result of `work`, if it comes in time.
 

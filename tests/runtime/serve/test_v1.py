@@ -185,7 +185,7 @@ def test_options_that_make_no_sense_are_refused(server, options, message, how):
     assert message in said
 
 
-@pytest.mark.parametrize("body", [b"{", b"[1]", b'"x"', b"\xff"])
+@pytest.mark.parametrize("body", [b"{", b"[1]", b'"x"', b"\xff", b"[" * 100_000])
 def test_json_that_is_no_object_is_refused(server, body):
     reply = server.client.post("/v1/classify", content=body, headers={"Content-Type": "application/json"})
 
