@@ -113,8 +113,9 @@ def main() -> None:
     bundle = prepare(options.cache)
     if options.prepare:
         return
+    from xclip_runtime.cpus import available_cpus
     from xclip_runtime.model import LABELS_AT_ONCE
-    from xclip_runtime.session import available_cpus, onnxruntime_version
+    from xclip_runtime.session import onnxruntime_version
 
     cases = [
         *(("prompt", labels, LABELS_AT_ONCE) for labels in (51, 400, 1000, 10_000, 50_000)),

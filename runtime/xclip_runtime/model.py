@@ -7,6 +7,7 @@ import logging
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 import numpy as np
@@ -14,10 +15,11 @@ import numpy as np
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.cpus import available_cpus
 from xclip_runtime.encoded_labels import EncodedLabels, encode_labels
-from xclip_runtime.errors import DeviceError, FramesError, LabelsError, PrecisionUnavailableError, XClipError
+from xclip_runtime.errors import DeviceError, FramesError, LabelsError, XClipError
 from xclip_runtime.events import Smoother
 from xclip_runtime.labels import PLACEHOLDER
-from xclip_runtime.pipeline import pipelined
+from xclip_runtime.loading import load
+from xclip_runtime.pipeline import pipelined_batches
 from xclip_runtime.reading import Reading, Video, read_video
 from xclip_runtime.results import (
     Classification,
@@ -29,7 +31,8 @@ from xclip_runtime.results import (
     VideoScores,
     WindowResult,
 )
-from xclip_runtime.session import Session, SessionOptions, candidate_devices
+from xclip_runtime.session import SessionOptions
+from xclip_runtime.session.binding import LABELS_AT_ONCE, BoundModel
 from xclip_runtime.streaming import WindowFeed
 from xclip_runtime.text import TextEncoder
 from xclip_runtime.video import Clip, FrameTransform
@@ -41,25 +44,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from xclip_runtime.bundle import GraphEntry, Precision, Target
-    from xclip_runtime.session import Device, DeviceChoice, Goal
+    from xclip_runtime.bundle import GraphEntry
+    from xclip_runtime.session import Compute, Device, DeviceChoice, Goal
     from xclip_runtime.video import Profile
     from xclip_runtime.video.stream import FrameSource
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-
-LABELS_AT_ONCE = 1024
-"""Labels that go through the prompt graph together, so that its memory does not grow with the label set."""
-
-
-class _Run(NamedTuple):
-    """What the two graphs gave for one clip."""
-
-    logits: NDArray[np.float32]
-    vision_ms: float
-    prompt_ms: float
 
 
 class _Seen(NamedTuple):
@@ -77,11 +69,18 @@ class XClip:
         bundle: Folder written by ``xclip-onnx export``.
         device: "cpu", "cuda", "tensorrt", "openvino", or "auto": CUDA where it works, the CPU otherwise, said once at
             WARNING. A device that is named either runs or raises.
-        precision: "fp32", "fp16" or "int8"; None takes fp16 on CUDA and fp32 elsewhere.
+        precision: "fp32", "fp16" or "int8"; None takes fp16 on CUDA and fp32 elsewhere. TensorRT and OpenVINO compute
+            the fp32 graph in "fp16" or "bf16" on request.
         profile: "videox" (as the checkpoints were trained and scored) or "hf" (as transformers' processor does it);
             None takes the bundle's.
         intra_op_threads: Threads inside an operator; None takes every CPU that this process may use.
         optimize_for: "throughput" leaves idle cores to the decoder and to others; "latency" keeps them spinning.
+        batch: Clips that :meth:`classify_each` runs together. On a GPU batches are padded to a power of two, or to
+            this size, and each size is prepared once.
+        warmup: Whether to run every batch size at construction; None does so on everything but the CPU, which is
+            ready when it is loaded.
+        provider_options: Further options of the execution provider, by ONNX Runtime's names; needs a named device.
+        cache_dir: Where TensorRT keeps its engines; None takes $XCLIP_ONNX_CACHE or the user's cache folder.
 
     Raises:
         BundleError: The bundle is missing, changed, of another schema, or lacks the precision.
@@ -93,20 +92,41 @@ class XClip:
         self,
         bundle: str | os.PathLike[str],
         device: DeviceChoice = "auto",
-        precision: Precision | None = None,
+        precision: Compute | None = None,
         *,
         profile: Profile | None = None,
         intra_op_threads: int | None = None,
         optimize_for: Goal = "throughput",
+        batch: int = 1,
+        warmup: bool | None = None,
+        provider_options: Mapping[str, str] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
+        def options_of(device: Device) -> SessionOptions:
+            return SessionOptions(
+                device,
+                intra_op_threads,
+                optimize_for,
+                max_batch=batch,
+                provider_options=dict(provider_options or {}),
+                cache_dir=None if cache_dir is None else Path(cache_dir),
+            )
+
+        _check_options(device, batch, provider_options)
         self.bundle = Bundle.open(bundle)
         self.labels: tuple[str, ...] = self.bundle.labels.names
         self.transform = FrameTransform(profile or self.bundle.preprocessor["profile"], self.bundle.image_size)
         self._text_embeds = self.bundle.text_embeds
-        self._graph, self._vision = self._open_vision(device, precision, intra_op_threads, optimize_for)
-        prompt = self.bundle.checked_graph(self.bundle.graph("prompt", "fp32"))
-        self._prompt = Session(prompt, self._vision.options)
+        self._loaded = load(self.bundle, device, precision, options_of)
+        self._vision, self._prompt = self._loaded.vision, self._loaded.prompt
+        self._batch = batch
+        self._bound = BoundModel(self._vision, self._prompt, batch)
+        self._texts = self._bound.bind_texts(self._text_embeds)
         self._text = TextEncoder(self.bundle, self._vision.options)
+        wanted = self._vision.options.device != "cpu" if warmup is None else warmup
+        self._warmup_ms = self._bound.warm_up(self._texts) if wanted else None
+        if self._warmup_ms is not None:
+            logger.info("warm-up took %.0f ms", self._warmup_ms)
 
     @property
     def provider(self) -> str:
@@ -114,14 +134,14 @@ class XClip:
         return self._vision.provider
 
     @property
-    def precision(self) -> Precision:
-        """Precision of the vision graph."""
-        return self._graph.precision
+    def precision(self) -> Compute:
+        """What the vision graph is computed in."""
+        return self._loaded.precision
 
     @property
     def graph(self) -> GraphEntry:
         """The vision graph's entry in the manifest."""
-        return self._graph
+        return self._loaded.graph
 
     @property
     def _projection_dim(self) -> int:
@@ -132,12 +152,14 @@ class XClip:
         """What was loaded: never what was asked for."""
         return {
             "bundle": str(self.bundle.path),
-            "vision_graph": self._graph.file,
+            "vision_graph": self.graph.file,
             "precision": self.precision,
             "provider": self.provider,
             "prompt_provider": self._prompt.provider,
             "intra_op_threads": self._vision.intra_op_threads,
             "optimize_for": self._vision.options.optimize_for,
+            "batch": self._batch,
+            "warmup_ms": self._warmup_ms,
             "profile": self.transform.profile,
             "num_frames": self.bundle.num_frames,
             "image_size": self.bundle.image_size,
@@ -213,8 +235,9 @@ class XClip:
         return _each(
             videos,
             lambda video: self._read(video, reading),
-            lambda video, clip: self._answer(video, clip, top_k),
+            lambda clips: self._answer_batch(clips, top_k),
             workers,
+            batch=self._batch,
         )
 
     def features(self, video: Video, *, reading: Reading | None = None) -> VideoFeatures:
@@ -252,7 +275,7 @@ class XClip:
         return _each(
             videos,
             lambda video: self._read_one_view(video, reading),
-            lambda _, clip: self._see(clip.frames[0]),
+            lambda clips: [self._see(clip.frames[0]) for _, clip in clips],
             workers,
         )
 
@@ -262,7 +285,7 @@ class XClip:
         Args:
             clips: uint8 RGB (B, T, size, size, 3) with the model's own number of frames and size.
         """
-        outputs = self._vision.run({"pixel_values": clips})
+        outputs = self._bound.features(clips)
         return [VideoFeatures(*pair) for pair in zip(outputs["video_embeds"], outputs["img_features"], strict=True)]
 
     def with_labels(
@@ -296,6 +319,7 @@ class XClip:
         other = copy.copy(self)
         other.labels = labels.names
         other._text_embeds = labels.text_embeds  # noqa: SLF001 - of this very class
+        other._texts = self._bound.bind_texts(labels.text_embeds)  # noqa: SLF001
         return other
 
     def score(
@@ -469,7 +493,8 @@ class XClip:
         Returns:
             float32 (N,).
         """
-        return self._run(frames).logits
+        logits: NDArray[np.float32] = self._bound.scores(frames[None], self._texts).logits[0]
+        return logits
 
     def _read(self, video: Video, reading: Reading | None) -> Clip:
         return read_video(video, self.bundle.num_frames, self.transform, reading or Reading())
@@ -485,75 +510,39 @@ class XClip:
     def _see(self, frames: NDArray[np.uint8]) -> VideoFeatures:
         return self.features_batch(frames[None])[0]
 
-    def _run(self, frames: NDArray[np.uint8]) -> _Run:
-        start = time.perf_counter()
-        features = self._see(frames)
-        seen = time.perf_counter()
-        logits = self.prompt_logits(features, self._text_embeds)
-        return _Run(logits, vision_ms=1000 * (seen - start), prompt_ms=1000 * (time.perf_counter() - seen))
-
     def _look(self, clip: Clip) -> _Seen:
-        # One view at a time, so that twelve views need no more memory than one.
-        runs = [self._run(view) for view in _views_of(clip)]
-        vision_ms, prompt_ms = sum(run.vision_ms for run in runs), sum(run.prompt_ms for run in runs)
-        logits = np.stack([run.logits for run in runs])
-        return _Seen(
-            probs=softmax(logits).mean(axis=0),
-            logits=logits.mean(axis=0),
-            timings_ms=Timings(
-                decode=clip.decode_ms,
-                prepare=clip.prepare_ms,
-                vision=vision_ms,
-                prompt=prompt_ms,
-                total=clip.decode_ms + clip.prepare_ms + vision_ms + prompt_ms,
-            ),
-        )
+        return self._look_at_batch([clip])[0]
+
+    def _look_at_batch(self, clips: Sequence[Clip]) -> list[_Seen]:
+        views = [view for clip in clips for view in _views_of(clip)]
+        # No more views at a time than a batch holds, so that twelve views need no more memory than one.
+        runs = [
+            self._bound.scores(np.stack(views[start : start + self._batch]), self._texts)
+            for start in range(0, len(views), self._batch)
+        ]
+        logits = np.concatenate([run.logits for run in runs])
+        vision_ms, prompt_ms = (sum(times) / len(views) for times in zip(*(run[1:] for run in runs), strict=True))
+        ends = np.cumsum([len(_views_of(clip)) for clip in clips])
+        return [
+            _seen(clip, part, vision_ms * len(part), prompt_ms * len(part))
+            for clip, part in zip(clips, np.split(logits, ends[:-1]), strict=True)
+        ]
 
     def _answer(self, video: Video, clip: Clip, top_k: int | None) -> Classification:
-        seen = self._look(clip)
-        return Classification(
-            video=_name_of(video),
-            labels=best_labels(self.labels, seen.probs, seen.logits, top_k),
-            frames=FrameUse(clip.indices, clip.decoded, clip.total),
-            provider=self.provider,
-            precision=self.precision,
-            timings_ms=seen.timings_ms,
-        )
+        return self._answer_batch([(video, clip)], top_k)[0]
 
-    def _open_vision(
-        self, choice: DeviceChoice, precision: Precision | None, intra_op_threads: int | None, optimize_for: Goal
-    ) -> tuple[GraphEntry, Session]:
-        *preferred, last = (
-            SessionOptions(device, intra_op_threads, optimize_for) for device in candidate_devices(choice)
-        )
-        for options in preferred:
-            try:
-                return self._open_vision_with(options, precision)
-            except (DeviceError, PrecisionUnavailableError) as error:
-                logger.warning("device auto does not use %s: %s", options.device, error)
-        return self._open_vision_with(last, precision)
-
-    def _open_vision_with(self, options: SessionOptions, precision: Precision | None) -> tuple[GraphEntry, Session]:
-        graph = select_vision_graph(self.bundle, options.device, precision)
-        return graph, Session(self.bundle.checked_graph(graph), options)
-
-
-def select_vision_graph(bundle: Bundle, device: Device, precision: Precision | None) -> GraphEntry:
-    """The vision graph that a device should run.
-
-    Args:
-        bundle: Where to look.
-        device: Graphs written for another device are left out.
-        precision: None takes fp16 on CUDA, where the bundle has it, and fp32 otherwise.
-
-    Raises:
-        PrecisionUnavailableError: The bundle holds no graph of that precision for that device.
-    """
-    target: Target = device if device in ("cpu", "cuda") else "any"
-    if precision is None:
-        held = {g.precision for g in bundle.graphs_of("vision")}
-        precision = "fp16" if device == "cuda" and "fp16" in held else "fp32"
-    return bundle.graph("vision", precision, target)
+    def _answer_batch(self, videos: Sequence[tuple[Video, Clip]], top_k: int | None) -> list[Classification]:
+        return [
+            Classification(
+                video=_name_of(video),
+                labels=best_labels(self.labels, seen.probs, seen.logits, top_k),
+                frames=FrameUse(clip.indices, clip.decoded, clip.total),
+                provider=self.provider,
+                precision=self.precision,
+                timings_ms=seen.timings_ms,
+            )
+            for (video, clip), seen in zip(videos, self._look_at_batch([clip for _, clip in videos]), strict=True)
+        ]
 
 
 def default_workers() -> int:
@@ -564,10 +553,12 @@ def default_workers() -> int:
 def _each(
     videos: Iterable[Video],
     read: Callable[[Video], Clip],
-    answer: Callable[[Video, Clip], Result],
+    answer: Callable[[Sequence[tuple[Video, Clip]]], Sequence[Result]],
     workers: int | None,
+    *,
+    batch: int = 1,
 ) -> Iterator[Result | XClipError]:
-    """``answer(video, read(video))`` of every video, reading ahead; what cannot be read gives its error."""
+    """``answer`` of every video that ``read`` reads, ahead and in batches; what cannot be read gives its error."""
     if workers is not None and workers < 1:
         message = f"workers is {workers}: give at least 1, or None for one a CPU"
         raise ValueError(message)
@@ -578,10 +569,21 @@ def _each(
         except XClipError as error:
             return error
 
-    def answer_or_error(video: Video, clip: Clip | XClipError) -> Result | XClipError:
-        return clip if isinstance(clip, XClipError) else answer(video, clip)
+    def answer_or_error(pairs: Sequence[tuple[Video, Clip | XClipError]]) -> list[Result | XClipError]:
+        clips = [(video, clip) for video, clip in pairs if isinstance(clip, Clip)]
+        answers = iter(answer(clips) if clips else ())
+        return [next(answers) if isinstance(clip, Clip) else clip for _, clip in pairs]
 
-    return pipelined(videos, read_or_error, answer_or_error, workers=workers or default_workers())
+    return pipelined_batches(videos, read_or_error, answer_or_error, workers=workers or default_workers(), batch=batch)
+
+
+def _check_options(device: DeviceChoice, batch: int, provider_options: Mapping[str, str] | None) -> None:
+    if batch < 1:
+        message = f"batch is {batch}: give at least 1"
+        raise ValueError(message)
+    if provider_options and device == "auto":
+        message = "provider options belong to one provider, device auto may take another: name the device"
+        raise DeviceError(message)
 
 
 def _check_one_view(reading: Reading | None) -> None:
@@ -594,6 +596,21 @@ def _check_top_k(top_k: int | None) -> None:
     if top_k is not None and top_k < 1:
         message = f"top_k is {top_k}: give at least 1, or None for all labels"
         raise ValueError(message)
+
+
+def _seen(clip: Clip, logits: NDArray[np.float32], vision_ms: float, prompt_ms: float) -> _Seen:
+    """What the views of a clip say together; ``logits`` is (V, N)."""
+    return _Seen(
+        probs=softmax(logits).mean(axis=0),
+        logits=logits.mean(axis=0),
+        timings_ms=Timings(
+            decode=clip.decode_ms,
+            prepare=clip.prepare_ms,
+            vision=vision_ms,
+            prompt=prompt_ms,
+            total=clip.decode_ms + clip.prepare_ms + vision_ms + prompt_ms,
+        ),
+    )
 
 
 def _name_of(video: Video) -> str | None:

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from bundles import copy_bundle, reseal
 
-from xclip_runtime import XClip
+from xclip_runtime import Bundle, XClip
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
-from xclip_runtime.errors import FramesError, PrecisionUnavailableError, VideoError
+from xclip_runtime.errors import DeviceError, FramesError, PrecisionUnavailableError, VideoError, XClipError
+from xclip_runtime.loading import select_vision_graph
 from xclip_runtime.model import softmax
 from xclip_runtime.reading import Reading
 from xclip_runtime.video import Views, read_clip, read_views
@@ -221,3 +222,72 @@ def test_info_tells_what_was_loaded(model):
     assert info["precision"] == "fp32"
     assert (DEMO_BUNDLE / info["vision_graph"]).is_file()
     assert info["num_frames"] == 32
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_batching_changes_no_answer(batch, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (5, 32, 224, 224, 3), dtype=np.uint8)
+    videos = [*frames[:3], tmp_path / "missing.mp4", *frames[3:]]
+    one, many = (XClip(DEMO_BUNDLE, device="cpu", batch=size) for size in (1, batch))
+
+    for alone, together in zip(one.classify_each(videos), many.classify_each(videos), strict=True):
+        if isinstance(alone, XClipError):
+            assert str(together) == str(alone)
+        else:
+            assert [score.label for score in together.labels] == [score.label for score in alone.labels]
+            np.testing.assert_allclose(together.top.logit, alone.top.logit, atol=1e-4)
+
+
+def test_views_of_a_batch_go_to_their_own_videos():
+    reading = Reading(Views(2, 1))
+    model = XClip(DEMO_BUNDLE, device="cpu", batch=3)
+    videos = [DEMO_VIDEO, np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), dtype=np.uint8)]
+
+    for video, together in zip(videos, model.classify_each(videos, reading=reading), strict=True):
+        np.testing.assert_allclose(together.top.prob, model.classify(video, reading=reading).top.prob, atol=1e-5)
+
+
+def test_warm_up_is_timed_and_reported_and_the_cpu_pays_for_none_unasked():
+    assert XClip(DEMO_BUNDLE, device="cpu").info["warmup_ms"] is None
+    assert XClip(DEMO_BUNDLE, device="cpu", warmup=True).info["warmup_ms"] > 0
+
+
+def test_a_batch_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        XClip(DEMO_BUNDLE, batch=0)
+
+
+def test_provider_options_need_a_named_device():
+    with pytest.raises(DeviceError, match="name the device"):
+        XClip(DEMO_BUNDLE, provider_options={"gpu_mem_limit": "1"})
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "file"),
+    [
+        ("cuda", None, "vision_model_fp16"),
+        ("cuda", "fp32", "vision_model"),
+        ("tensorrt", None, "vision_model"),
+        ("tensorrt", "fp16", "vision_model"),
+        ("openvino", "bf16", "vision_model"),
+        ("cpu", None, "vision_model_cpu"),
+    ],
+)
+def test_each_device_gets_the_graph_that_was_written_for_it(device, precision, file):
+    graphs = [
+        ("vision_model", "fp32", "any"),
+        ("vision_model_cpu", "fp32", "cpu"),
+        ("vision_model_fp16", "fp16", "cuda"),
+    ]
+    entries = {
+        name: {"file": name, "tower": "vision", "precision": kind, "target": target, "parity": {}}
+        for name, kind, target in graphs
+    }
+
+    assert select_vision_graph(Bundle(Path(), {"graphs": entries}), device, precision).name == file
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_bf16_is_refused_where_nothing_computes_in_it(device):
+    with pytest.raises(PrecisionUnavailableError, match="openvino"):
+        select_vision_graph(Bundle(Path(), {"graphs": {}}), device, "bf16")

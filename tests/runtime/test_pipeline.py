@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from xclip_runtime.pipeline import AHEAD, pipelined
+from xclip_runtime.pipeline import AHEAD, pipelined, pipelined_batches
 
 
 class Stage:
@@ -114,3 +114,32 @@ def test_closing_early_begins_nothing_more_and_does_not_wait():
 
 def test_no_input_gives_no_output():
     assert list(pipelined([], Stage(0.0), Stage(0.0), workers=1)) == []
+
+
+@pytest.mark.parametrize(("count", "batch"), [(7, 3), (3, 3), (1, 4), (0, 2)])
+def test_batches_keep_the_order_and_only_the_last_is_smaller(count, batch):
+    sizes = []
+
+    def finish(pairs):
+        sizes.append(len(pairs))
+        return [(item, made) for item, made in pairs]
+
+    results = list(pipelined_batches(range(count), lambda item: -item, finish, workers=2, batch=batch))
+
+    assert results == [(item, -item) for item in range(count)]
+    assert sizes == [batch] * (count // batch) + [count % batch] * bool(count % batch)
+
+
+def test_batches_are_taken_as_needed_from_an_endless_source():
+    taken = []
+
+    def items():
+        for item in itertools.count():
+            taken.append(item)
+            yield item
+
+    results = pipelined_batches(items(), lambda item: item, lambda pairs: [i for i, _ in pairs], workers=1, batch=4)
+
+    assert [next(results) for _ in range(6)] == [0, 1, 2, 3, 4, 5]
+    assert len(taken) <= 5 * 4
+    results.close()

@@ -39,6 +39,13 @@ INTERRUPTED = 130
     type=click.IntRange(1),
     help="Threads that read videos ahead of the model. Default: the CPUs that this process may use, at most 4.",
 )
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Clips that go through the model together: more work at a time for a GPU, later answers.",
+)
 @json_option
 @label_options
 @reading_options

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from xclip_runtime.bundle import Precision
-from xclip_runtime.session import DEVICE_CHOICES, GOALS
+from xclip_runtime.session import DEVICE_CHOICES, GOALS, Compute, parse_provider_options
 
 if TYPE_CHECKING:
     from xclip_runtime.model import XClip
@@ -30,9 +29,21 @@ bundle_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
+def _provider_options(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
+    return parse_provider_options(pairs)
+
+
 def model_options(function: Function) -> Function:
-    """--device, --precision, --profile, --threads and --optimize-for: how to load a model."""
+    """--device, --precision, --profile, --threads, --optimize-for, --provider-option: how to load a model."""
     for option in (
+        click.option(
+            "--provider-option",
+            "provider_options",
+            metavar="KEY=VALUE",
+            multiple=True,
+            callback=_provider_options,
+            help="An option of the device's execution provider, such as gpu_mem_limit=4294967296; repeatable.",
+        ),
         click.option(
             "--optimize-for",
             type=click.Choice(GOALS),
@@ -53,8 +64,8 @@ def model_options(function: Function) -> Function:
         ),
         click.option(
             "--precision",
-            type=click.Choice(get_args(Precision)),
-            help="Vision graph to run. Default: fp16 on CUDA, fp32 elsewhere.",
+            type=click.Choice(get_args(Compute)),
+            help="Vision graph to run, or what TensorRT and OpenVINO compute in. Default: fp16 on CUDA, else fp32.",
         ),
         click.option(
             "--device",

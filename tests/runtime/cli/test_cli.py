@@ -137,7 +137,7 @@ def test_files_that_are_no_videos_get_one_line_each(run, tmp_path):
         (("v.mp4",), "Missing option '--bundle'"),
         (("v.mp4", "-b", DEMO_BUNDLE, "--top-k", "0"), "not in the range"),
         (("v.mp4", "-b", DEMO_BUNDLE, "--device", "gpu"), "not one of"),
-        (("v.mp4", "-b", DEMO_BUNDLE, "--precision", "bf16"), "not one of"),
+        (("v.mp4", "-b", DEMO_BUNDLE, "--precision", "int4"), "not one of"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_with_the_reason(run, arguments, message):

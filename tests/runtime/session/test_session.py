@@ -11,7 +11,7 @@ from xclip_runtime import session
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import DeviceError, MissingExtraError
 from xclip_runtime.model import XClip
-from xclip_runtime.session import Session, SessionOptions, candidate_devices
+from xclip_runtime.session import Session, SessionOptions, candidate_devices, installed, providers
 
 GRAPH = DEMO_BUNDLE / "onnx/prompt_model.onnx"
 
@@ -37,9 +37,14 @@ def gpu_wheel_without_gpu(monkeypatch):
         __version__="1.0",
         get_available_providers=lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
         SessionOptions=onnxruntime.SessionOptions,
+        OrtValue=onnxruntime.OrtValue,
+        RunOptions=onnxruntime.RunOptions,
         InferenceSession=FakeInferenceSession,
     )
-    monkeypatch.setattr(session, "_onnxruntime", lambda: fake)
+    monkeypatch.setattr(installed, "onnxruntime", lambda: fake)
+    monkeypatch.setattr(providers, "available_providers", fake.get_available_providers)
+    monkeypatch.setattr(installed, "loading_error", lambda provider: None)
+    monkeypatch.setattr(installed, "preload_libraries", lambda: None)
     return fake
 
 
@@ -74,7 +79,7 @@ def test_auto_falls_back_and_says_so_at_warning(gpu_wheel_without_gpu, monkeypat
     import onnxruntime
 
     def open_session(*args, providers, **kwargs):
-        if providers == ["CPUExecutionProvider"]:
+        if providers == [("CPUExecutionProvider", {})]:
             return onnxruntime.InferenceSession(*args, providers=providers, **kwargs)
         return FakeInferenceSession()
 
@@ -142,3 +147,73 @@ def test_no_operator_may_fall_to_the_cpu_on_another_device():
     options = session._ort_options(onnxruntime, SessionOptions("cuda"))
 
     assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_a_provider_that_does_not_load_is_refused_before_onnxruntime_falls_back(
+    gpu_wheel_without_gpu, monkeypatch, device
+):
+    error = "libcublasLt.so.13: cannot open shared object file: No such file or directory"
+    gpu_wheel_without_gpu.get_available_providers = lambda: [*providers.CHAIN_OF["tensorrt"], "CPUExecutionProvider"]
+    monkeypatch.setattr(installed, "loading_error", lambda provider: error)
+
+    with pytest.raises(DeviceError, match=r"libcublasLt\.so\.13: cannot open.*\): pip install"):
+        Session(GRAPH, SessionOptions(device))
+
+
+def test_nodes_on_another_provider_are_named(gpu_wheel_without_gpu, monkeypatch):
+    stray = SimpleNamespace(
+        ep_name="CPUExecutionProvider", get_nodes=lambda: [SimpleNamespace(op_type="Shape", name="shape_1")]
+    )
+
+    class Partly(FakeInferenceSession):
+        def get_providers(self):
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+        def get_provider_graph_assignment_info(self):
+            return [SimpleNamespace(ep_name="CUDAExecutionProvider"), stray]
+
+    monkeypatch.setattr(gpu_wheel_without_gpu, "InferenceSession", Partly)
+    with pytest.raises(DeviceError, match="CPUExecutionProvider instead of CUDAExecutionProvider runs Shape shape_1"):
+        Session(GRAPH, SessionOptions("cuda"))
+
+
+def test_a_driver_without_a_gpu_is_said_to_be_one(gpu_wheel_without_gpu, monkeypatch):
+    def refuse(*args, **kwargs):
+        message = "This session contains graph nodes that are assigned to the default CPU EP"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(gpu_wheel_without_gpu, "InferenceSession", refuse)
+    monkeypatch.setattr(installed, "gpus", lambda: None)
+    with pytest.raises(DeviceError, match="nvidia-smi shows no GPU: check the driver"):
+        Session(GRAPH, SessionOptions("cuda"))
+
+
+def test_a_first_tensorrt_build_is_announced_and_a_second_is_not(tmp_path, caplog):
+    options, graph = SessionOptions("tensorrt", cache_dir=tmp_path), providers.GraphFile("ab" * 32)
+    with session._notice_of_a_build(options, graph):
+        pass
+    assert "takes minutes" in caplog.text
+    assert str(tmp_path) in caplog.text
+
+    caplog.clear()
+    (providers.engine_folder(options, graph) / "x.engine").touch()
+    with session._notice_of_a_build(options, graph):
+        pass
+    assert caplog.text == ""
+
+
+def test_a_long_build_says_again_that_it_goes_on(monkeypatch):
+    import threading
+
+    said, twice = [], threading.Event()
+
+    def note(*args):
+        said.append(args)
+        if len(said) == 2:
+            twice.set()
+
+    monkeypatch.setattr(session.logger, "warning", note)
+    with session.still_going("still building", every=0.001):
+        assert twice.wait(60)
+    assert said[0][1] == "still building"
