@@ -23,6 +23,10 @@
     │   ├── OverloadedError                     too many requests at once
     │   └── DeadlineError(TimeoutError)         the request's time is over
     ├── ReportError(ValueError)                 a benchmark report that cannot be read or compared
+    ├── VideoIndexError(ValueError)             an index of videos that cannot be used
+    │   ├── VideoIndexNotFoundError(FileNotFoundError)
+    │   └── VideoIndexMismatchError             made with another model
+    ├── CaptionsError(ValueError)               a file of captions that cannot be used
     ├── CheckpointError(ValueError)             a checkpoint that cannot be exported
     ├── ParityError(RuntimeError)               an exported graph does not agree with its checkpoint
     └── MissingExtraError(ImportError)          an optional dependency is not installed
@@ -123,6 +127,22 @@ class DeadlineError(ServeError, TimeoutError):
 
 class ReportError(XClipError, ValueError):
     """A benchmark report that cannot be read, or not be compared with another."""
+
+
+class VideoIndexError(XClipError, ValueError):
+    """An index of videos that cannot be used."""
+
+
+class VideoIndexNotFoundError(VideoIndexError, FileNotFoundError):
+    """No index at the given path."""
+
+
+class VideoIndexMismatchError(VideoIndexError):
+    """The index was made with another model."""
+
+
+class CaptionsError(XClipError, ValueError):
+    """A file of captions that cannot be used."""
 
 
 class CheckpointError(XClipError, ValueError):

@@ -5,34 +5,53 @@ from __future__ import annotations
 import logging
 import sys
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xclip_runtime._version import __version__
 from xclip_runtime.errors import XClipError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 COMMANDS = (
-    *("demo", "classify", "score", "stream", "embed", "labels", "eval", "bench", "serve"),
+    *("demo", "classify", "score", "stream", "embed", "index", "labels", "eval", "bench", "serve"),
     *("info", "verify", "doctor", "export"),
 )
 
 
 class LazyGroup(click.Group):
-    """A group whose commands live in modules of their own name, so that ``--version`` loads none of them."""
+    """A group whose commands live in modules of their own name, so that ``--version`` loads none of them.
+
+    Args:
+        package: Where the modules are.
+        names: The commands, in the order in which a user meets them.
+        settings: Those of click.
+    """
+
+    def __init__(self, *, package: str, names: Sequence[str], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._package, self._names = package, names
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """In the order in which a user meets them."""
-        return list(COMMANDS)
+        return list(self._names)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import the command's module."""
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self._names:
             return None
-        command: click.Command = import_module(f"xclip_runtime.cli.{cmd_name}").command
+        command: click.Command = import_module(f"{self._package}.{cmd_name}").command
         return command
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=LazyGroup,
+    package=__name__,
+    names=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__, prog_name="xclip-onnx")
 def cli() -> None:
     """X-CLIP, the video CLIP, on ONNX Runtime: classify videos without PyTorch.

@@ -96,8 +96,8 @@ class RateColumn(ProgressColumn):
 
 
 @contextmanager
-def progress_bar(description: str, total: int, completed: int = 0) -> Iterator[Progress]:
-    """A bar with rate and time left on standard error; silent unless that is a terminal and there is more than one."""
+def progress_bar(description: str, total: int, completed: int = 0, *, least: int = 2) -> Iterator[Progress]:
+    """A bar with rate and time left on standard error; silent unless that is a terminal and ``least`` are to do."""
     err = error_console()
     columns = (
         TextColumn("{task.description}"),
@@ -108,6 +108,6 @@ def progress_bar(description: str, total: int, completed: int = 0) -> Iterator[P
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=err, disable=total < 2 or not err.is_terminal, transient=True) as progress:
+    with Progress(*columns, console=err, disable=total < least or not err.is_terminal, transient=True) as progress:
         progress.add_task(description, total=total, completed=completed)
         yield progress

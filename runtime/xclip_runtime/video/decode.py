@@ -63,7 +63,7 @@ def read_clip(
     path: str | os.PathLike[str],
     *,
     num_frames: int,
-    transform: FrameTransform,
+    transform: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
     sampling: Sampling = uniform,
     start: float = 0.0,
     end: float | None = None,
@@ -80,7 +80,7 @@ def read_clip(
     Args:
         path: A local video file.
         num_frames: Frames to sample; the strategies repeat frames of a shorter video.
-        transform: The preprocessing profile.
+        transform: The preprocessing profile, or what else makes of a picture, uint8 BGR (H, W, 3), what is kept.
         sampling: The strategy, see `sampling`.
         start: Where to begin, seconds from the first frame.
         end: Where to stop, seconds; None for the end of the video.

@@ -1,0 +1,174 @@
+"""How much does a search with a shortlist miss, what does a video cost on the disk, and how well do words find videos?
+
+    python benchmarks/retrieval.py --each 20 --out benchmarks/results/retrieval.json
+
+Renders clips of motion-demo's 70 labels from seeds that training never saw, adds them to an index in fp16 and to one in
+fp32, and searches for the 70 labels, the 7 colours and the 10 motions alone. Recall at 10 is the share of the ten best
+moments of an exact search that are on the shortlist, too; it is worked out for smaller collections as well, since a
+fixed shortlist misses more of a larger one. At the default shortlist, it is also counted from searches of the index.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from motion_demo.dataset import write_clip
+from motion_demo.labels import COLOUR_TEXTS, LABELS, MOTION_TEXTS
+from motion_demo.scenes import EVALUATION_SEEDS
+from xclip_runtime import XClip
+from xclip_runtime.demo import DEMO_BUNDLE
+from xclip_runtime.index import VideoIndex
+from xclip_runtime.index.captions import Caption
+from xclip_runtime.index.identity import ModelIdentity
+from xclip_runtime.index.retrieval import evaluate
+from xclip_runtime.index.store import Description, Store
+from xclip_runtime.index.video_index import SHORTLIST
+from xclip_runtime.results import VideoFeatures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+FIRST_SEED = EVALUATION_SEEDS.start + 10**6
+SHORTLISTS = (10, 20, 50, 100, 200, 400, 800)
+QUERIES = [label.text for label in LABELS] + [*COLOUR_TEXTS, *MOTION_TEXTS]
+K = 10
+
+
+def render(folder: Path, each: int) -> list[Caption]:
+    """Clips of every label, in turn, so that any first part of them holds all labels about as often."""
+    captions = []
+    for number in progress(range(each * len(LABELS)), "rendering"):
+        label = LABELS[number % len(LABELS)]
+        captions.append(Caption(str(write_clip(folder / f"{number:05}", FIRST_SEED + number, label)), label.text))
+    return captions
+
+
+def make_index(folder: Path, model: XClip, videos: list[str], features: Any) -> tuple[VideoIndex, float]:
+    """A new index of the videos, and its bytes on the disk for each."""
+    with VideoIndex.create(folder, model, features=features) as index:
+        failed = [one.error for one in progress(index.add(videos), f"adding, {features}", len(videos)) if one.error]
+        assert not failed, failed
+    index = VideoIndex.open(folder, model)
+    return index, index.store.bytes_on_disk / len(videos)
+
+
+def score_all(index: VideoIndex, videos: list[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits and cosines of every query with every video, (queries, videos)."""
+    text_embeds = index.model.text_embeds(QUERIES)
+    units = text_embeds / np.linalg.norm(text_embeds, axis=1, keepdims=True)
+    windows = [index.store.windows(video)[0] for video in videos]
+    seen = [features for _, features in index.store.features(windows)]
+    logits = np.stack([index.model.prompt_logits(features, text_embeds) for features in seen], axis=1)
+    return logits, units @ np.stack([features.video_embeds for features in seen]).T
+
+
+def recall(logits: NDArray[np.float32], cosines: NDArray[np.float32], shortlist: int) -> float:
+    """Share of each query's ten best by logit that are among the nearest by cosine."""
+    best, nearest = (np.argsort(-scores, axis=1) for scores in (logits, cosines))
+    return statistics.fmean(
+        len(set(b) & set(n)) / K for b, n in zip(best[:, :K].tolist(), nearest[:, :shortlist].tolist(), strict=True)
+    )
+
+
+def recall_of_searches(index: VideoIndex) -> float:
+    """The same by searches of the index as users make them, with the default shortlist."""
+    shares = []
+    for query in QUERIES:
+        exact, quick = ({hit.video for hit in index.search(query, K, exact=e).hits} for e in (True, False))
+        shares.append(len(exact & quick) / K)
+    return statistics.fmean(shares)
+
+
+def median_ms(index: VideoIndex) -> dict[str, float]:
+    """Median milliseconds of a search, with the default shortlist and exact."""
+    quick, exact = ([index.search(q, K, exact=e).timings_ms["total"] for q in QUERIES] for e in (False, True))
+    return {"shortlist": statistics.median(quick), "exact": statistics.median(exact)}
+
+
+def scan(folder: Path, windows: int, dimension: int) -> dict[str, Any]:
+    """Median milliseconds to find the nearest among many random embeddings of X-CLIP's own width, without features."""
+    rng = np.random.default_rng(0)
+    identity = ModelIdentity("random", "", "", "", "fp32", "videox", dimension)
+    with Store.create(folder, Description(identity, "fp16")) as store:
+        rows = rng.standard_normal((windows, dimension), np.float32)
+        # One transaction for all, where an index has one a window.
+        store._connection.execute("BEGIN")  # noqa: SLF001
+        for number, row in enumerate(rows):
+            unit = VideoFeatures(row, rows[:1]).unit_embeds
+            store._connection.execute("INSERT INTO embeds VALUES (?, ?)", (number, unit.tobytes()))  # noqa: SLF001
+        store._connection.execute("COMMIT")  # noqa: SLF001
+        times = []
+        for row in rows[:9]:
+            start = time.perf_counter()
+            store.nearest(row, SHORTLIST)
+            times.append(1000 * (time.perf_counter() - start))
+    return {"windows": windows, "projection_dim": dimension, "nearest_ms": statistics.median(times)}
+
+
+def progress(items: Iterable[Any], name: str, total: int | None = None) -> Iterable[Any]:
+    """A bar on standard error."""
+    return track(items, total=total, description=name, console=Console(stderr=True))
+
+
+def measure(each: int, windows: int) -> dict[str, Any]:
+    """Everything, as one JSON document."""
+    model = XClip(DEMO_BUNDLE, device="cpu")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        captions = render(folder, each)
+        videos = [caption.video for caption in captions]
+        index, half_bytes = make_index(folder / "fp16", model, videos, "fp16")
+        full, full_bytes = make_index(folder / "fp32", model, videos, "fp32")
+        logits, cosines = score_all(index, videos)
+        full_logits, _ = score_all(full, videos)
+        sizes = [len(videos) // part for part in (8, 4, 2, 1)]
+        document = {
+            "model": {**model.info, "bundle": DEMO_BUNDLE.name},
+            "videos": len(videos),
+            "queries": len(QUERIES),
+            "default_shortlist": SHORTLIST,
+            "recall_at_10": {
+                str(size): {str(s): recall(logits[:, :size], cosines[:, :size], s) for s in SHORTLISTS if s <= size}
+                for size in sizes
+            },
+            "recall_at_10_of_searches": recall_of_searches(index),
+            "search_ms": median_ms(index),
+            "bytes_per_video": {"fp16": half_bytes, "fp32": full_bytes},
+            "fp16_max_abs_logit": float(np.abs(logits - full_logits).max()),
+            "retrieval": asdict(evaluate(index, captions)),
+            "scan": scan(folder / "scan", windows, 512),
+        }
+        index.close()
+        full.close()
+    return document
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--each", type=int, default=20, help="clips of each of the 70 labels")
+    parser.add_argument("--scan", type=int, default=100_000, help="embeddings to find the nearest among")
+    parser.add_argument("--out", type=Path, help="also write the JSON there")
+    options = parser.parse_args()
+    document = json.dumps(measure(options.each, options.scan), indent=2)
+    print(document)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(document + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Captions of a user's own videos: a CSV file, a line a caption."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xclip_runtime.errors import CaptionsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VIDEO_COLUMNS = ("video", "file", "path")
+CAPTION_COLUMNS = ("caption", "text")
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A text that describes a video."""
+
+    video: str
+    text: str
+
+
+def read_captions(path: str | Path, folder: str | Path | None = None) -> list[Caption]:
+    """Captions from a CSV file in UTF-8 with the columns "video" and "caption"; other columns are ignored.
+
+    A video may have several captions, and several videos the same one.
+
+    Args:
+        path: The file.
+        folder: What the names of videos start from; None takes the folder that the CSV file is in.
+
+    Raises:
+        CaptionsError: The file cannot be read, is not UTF-8, lacks a column, or a line lacks a video or caption.
+    """
+    file = Path(path)
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        message = f"cannot read captions from {file}: {error.strerror or error}"
+        raise CaptionsError(message) from error
+    except UnicodeDecodeError as error:
+        message = f"{file} is not UTF-8 text: save it as UTF-8"
+        raise CaptionsError(message) from error
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    video, caption = (_column(file, rows.fieldnames or (), names) for names in (VIDEO_COLUMNS, CAPTION_COLUMNS))
+    root = file.parent if folder is None else Path(folder)
+    captions = []
+    for row in rows:
+        name, words = (row[video] or "").strip(), (row[caption] or "").strip()
+        if not name or not words:
+            message = f"line {rows.line_num} of {file} lacks a video or a caption: fill it in, or remove the line"
+            raise CaptionsError(message)
+        captions.append(Caption(str(root / name), words))
+    if not captions:
+        message = f"{file} holds no captions: add lines of video,caption"
+        raise CaptionsError(message)
+    return captions
+
+
+def _column(file: Path, header: Sequence[str], names: tuple[str, ...]) -> str:
+    found = next((column for column in header if column.strip().lower() in names), None)
+    if found is None:
+        message = f"{file} has no column {names[0]!r} in its first line: write video,caption there"
+        raise CaptionsError(message)
+    return found

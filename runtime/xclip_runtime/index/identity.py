@@ -1,0 +1,97 @@
+"""Which model an index was made with. Features of one model mean nothing to another."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xclip_runtime.errors import VideoIndexError, VideoIndexMismatchError
+
+if TYPE_CHECKING:
+    from xclip_runtime.bundle import Bundle, GraphEntry
+    from xclip_runtime.model import XClip
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """The graphs that made the features of an index and that score texts against them."""
+
+    checkpoint: str
+    """What the bundle was exported from, for people."""
+    vision: str
+    """SHA-256 of the vision graph with its weights."""
+    prompt: str
+    """SHA-256 of the prompt graph with its weights."""
+    text: str
+    """Digest of the text tower, as in label sets that are encoded once."""
+    precision: str
+    """Precision of the vision graph."""
+    profile: str
+    """Preprocessing profile of the frames."""
+    projection_dim: int
+    """D, the length of an embedding."""
+
+    @classmethod
+    def of(cls, model: XClip) -> ModelIdentity:
+        """Identity of a loaded model.
+
+        Raises:
+            VideoIndexError: The bundle has no text tower.
+            BundleSchemaError: The bundle is of a version that did not name its text tower.
+        """
+        bundle = model.bundle
+        if not bundle.graphs_of("text"):
+            message = f"{bundle.path} has no text tower, so no words can be searched for: export the checkpoint again"
+            raise VideoIndexError(message)
+        return cls(
+            checkpoint=str(bundle.manifest["source"]["checkpoint"]),
+            vision=graph_sha256(bundle, model.graph),
+            prompt=graph_sha256(bundle, bundle.graph("prompt", "fp32")),
+            text=bundle.text_tower_sha256,
+            precision=model.precision,
+            profile=model.transform.profile,
+            projection_dim=int(bundle.manifest["model"]["projection_dim"]),
+        )
+
+    def check_search(self, model: XClip, place: str) -> None:
+        """Refuse a model whose texts do not belong to these features.
+
+        The text tower alone would not do: several published checkpoints share it. The vision graph must be one of the
+        bundle, whichever this machine loads.
+
+        Raises:
+            VideoIndexMismatchError: It is another model.
+        """
+        own, bundle = ModelIdentity.of(model), model.bundle
+        held = {graph_sha256(bundle, graph) for graph in bundle.graphs_of("vision")}
+        if (own.text, own.prompt) != (self.text, self.prompt) or self.vision not in held:
+            message = (
+                f"{place} was made with another model ({self.checkpoint}, vision graph {self.vision[:12]}, text tower "
+                f"{self.text[:12]}) than {bundle.path}: pass the bundle it was made with, or make a new index"
+            )
+            raise VideoIndexMismatchError(message)
+
+    def check_add(self, model: XClip, place: str) -> None:
+        """Refuse a model whose features do not belong beside these.
+
+        Raises:
+            VideoIndexMismatchError: It is another model, or the same at another precision or profile.
+        """
+        self.check_search(model, place)
+        if (model.precision, model.transform.profile) != (self.precision, self.profile):
+            message = (
+                f"{place} holds features of precision {self.precision} and profile {self.profile}, not of "
+                f"{model.precision} and {model.transform.profile}: pass --precision {self.precision} "
+                f"--profile {self.profile}, or make a new index"
+            )
+            raise VideoIndexMismatchError(message)
+
+
+def graph_sha256(bundle: Bundle, graph: GraphEntry) -> str:
+    """SHA-256 over the digests of a graph's file and of its weight files, as the manifest has them."""
+    digests = {entry.path: entry.sha256 for entry in bundle.files}
+    own = digests[graph.file]
+    if not graph.data_files:
+        return own
+    return hashlib.sha256("".join([own, *(digests[name] for name in graph.data_files)]).encode()).hexdigest()
