@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,21 @@ from xclip_runtime.session import (
     available_providers,
     onnxruntime_version,
 )
+from xclip_runtime.session.installed import (
+    cuda_version,
+    gpus,
+    installed_wheels,
+    loading_error,
+    mend,
+    missing_libraries,
+    preload_libraries,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from xclip_runtime.session import Device
 
-ONNXRUNTIME_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 OPENCV_WHEELS = (
     "opencv-python",
     "opencv-python-headless",
@@ -59,6 +68,7 @@ def diagnose(bundle: str | os.PathLike[str] = DEMO_BUNDLE) -> Iterator[Check]:
     checks: list[tuple[str, Callable[[], Check]]] = [
         ("python", check_python),
         ("onnxruntime", check_onnxruntime),
+        *_cuda_checks(),
         *((f"device {device}", lambda device=device: check_device(device)) for device in _built_in_devices()),
         ("cpu", check_cpu),
         ("threads", check_threads),
@@ -82,7 +92,7 @@ def check_python() -> Check:
 
 def check_onnxruntime() -> Check:
     """Exactly one ONNX Runtime wheel: two overwrite each other's files."""
-    found = _installed(ONNXRUNTIME_WHEELS)
+    found = installed_wheels()
     detail = ", ".join(f"{name} {version}" for name, version in found.items()) or "not installed"
     if len(found) == 1:
         return Check("onnxruntime", ok=True, detail=f"{detail}, loaded {onnxruntime_version()}")
@@ -93,10 +103,40 @@ def check_onnxruntime() -> Check:
 
 
 def check_device(device: Device) -> Check:
-    """Whether a provider that is built in really runs a graph here."""
+    """Whether a provider that is built in really runs a graph here.
+
+    The GPU wheel brings TensorRT's provider and never TensorRT itself: without it, only that device is not there.
+    """
+    if device == "tensorrt":
+        preload_libraries()
+        if any(name.startswith("libnvinfer") for name in missing_libraries(PROVIDER_OF[device])):
+            return Check("device tensorrt", ok=True, detail="TensorRT is not installed; only device tensorrt needs it")
     graph = DEMO_BUNDLE / "onnx/prompt_model.onnx"
     session = Session(graph, SessionOptions(device))
     return Check(f"device {device}", ok=True, detail=session.provider)
+
+
+def check_cuda_libraries() -> Check:
+    """CUDA and cuDNN libraries that the provider needs, against those that the loader finds."""
+    preload_libraries()
+    provider, version = PROVIDER_OF["cuda"], cuda_version() or "of unknown version"
+    missing = missing_libraries(provider)
+    if not missing:
+        return Check("cuda libraries", ok=True, detail=f"CUDA {version}, all found")
+    error = loading_error(provider) or f"{missing[0]}: cannot open shared object file"
+    detail = f"CUDA {version} is needed, missing: {', '.join(missing)}"
+    return Check("cuda libraries", ok=False, detail=detail, fix=mend(error, provider))
+
+
+def check_gpu() -> Check:
+    """The driver and the GPUs that it shows."""
+    found = gpus()
+    if not found:
+        said = "nvidia-smi is missing or fails" if found is None else "nvidia-smi lists no GPU"
+        fix = "install the NVIDIA driver, in a container start it with --gpus all, or choose device cpu"
+        return Check("gpu", ok=False, detail=said, fix=fix)
+    detail = ", ".join(f"{gpu.name} ({gpu.memory})" for gpu in found)
+    return Check("gpu", ok=True, detail=f"{detail}, driver {found[0].driver}")
 
 
 def check_cpu() -> Check:
@@ -104,9 +144,7 @@ def check_cpu() -> Check:
     flags = _cpu_flags()
     if not flags:
         return Check("cpu", ok=True, detail=f"{platform.machine()}, instruction sets unknown")
-    names = [
-        name for name in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8") if name in flags
-    ]
+    names = [name for name in INSTRUCTION_SETS if name in flags]
     vnni = bool({"avx512_vnni", "avx_vnni"} & flags)
     fast = "int8 is the fast path" if vnni else "no VNNI: int8 is slower here than on newer CPUs, fp32 may be as fast"
     return Check("cpu", ok=True, detail=f"{' '.join(names) or 'no AVX2'}; {fast}")
@@ -116,18 +154,26 @@ def check_threads() -> Check:
     """CPUs that this process may use, against those that it sees."""
     usable, visible = available_cpus(), os.cpu_count() or 1
     limited = "" if usable == visible else f" of {visible} visible (affinity or container quota)"
-    return Check("threads", ok=True, detail=f"{usable} CPUs{limited}")
+    memory = _memory_limit(Path("/sys/fs/cgroup"))
+    held = "" if memory is None else f", container limited to {memory / 2**30:.1f} GiB of memory"
+    return Check("threads", ok=True, detail=f"{usable} CPUs{limited}{held}")
 
 
 def check_opencv() -> Check:
-    """Exactly one OpenCV wheel: several share the module cv2."""
+    """Exactly one OpenCV wheel, several share the module cv2, and one that was built with FFmpeg."""
     found = _installed(OPENCV_WHEELS)
     detail = ", ".join(f"{name} {version}" for name, version in found.items()) or "not installed by pip"
     if len(found) > 1:
         keep = "opencv-python-headless"
         fix = f"pip uninstall -y {' '.join(found)}, then pip install {keep}"
         return Check("opencv", ok=False, detail=f"{detail}: they overwrite each other", fix=fix)
-    return Check("opencv", ok=True, detail=detail)
+    codecs = _ffmpeg()
+    if codecs is None:
+        fix = (
+            "pip install --force-reinstall opencv-python-headless, which brings FFmpeg, or pip install 'xclip-onnx[av]'"
+        )
+        return Check("opencv", ok=False, detail=f"{detail}, built without FFmpeg: it reads next to no video", fix=fix)
+    return Check("opencv", ok=True, detail=f"{detail}, FFmpeg ({codecs})")
 
 
 def check_decoding() -> Check:
@@ -167,6 +213,36 @@ def _built_in_devices() -> list[Device]:
     except XClipError:
         return []
     return [device for device in DEVICES if PROVIDER_OF[device] in providers]
+
+
+def _cuda_checks() -> list[tuple[str, Callable[[], Check]]]:
+    """What only a wheel with CUDA is asked."""
+    if "cuda" not in _built_in_devices():
+        return []
+    return [("cuda libraries", check_cuda_libraries), ("gpu", check_gpu)]
+
+
+def _ffmpeg() -> str | None:
+    """FFmpeg's libraries in OpenCV's build, such as "avcodec 62.28"; None where it was built without."""
+    import cv2  # noqa: PLC0415 - slow to import
+
+    facts = dict(re.findall(r"^\s*(FFMPEG|avcodec|avformat):\s+(.+?)\s*$", cv2.getBuildInformation(), re.MULTILINE))
+    if not facts.get("FFMPEG", "").startswith("YES"):
+        return None
+    versions = {name: re.search(r"[\d.]+", facts.get(name, "")) for name in ("avcodec", "avformat")}
+    return ", ".join(f"{name} {found[0]}" for name, found in versions.items() if found) or "of unknown version"
+
+
+def _memory_limit(root: Path) -> int | None:
+    """The container's memory limit in bytes, from cgroup v2 or v1; None where there is none."""
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            limit = (root / name).read_text().strip()
+        except OSError:
+            continue
+        # v1 says "no limit" with a number near the largest
+        return int(limit) if limit != "max" and int(limit) < 1 << 60 else None
+    return None
 
 
 def _installed(names: tuple[str, ...]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from bundles import copy_bundle, edit_manifest, flip_byte
 from xclip_runtime import doctor
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.doctor import diagnose
+from xclip_runtime.session.installed import Gpu
 
 
 def checks(bundle=DEMO_BUNDLE):
@@ -105,3 +106,76 @@ def test_a_quota_below_the_visible_cores_is_shown(monkeypatch):
     monkeypatch.setattr(doctor.os, "cpu_count", lambda: 64)
 
     assert doctor.check_threads().detail.startswith("1 CPUs of 64 visible")
+
+
+@pytest.fixture
+def gpu_wheel(monkeypatch):
+    """Pretend that the wheel has CUDA and TensorRT, as onnxruntime-gpu's has."""
+    providers = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+    monkeypatch.setattr(doctor, "available_providers", lambda: providers)
+    monkeypatch.setattr(doctor, "preload_libraries", lambda: None)
+    monkeypatch.setattr(doctor, "cuda_version", lambda: "13.0")
+
+
+def test_missing_cuda_libraries_are_named_with_the_command_that_brings_them(gpu_wheel, monkeypatch):
+    error = "libcublasLt.so.13: cannot open shared object file: No such file or directory"
+    monkeypatch.setattr(doctor, "missing_libraries", lambda provider: ["libcublas.so.13", "libcublasLt.so.13"])
+    monkeypatch.setattr(doctor, "loading_error", lambda provider: error)
+    monkeypatch.setattr(doctor, "gpus", lambda: None)
+
+    found = checks()
+
+    assert found["cuda libraries"].detail == "CUDA 13.0 is needed, missing: libcublas.so.13, libcublasLt.so.13"
+    assert "[cuda,cudnn]" in found["cuda libraries"].fix
+    assert not found["gpu"].ok
+    assert "driver" in found["gpu"].fix
+    assert not found["device cuda"].ok
+    assert found["device cpu"].ok
+
+
+def test_cuda_that_is_complete_passes(gpu_wheel, monkeypatch):
+    monkeypatch.setattr(doctor, "missing_libraries", lambda provider: [])
+    monkeypatch.setattr(doctor, "gpus", lambda: (Gpu("NVIDIA L4", "580.65.06", "23034 MiB"),))
+
+    assert doctor.check_cuda_libraries().detail == "CUDA 13.0, all found"
+    assert doctor.check_gpu().detail == "NVIDIA L4 (23034 MiB), driver 580.65.06"
+
+
+def test_a_gpu_wheel_without_tensorrt_is_sound(gpu_wheel, monkeypatch):
+    monkeypatch.setattr(doctor, "missing_libraries", lambda provider: ["libcublas.so.13", "libnvinfer.so.10"])
+
+    assert doctor.check_device("tensorrt").ok
+
+
+def test_a_wheel_without_cuda_is_not_asked_for_a_gpu():
+    assert not {"cuda libraries", "gpu"} & set(checks())
+
+
+def test_opencv_without_ffmpeg_is_a_failed_check(monkeypatch):
+    import cv2
+
+    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  Video I/O:\n    FFMPEG:   NO\n")
+
+    check = doctor.check_opencv()
+    assert not check.ok
+    assert "xclip-onnx[av]" in check.fix
+
+
+def test_the_codec_libraries_are_shown():
+    assert "avcodec" in doctor.check_opencv().detail
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "limit"),
+    [
+        ("memory.max", "max", None),
+        ("memory.max", "2147483648", 2**31),
+        ("memory/memory.limit_in_bytes", "9223372036854771712", None),
+        ("memory/memory.limit_in_bytes", "1073741824", 2**30),
+    ],
+)
+def test_a_containers_memory_limit_is_read(tmp_path, name, content, limit):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content)
+
+    assert doctor._memory_limit(tmp_path) == limit

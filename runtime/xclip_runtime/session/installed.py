@@ -10,6 +10,7 @@ import importlib.metadata
 import io
 import re
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,9 @@ PROVIDER_LIBRARY = {
 }
 DRIVER = "libcuda.so.1"
 NVIDIA_SMI_SECONDS = 20
+
+# Of an ELF file: the type of its dynamic section, and the tag of a needed library in it.
+_DYNAMIC, _NEEDED = 6, 1
 
 # A shared library that the loader did not find, as glibc says it.
 _MISSING = re.compile(r"^(?P<name>[^\s:]+\.so[.\d]*): cannot open shared object file")
@@ -126,9 +130,27 @@ def missing_libraries(provider: str) -> list[str]:
 
 
 def needed_libraries(library: Path) -> list[str]:
-    """What a shared library names as needed of NVIDIA, from its dynamic section's strings."""
-    names = re.findall(rb"\0(lib(?:cu|nv)[A-Za-z_]+\.so\.\d+)(?=\0)", library.read_bytes())
-    return sorted({name.decode() for name in names})
+    """The NVIDIA libraries that a shared library (ELF, 64 bit, little-endian) names as needed."""
+    data = library.read_bytes()
+    if data[:6] != b"\x7fELF\x02\x01":
+        return []
+    (offset,) = struct.unpack_from("<Q", data, 0x28)
+    size, count = struct.unpack_from("<HH", data, 0x3A)
+    # type, offset, size and link of each section
+    sections = [struct.unpack_from("<4xI16xQQI", data, offset + i * size) for i in range(count)]
+    needed = []
+    for kind, start, length, link in sections:
+        if kind != _DYNAMIC:
+            continue
+        for entry in range(start, start + length, 16):
+            tag, value = struct.unpack_from("<QQ", data, entry)
+            if tag == _NEEDED:
+                needed.append(_string(data, sections[link][1] + value))
+    return sorted(name for name in needed if name.startswith(("libcu", "libnv")))
+
+
+def _string(data: bytes, start: int) -> str:
+    return data[start : data.index(b"\0", start)].decode()
 
 
 def mend(error: str, provider: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+import struct
 from types import SimpleNamespace
 
 import pytest
@@ -36,17 +37,40 @@ def test_a_provider_without_a_library_of_its_own_has_no_loading_error(wheel, pro
     assert installed.loading_error(provider) is None
 
 
+def elf(*needed):
+    """The parts of a shared library that name what it needs: a string table and a dynamic section."""
+    strings = b"\0" + b"".join(name.encode() + b"\0" for name in needed)
+    starts = [strings.index(b"\0" + name.encode() + b"\0") + 1 for name in needed]
+    dynamic = b"".join(struct.pack("<QQ", 1, start) for start in starts) + struct.pack("<QQ", 0, 0)
+    header = bytearray(b"\x7fELF\x02\x01".ljust(64, b"\0"))
+    struct.pack_into("<Q", header, 0x28, 64 + len(strings) + len(dynamic))
+    struct.pack_into("<HH", header, 0x3A, 64, 2)
+
+    def section(kind, start, size, link):
+        return struct.pack("<4xI16xQQI", kind, start, size, link).ljust(64, b"\0")
+
+    table = section(3, 64, len(strings), 0) + section(6, 64 + len(strings), len(dynamic), 0)
+    return bytes(header) + strings + dynamic + table
+
+
 def test_needed_libraries_are_read_from_the_library(tmp_path):
     library = tmp_path / "lib.so"
-    library.write_bytes(b"\x7fELF\0libcublasLt.so.13\0libcuda.so.1\0libm.so.6\0libcudnn.so.9\0libcuda.so.1\0")
+    library.write_bytes(elf("libcublasLt.so.13", "libcuda.so.1", "libm.so.6", "libnvinfer.so.10"))
 
-    assert installed.needed_libraries(library) == ["libcublasLt.so.13", "libcuda.so.1", "libcudnn.so.9"]
+    assert installed.needed_libraries(library) == ["libcublasLt.so.13", "libcuda.so.1", "libnvinfer.so.10"]
 
 
 def test_missing_libraries_are_named_all_at_once(wheel):
-    (wheel / "libonnxruntime_providers_cuda.so").write_bytes(b"\0libcublas.so.99\0libcudart.so.99\0")
+    (wheel / "libonnxruntime_providers_cuda.so").write_bytes(elf("libcublas.so.99", "libcudart.so.99"))
 
     assert installed.missing_libraries(CUDA) == ["libcublas.so.99", "libcudart.so.99"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a library"])
+def test_a_file_that_is_no_library_needs_nothing(tmp_path, content):
+    (tmp_path / "lib.so").write_bytes(content)
+
+    assert installed.needed_libraries(tmp_path / "lib.so") == []
 
 
 @pytest.mark.parametrize(
