@@ -17,6 +17,13 @@ MIB = 1 << 20
 
 @click.command("serve")
 @bundle_option
+@click.option(
+    "--index",
+    "index_folder",
+    metavar="FOLDER",
+    type=click.Path(),
+    help="Also search this index, made by `xclip-onnx index add` with the same bundle.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for any free one.")
 @click.option(
@@ -87,6 +94,7 @@ MIB = 1 << 20
 def command(
     *,
     bundle: str,
+    index_folder: str | None,
     host: str,
     port: int,
     api_keys: str | None,
@@ -132,7 +140,12 @@ def command(
         batch_delay=batch_delay / 1000,
         api_keys=_keys(api_keys),
     )
-    run_as_process(Server(model, settings, host, port))
+    index = None
+    if index_folder is not None:
+        from xclip_runtime.index import VideoIndex  # noqa: PLC0415 - an extra
+
+        index = VideoIndex.open(index_folder, model)
+    run_as_process(Server(model, settings, host, port, index=index))
 
 
 def _keys(file: str | None) -> tuple[str, ...]:

@@ -19,10 +19,10 @@ from starlette.requests import ClientDisconnect
 from xclip_runtime._version import __version__
 from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.errors import OverloadedError, XClipError
-from xclip_runtime.serve import live, v1, v2
+from xclip_runtime.serve import live, search, v1, v2
 from xclip_runtime.serve.metrics import CONTENT_TYPE
 from xclip_runtime.serve.middleware import CLIENT_GONE, ApiKeys, BodyLimit, Observed
-from xclip_runtime.serve.replies import error_reply, first_problem, status_of
+from xclip_runtime.serve.replies import INTERNAL, INTERNAL_MESSAGE, error_reply, first_problem, status_of
 from xclip_runtime.serve.scratch import Scratch
 from xclip_runtime.serve.visits import ClientGoneError
 
@@ -78,6 +78,8 @@ def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda 
     app.include_router(v1.router(engine, scratch))
     app.include_router(v2.router(engine, scratch))
     app.include_router(live.router(engine))
+    if engine.index is not None:
+        app.include_router(search.router(engine, engine.index))
     _add_operations(app, engine)
     _add_page(app, engine)
     _add_errors(app, engine)
@@ -126,6 +128,10 @@ def _add_errors(app: FastAPI, engine: Engine) -> None:
     @app.exception_handler(XClipError)
     async def known(request: Request, error: XClipError) -> Response:
         status = status_of(error)
+        if status == INTERNAL:
+            # It is about this server, its paths and devices: for the log, and not for strangers.
+            logger.error("unexpected error", exc_info=error)
+            return error_reply(request, INTERNAL, "InternalError", INTERNAL_MESSAGE)
         reply = error_reply(request, status, type(error).__name__, str(error))
         if isinstance(error, OverloadedError):
             reply.headers["Retry-After"] = str(engine.retry_after)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from xclip_runtime.index import VideoIndex
     from xclip_runtime.model import XClip
     from xclip_runtime.serve.settings import ServeSettings
     from xclip_runtime.video import Views
@@ -67,10 +68,14 @@ class Engine:
     Args:
         model: What answers.
         settings: How much at a time.
+        index: What /v1/search looks through.
     """
 
-    def __init__(self, model: XClip, settings: ServeSettings) -> None:
+    def __init__(self, model: XClip, settings: ServeSettings, index: VideoIndex | None = None) -> None:
         self.model = model
+        self.index = index
+        self.indexed = None if index is None else len(index)
+        """Windows in the index when the server began, or None without one."""
         self.settings = settings
         self.metrics = Metrics(model)
         self.started = threading.Event()

@@ -162,14 +162,14 @@ def router(engine: Engine) -> APIRouter:
                 await begin(socket)
         except WebSocketDisconnect:
             pass
-        except asyncio.TimeoutError:
-            await _end(socket, _REFUSED, f"nothing came for {SILENCE_SECONDS:g} s")
-        except ValidationError as error:
-            await _end(socket, _UNREADABLE, first_problem(error))
         except OverloadedError as error:
             await _end(socket, _TRY_AGAIN, str(error))
+        except ValidationError as error:
+            await _end(socket, _UNREADABLE, first_problem(error))
         except (XClipError, ValueError) as error:
             await _end(socket, _UNREADABLE, str(error))
+        except asyncio.TimeoutError:
+            await _end(socket, _REFUSED, f"nothing came for {SILENCE_SECONDS:g} s")
 
     async def begin(socket: WebSocket) -> None:
         text = await asyncio.wait_for(socket.receive_text(), SILENCE_SECONDS)

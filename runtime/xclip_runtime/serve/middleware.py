@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from xclip_runtime.errors import UploadTooLargeError
 from xclip_runtime.serve.logs import request_id
-from xclip_runtime.serve.replies import error_reply
+from xclip_runtime.serve.replies import INTERNAL, INTERNAL_MESSAGE, error_reply
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -71,7 +71,7 @@ class Observed:
         except Exception:
             logger.exception("unexpected error")
             if status == 0:
-                reply = error_reply(Request(scope), 500, "InternalError", "something went wrong here: see the log")
+                reply = error_reply(Request(scope), INTERNAL, "InternalError", INTERNAL_MESSAGE)
                 await reply(scope, receive, send_observed)
         finally:
             self._tell(scope, status, time.perf_counter() - begun)

@@ -96,6 +96,36 @@ class LiveOptions(LabelChange):
     api_key: str = ""
 
 
+class SearchOptions(BaseModel):
+    """What is searched for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(min_length=1, description="Any words.")
+    k: int = Field(10, ge=1, le=100, description="How many moments, best first.")
+    thumbnails: int = Field(0, ge=0, le=8, description="How many frames of each moment to send, as data URLs (JPEG).")
+
+
+class Moment(BaseModel):
+    """A stretch of a video that was found."""
+
+    video: str = Field(description="Name of the file, without its folder.")
+    start: float = Field(description="Seconds.")
+    end: float = Field(description="Seconds.")
+    logit: float
+    cosine: float
+    thumbnails: list[str]
+
+
+class Found(BaseModel):
+    """The moments that a text describes best."""
+
+    moments: list[Moment]
+    windows: int = Field(description="How many there are in the index.")
+    scored: int = Field(description="How many of them were scored exactly.")
+    timings_ms: dict[str, float]
+
+
 class LabelScore(BaseModel):
     """One label of a classification."""
 
@@ -195,3 +225,4 @@ class ServerInfo(BaseModel):
     upload_bytes: int = Field(description="The largest body that is taken.")
     duration: float = Field(description="The longest video that is taken, seconds.")
     sample: str | None = Field(description="Where a video is to try it with, if there is one.")
+    indexed: int | None = Field(description="How many windows /v1/search looks through; null without an index.")

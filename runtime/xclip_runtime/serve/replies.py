@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from starlette.requests import Request
 
+INTERNAL = 500
+INTERNAL_MESSAGE = "something went wrong here: the server's log says what"
+
 _STATUS: tuple[tuple[type[XClipError], int], ...] = (
     (UploadTooLargeError, 413),
     (OverloadedError, 503),
     (DeadlineError, 504),
-    (DecoderCrashedError, 500),
+    (DecoderCrashedError, 502),
     (VideoError, 422),
     (FramesError, 422),
     (TensorError, 400),
@@ -42,7 +45,7 @@ _STATUS: tuple[tuple[type[XClipError], int], ...] = (
 
 def status_of(error: XClipError) -> int:
     """The HTTP status of an error; 500 where it is the server's own fault."""
-    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), INTERNAL)
 
 
 def first_problem(error: RequestValidationError | ValidationError) -> str:

@@ -17,6 +17,7 @@ from xclip_runtime.serve.engine import Engine
 if TYPE_CHECKING:
     from types import FrameType
 
+    from xclip_runtime.index import VideoIndex
     from xclip_runtime.model import XClip
     from xclip_runtime.serve.settings import ServeSettings
 
@@ -38,16 +39,25 @@ class Server(uvicorn.Server):
         settings: What is allowed.
         host: The address to bind.
         port: 0 for any that is free.
+        index: What /v1/search looks through; without one there is no such route.
 
     Raises:
         OSError: The address cannot be bound.
     """
 
-    def __init__(self, model: XClip, settings: ServeSettings, host: str = "127.0.0.1", port: int = 8000) -> None:
+    def __init__(
+        self,
+        model: XClip,
+        settings: ServeSettings,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        *,
+        index: VideoIndex | None = None,
+    ) -> None:
         self._socket = _bind(host, port)
         name, number = self._socket.getsockname()[:2]
         self.address = f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
-        self.engine = Engine(model, settings)
+        self.engine = Engine(model, settings, index)
         self.error: Exception | None = None
         """Why it did not start, if so."""
         config = uvicorn.Config(

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
-import cv2
 import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request
 
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.model import best_labels, softmax
 from xclip_runtime.serve import protocol
+from xclip_runtime.serve.pictures import data_url
 from xclip_runtime.serve.protocol import ClassifyOptions, EmbedOptions, ErrorAnswer, ScoreOptions, VideoOptions
 from xclip_runtime.serve.visits import uploaded
 from xclip_runtime.video import Views
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from numpy.typing import NDArray
 
     from xclip_runtime.serve.engine import Engine, Seen
     from xclip_runtime.serve.scratch import Scratch
@@ -33,7 +30,6 @@ Result = TypeVar("Result")
 
 SAMPLE = "/page/sample.mp4"
 
-THUMBNAIL_QUALITY = 80
 
 _BODY: dict[str, Any] = {
     "requestBody": {
@@ -141,6 +137,7 @@ def router(engine: Engine, scratch: Scratch) -> APIRouter:
             upload_bytes=limits.upload_bytes,
             duration=limits.duration,
             sample=sample(engine),
+            indexed=engine.indexed,
         )
 
     return routes
@@ -195,11 +192,6 @@ async def _thumbnails(seen: Seen, count: int) -> list[protocol.Thumbnail]:
     if squares is None or count == 0:
         return []
     chosen = np.linspace(0, len(squares) - 1, min(count, len(squares))).round().astype(int).tolist()
-    images = await asyncio.to_thread(lambda: [_data_url(squares[place]) for place in chosen])
+    images = await asyncio.to_thread(lambda: [data_url(squares[place][:, :, ::-1]) for place in chosen])
     indices = (seen.frames.indices[place] for place in chosen)
     return [protocol.Thumbnail(index=index, image=image) for index, image in zip(indices, images, strict=True)]
-
-
-def _data_url(square: NDArray[np.uint8]) -> str:
-    _, jpeg = cv2.imencode(".jpg", square[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, THUMBNAIL_QUALITY])
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
+from xclip_runtime.index import VideoIndex
 from xclip_runtime.serve.app import PAGE
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -85,6 +86,27 @@ def test_a_video_may_be_dropped_anywhere(open_page):
 
     assert page.locator("#name").inner_text() == "dropped.mp4"
     assert first_bar(page).inner_text() == expected_label()
+
+
+def test_a_file_that_is_chosen_before_the_page_knows_its_server_is_answered_once_it_does(browser, server):
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    held = []
+
+    def hold(route):
+        held.append(route)
+
+    page.route("**/v1/info", hold)
+    page.goto(server.address)
+    page.set_input_files("#file", DEMO_VIDEO)
+    assert page.locator("#name").inner_text() == "motion-demo.mp4"
+    while not held:
+        page.wait_for_timeout(10)
+    held[0].continue_()
+
+    page.locator("#strip img").first.wait_for()
+    assert first_bar(page).inner_text() == expected_label()
+    page.close()
 
 
 def test_editing_the_labels_changes_the_scores_without_another_upload(open_page):
@@ -173,6 +195,25 @@ def test_nothing_sticks_out_in_any_size_or_colour_scheme(open_page, size, scheme
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (max(map(int, re.findall(r"\d+", background))) < 128) is (scheme == "dark")
+
+
+def test_the_index_is_searched_if_there_is_one(browser, model, tmp_path):
+    from servers import running
+
+    with VideoIndex.create(tmp_path / "index", model) as index:
+        assert [added.windows for added in index.add([DEMO_VIDEO], window=1, hop=1)] == [3]
+        with running(model, index=index) as server:
+            page = browser.new_page()
+            page.set_default_timeout(PATIENCE_MS)
+            page.goto(server.address)
+            page.fill("#query", expected_label())
+            page.keyboard.press("Enter")
+            page.locator("#moments img").first.wait_for()
+
+            assert page.locator("#moments li").count() == 3
+            assert page.locator("#moments img").count() == 9
+            assert page.locator("#moments .name").first.inner_text() == "motion-demo.mp4"
+            page.close()
 
 
 def test_the_key_of_a_server_is_asked_for_once(browser, model):

@@ -2,6 +2,7 @@
 
 const SHOWN = 6;
 const THUMBNAILS = 16;
+const MOMENTS = 6;
 const PAUSE_MS = 400; // After the last key, before other labels are asked about.
 const CAMERA = { width: 340, pictureEveryMs: 80, quality: 0.8, window: 2, hop: 0.5, smooth: 1 };
 const STAGES = ["upload", "queue", "decode", "prepare", "vision", "prompt"];
@@ -9,8 +10,8 @@ const KEY = "xclip-onnx key";
 
 const $ = (id) => document.getElementById(id);
 const page = Object.fromEntries([
-  "another", "answer-title", "bars", "camera", "drop", "file", "film", "film-note", "hint", "key", "key-input", "labels",
-  "limits", "model", "name", "preview", "problem", "reset", "sample", "stage", "status", "strip", "timings", "times",
+  "another", "answer-title", "bars", "camera", "drop", "file", "ask", "film", "film-note", "hint", "key", "key-input", "labels",
+  "limits", "model", "moments", "name", "preview", "problem", "query", "reset", "sample", "search", "search-note", "stage", "status", "strip", "timings", "times",
   "track", "unplayable", "video", "words-note",
 ].map((id) => [id.replace(/-(\w)/g, (_, letter) => letter.toUpperCase()), $(id)]));
 
@@ -163,7 +164,7 @@ function showPreview(source, name) {
 /* Labels. */
 
 const bundleLabels = () => info.labels.join("\n");
-const ownLabels = () => page.labels.value.trim() !== bundleLabels();
+const ownLabels = () => info !== null && page.labels.value.trim() !== bundleLabels();
 const writtenLabels = () => page.labels.value.split("\n").map((line) => line.trim()).filter(Boolean);
 
 function labelOptions() {
@@ -214,13 +215,13 @@ function open(file) {
   shown = { file, clip: null };
   clearAnswer();
   showPreview(file, file.name);
-  classify();
+  if (info) classify(); // Otherwise the page does so when it has begun.
 }
 
 function classify() {
   const asked = shown;
   return attempt(async (signal) => {
-    if (info && asked.file.size > info.upload_bytes) {
+    if (asked.file.size > info.upload_bytes) {
       throw new Refusal(413, `${asked.file.name} is larger than ${size(info.upload_bytes)}, which is all this server takes.`);
     }
     document.body.classList.add("busy");
@@ -355,6 +356,34 @@ function stopCamera() {
   setStatus("");
 }
 
+/* The index. */
+
+page.ask.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  page.searchNote.textContent = "Searching…";
+  const wanted = new URLSearchParams({ text: page.query.value, k: MOMENTS, thumbnails: 3 });
+  try {
+    const found = await ask(`/v1/search?${wanted}`);
+    page.moments.replaceChildren(...found.moments.map(momentCard));
+    page.searchNote.textContent = `${found.moments.length} moments of ${found.windows} windows · ${Math.round(found.timings_ms.total)} ms`;
+  } catch (error) {
+    page.searchNote.textContent = error.message;
+  }
+});
+
+function momentCard({ video, start, end, logit, thumbnails }) {
+  const card = document.createElement("li");
+  const frames = document.createElement("div");
+  frames.append(...thumbnails.map((src) => Object.assign(new Image(), { src, alt: "" })));
+  const name = Object.assign(document.createElement("span"), { className: "name", textContent: video, title: video });
+  const facts = document.createElement("span");
+  facts.className = "soft small";
+  facts.textContent = `${start.toFixed(1)} to ${end.toFixed(1)} s · ${logit.toFixed(1)}`;
+  facts.title = "the model's logit";
+  card.append(frames, name, facts);
+  return card;
+}
+
 /* Beginning. */
 
 const size = (bytes) => `${Math.round(bytes / 2 ** 20)} MB`;
@@ -373,12 +402,14 @@ function begin() {
     page.limits.textContent = `Up to ${size(info.upload_bytes)} and ${Math.round(info.duration / 60)} minutes`;
     page.labels.value = bundleLabels();
     page.sample.hidden = !info.sample;
-    page.hint.hidden = false;
+    page.search.hidden = info.indexed === null;
+    page.searchNote.textContent = `${info.indexed} windows`;
+    page.hint.hidden = shown !== null || live !== null;
     if (!info.free_text) {
       page.labels.readOnly = true;
       page.wordsNote.textContent = "These come with the bundle. Others need a bundle with a text tower and the extra [text].";
     }
-    if (shown) classify();
+    if (shown) await classify();
   }, begin);
 }
 

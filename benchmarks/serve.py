@@ -1,0 +1,224 @@
+"""What serving costs and whether it holds: loads over loopback, driven by ApacheBench (`ab`, Debian's apache2-utils).
+
+    python benchmarks/serve.py --json benchmarks/results/serve.json
+
+Parts: `load` compares 1, 4 and 16 clients with the bare runtime in this process, on an encoded video and on a prepared
+clip; `memory` sends thousands of requests and reads the memory of every process in between; `burst` sends many times
+more requests at once than the server takes; `kill` kills a decode worker under load. Each has a bound on its requests.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xclip_runtime import XClip
+from xclip_runtime.cpus import available_cpus
+from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
+from xclip_runtime.video import read_clip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CLIENTS = (1, 4, 16)
+COMMAND = [sys.executable, "-c", "from xclip_runtime.cli import main; main()", "serve", "--log-format", "json"]
+
+
+class Server:
+    """A server process that takes requests."""
+
+    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
+        self.process = process
+        self.address = address
+
+    @property
+    def pids(self) -> list[int]:
+        """The server and its decode workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [self.process.pid, *map(int, children)]
+
+    def memory_mb(self) -> dict[str, float]:
+        """Resident memory of the server, and of its workers together."""
+        server, *workers = (
+            int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024 for pid in self.pids
+        )
+        return {"server": round(server, 1), "workers": round(sum(workers), 1)}
+
+
+@contextmanager
+def serving(bundle: str, *options: str) -> Iterator[Server]:
+    """Start a server, wait until it is ready, end it."""
+    command = [*COMMAND, "--bundle", bundle, "--port", "0", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    address = ""
+    for line in process.stderr or ():
+        document = json.loads(line)
+        address = document.get("address", address)
+        if document["message"] == "ready":
+            break
+    # Somebody has to read the log, or the pipe fills and the server waits.
+    threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True).start()
+    try:
+        yield Server(process, address)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def ab(address: str, body: Path, *, requests: int, clients: int, headers: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Send requests; what ApacheBench says of them."""
+    with tempfile.NamedTemporaryFile(suffix=".csv") as table:
+        command = ["ab", "-q", "-k", "-l", "-r", "-s", "120", "-n", str(requests), "-c", str(clients)]
+        command += ["-p", str(body), "-T", "application/octet-stream", "-e", table.name]
+        command += [part for header in headers for part in ("-H", header)]
+        text = subprocess.run([*command, address], capture_output=True, text=True, check=True).stdout
+        percentiles = dict(list(csv.reader(Path(table.name).read_text().splitlines()))[1:])
+    number = {
+        name: float(value)
+        for name, value in re.findall(r"^([\w -]+):\s+(\d+(?:\.\d+)?)\b(?!\.)", text, flags=re.MULTILINE)
+    }
+    return {
+        "clients": clients,
+        "requests": int(number["Complete requests"]),
+        "refused": int(number.get("Non-2xx responses", 0)),
+        "failed": int(number["Failed requests"]),
+        "per_second": number["Requests per second"],
+        "p50_ms": float(percentiles["50"]),
+        "p95_ms": float(percentiles["95"]),
+    }
+
+
+def bare(work: Callable[[], object], count: int) -> dict[str, float]:
+    """Milliseconds of one call after the other in this process."""
+    for _ in range(5):
+        work()
+    times = []
+    for _ in range(count):
+        begun = time.perf_counter()
+        work()
+        times.append(1000 * (time.perf_counter() - begun))
+    p50, p95 = np.percentile(times, [50, 95])
+    return {"n": count, "per_second": 1000 / float(np.mean(times)), "p50_ms": float(p50), "p95_ms": float(p95)}
+
+
+def tensor_request(clip: np.ndarray[Any, Any], folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """The body of a binary request of /v2 for one prepared clip, and its headers."""
+    tensor = {"name": "pixel_values", "datatype": "UINT8", "shape": [1, *clip.shape]}
+    head = {
+        "inputs": [{**tensor, "parameters": {"binary_data_size": clip.nbytes}}],
+        "outputs": [{"name": "logits_per_video", "parameters": {"binary_data": True}}],
+    }
+    encoded = json.dumps(head).encode()
+    body = folder / "clip.bin"
+    body.write_bytes(encoded + clip.tobytes())
+    return body, (f"Inference-Header-Content-Length: {len(encoded)}",)
+
+
+def load(bundle: str, count: int) -> dict[str, Any]:
+    """Requests of 1, 4 and 16 clients against the bare runtime."""
+    model = XClip(bundle, device="cpu")
+    clip = read_clip(DEMO_VIDEO, num_frames=model.bundle.num_frames, transform=model.transform).frames
+    alone = {
+        "video": bare(lambda: model.classify(DEMO_VIDEO), count),
+        "clip": bare(lambda: model.logits(clip), count),
+    }
+    with tempfile.TemporaryDirectory() as folder, serving(bundle) as server:
+        body, headers = tensor_request(clip, Path(folder))
+        targets = {
+            "video": (f"{server.address}/v1/classify", DEMO_VIDEO, ()),
+            "clip": (f"{server.address}/v2/models/xclip/infer", body, headers),
+        }
+        served: dict[str, Any] = {}
+        for name, (address, sent, extra) in targets.items():
+            ab(address, sent, requests=20, clients=2, headers=extra)
+            served[name] = [ab(address, sent, requests=count, clients=n, headers=extra) for n in CLIENTS]
+    overhead = {name: served[name][0]["p50_ms"] - alone[name]["p50_ms"] for name in alone}
+    return {"bare": alone, "served": served, "overhead_ms": overhead}
+
+
+def memory(bundle: str, count: int) -> dict[str, Any]:
+    """Resident memory after every tenth of the requests."""
+    with serving(bundle) as server:
+        rounds = []
+        for _ in range(10):
+            done = ab(f"{server.address}/v1/classify", DEMO_VIDEO, requests=count // 10, clients=4)
+            rounds.append({"requests": done["requests"], "refused": done["refused"], **server.memory_mb()})
+        return {"rounds": rounds, "open_files": len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))}
+
+
+def burst(bundle: str, queue: int) -> dict[str, Any]:
+    """Ten times as many clients at once as the server takes requests, and one after them."""
+    with serving(bundle, "--queue", str(queue)) as server:
+        flood = ab(f"{server.address}/v1/classify", DEMO_VIDEO, requests=20 * queue, clients=10 * queue)
+        after = ab(f"{server.address}/v1/classify", DEMO_VIDEO, requests=20, clients=1)
+        with urllib.request.urlopen(f"{server.address}/metrics") as reply:
+            text = reply.read().decode()
+    outcomes = dict(re.findall(r'xclip_requests_total\{endpoint="/v1/classify",outcome="(\w+)"\} (\d+)', text))
+    return {"queue": queue, "flood": flood, "after": after, "outcomes": {k: int(v) for k, v in outcomes.items()}}
+
+
+def kill(bundle: str, count: int) -> dict[str, Any]:
+    """Decode workers killed while four clients wait for answers."""
+    killed = []
+    with serving(bundle) as server:
+        stop = threading.Event()
+
+        def killer() -> None:
+            while len(killed) < 5 and not stop.wait(0.4):
+                victim = server.pids[-1]
+                killed.append(victim)
+                subprocess.run(["kill", "-9", str(victim)], check=False)
+
+        thread = threading.Thread(target=killer)
+        thread.start()
+        done = ab(f"{server.address}/v1/classify", DEMO_VIDEO, requests=count, clients=4)
+        stop.set()
+        thread.join()
+        after = ab(f"{server.address}/v1/classify", DEMO_VIDEO, requests=20, clients=2)
+    return {"workers_killed": len(killed), "during": done, "after": after}
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "load": lambda options: load(options.bundle, options.requests),
+    "memory": lambda options: memory(options.bundle, options.many),
+    "burst": lambda options: burst(options.bundle, options.queue),
+    "kill": lambda options: kill(options.bundle, options.requests),
+}
+
+
+def main() -> None:
+    """Measure, print, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="default: all")
+    parser.add_argument("--bundle", default=str(DEMO_BUNDLE), help="default: the embedded motion-demo")
+    parser.add_argument("--requests", type=int, default=200, help="of load and kill, for each number of clients")
+    parser.add_argument("--many", type=int, default=3000, help="requests of memory")
+    parser.add_argument("--queue", type=int, default=16, help="of burst; ten times as many clients come at once")
+    parser.add_argument("--json", type=Path, help="also write the figures here, keeping those of other parts")
+    options = parser.parse_args()
+    facts: dict[str, Any] = {"cpus": available_cpus(), "date": time.strftime("%Y-%m-%d")}
+    if options.json and options.json.is_file():
+        facts = {**json.loads(options.json.read_text()), **facts}
+    for part in options.parts or PARTS:
+        facts[part] = PARTS[part](options)
+        print(part, json.dumps(facts[part], indent=1))
+        if options.json:
+            options.json.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""Pictures for the page."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import cv2
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+QUALITY = 80
+
+
+def data_url(picture: NDArray[np.uint8]) -> str:
+    """A picture, uint8 BGR (H, W, 3), as a data URL with a JPEG."""
+    _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
