@@ -13,12 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,7 @@ import av
 import cv2
 import numpy as np
 
+from xclip_runtime.cpus import available_cpus
 from xclip_runtime.video import FrameTransform, prepare_frames, read_clip, uniform_indices
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 
 FRAMES = 32
 TRANSFORM = FrameTransform("videox")
+PACKAGES = {"opencv-python-headless": "cv2", "av": "av", "decord": "decord", "transformers": "transformers"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Sample:
     gop: int
     times: int = 1
     pix_fmt: str = "yuv420p"
+    scene: float = 0
+    """Seconds after which the picture changes wholly; 0 for never."""
 
     def encode(self, folder: Path) -> Path:
         """Encode the clip once; longer ones repeat its packets, as a copy without re-encoding does."""
@@ -64,7 +70,7 @@ class Sample:
             stream.width, stream.height, stream.pix_fmt = self.width, self.height, self.pix_fmt
             stream.codec_context.gop_size = self.gop
             stream.bit_rate = self.width * self.height * 4
-            for picture in _texture(self.width, self.height, round(self.seconds * 30)):
+            for picture in _texture(self.width, self.height, round(self.seconds * 30), round(self.scene * 30)):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
             container.mux(stream.encode())
         if self.times > 1:
@@ -86,17 +92,18 @@ LONG = [
     Sample("720p h264 10 min gop 30.mp4", "libx264", 1280, 720, 20, 30, times=30),
     Sample("720p h264 10 min gop 60.mp4", "libx264", 1280, 720, 20, 60, times=30),
     Sample("720p h264 10 min gop 250.mp4", "libx264", 1280, 720, 20, 250, times=30),
+    Sample("720p h264 10 min scenes.mp4", "libx264", 1280, 720, 20, 250, times=30, scene=3.3),
 ]
 MEMORY = [Sample(f"4k h264 {seconds} s.mp4", "libx264", 3840, 2160, 2, 1000, times=seconds // 2) for seconds in (2, 30)]
 
 
-def _texture(width: int, height: int, frames: int) -> Any:
+def _texture(width: int, height: int, frames: int, scene: int) -> Any:
     rng = np.random.default_rng(0)
-    ground = cv2.resize(
-        rng.integers(0, 256, (height // 16 + 40, width // 16 + 40, 3), np.uint8), (width + 320, height + 320)
-    )
     grain = rng.integers(0, 24, (height * 2, width * 2, 3), np.uint8)
     for number in range(frames):
+        if number % (scene or frames) == 0:
+            blocks = rng.integers(0, 256, (height // 16 + 40, width // 16 + 40, 3), np.uint8)
+            ground = cv2.resize(blocks, (width + 320, height + 320))
         x, y = int(160 + 150 * np.sin(number / 40)), int(160 + 150 * np.cos(number / 55))
         v, u = rng.integers(0, height), rng.integers(0, width)
         yield cv2.add(np.ascontiguousarray(ground[y : y + height, x : x + width]), grain[v : v + height, u : u + width])
@@ -294,44 +301,56 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds of the short clips")
     parser.add_argument("--long-rounds", type=int, default=1, help="the same, of the ten-minute clips")
+    parser.add_argument("--only", default="", help="a regular expression: measure the samples that it finds")
     parser.add_argument("--folder", type=Path, help="keep the encoded clips here")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="also write the figures here, beside those of other samples")
     parser.add_argument("--cpu", action="store_true", help="measure processor time, which other programs disturb less")
     options = parser.parse_args()
     clock = time.process_time if options.cpu else time.perf_counter
-    bench = Bench(clock, options.rounds)
+    chosen = re.compile(options.only)
+    figures: dict[str, Any] = {"clock": "processor" if options.cpu else "wall"}
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        short = {sample.name: interleave(sample.encode(folder), arms(), bench) for sample in SHORT}
-        table("A short clip to 32 prepared frames", short)
-        long: dict[str, dict[str, float]] = {}
-        if options.long_rounds:
-            rare = Bench(clock, options.long_rounds, warm_up=0)
-            sought = arms(["ours", "ours, pyav", "opencv", "decord"])
-            long = {sample.name: interleave(sample.encode(folder), sought, rare) for sample in LONG}
+
+        def measure(samples: list[Sample], chosen_arms: dict[str, Callable[[Path], Any]], bench: Bench) -> Any:
+            return {
+                sample.name: interleave(sample.encode(folder), chosen_arms, bench)
+                for sample in samples
+                if chosen.search(sample.name)
+            }
+
+        if short := measure(SHORT, arms(), Bench(clock, options.rounds)):
+            table("A short clip to 32 prepared frames", short)
+            figures["short_ms"] = short
+        long_arms = arms(["ours", "ours, pyav", "opencv", "opencv read", "decord"])
+        if long := measure(LONG, long_arms, Bench(clock, options.long_rounds, warm_up=0)):
             table("A ten-minute clip to 32 prepared frames", long)
-        prepared = prepare_1080p(bench)
-        table("32 pictures of 1080p in memory, prepared", {"1080p": prepared})
-        peaks = {sample.name: memory(sample.encode(folder)) for sample in MEMORY}
-        table("Peak memory above an idle process", {"4k": peaks}, "MiB")
+            figures["long_ms"] = long
+        if chosen.search("prepare"):
+            prepared = {"1080p": prepare_1080p(Bench(clock, options.rounds))}
+            table("32 pictures of 1080p in memory, prepared", prepared)
+            figures["prepare_ms"] = prepared
+        if peaks := {sample.name: memory(sample.encode(folder)) for sample in MEMORY if chosen.search(sample.name)}:
+            table("Peak memory above an idle process", {"4k": peaks}, "MiB")
+            figures["peak_mib"] = {"4k": peaks}
     if options.json:
-        machine = {
-            "machine": platform.machine(),
-            "cpus": cv2.getNumberOfCPUs(),
-            "opencv": cv2.__version__,
-            "av": av.__version__,
-        }
-        samples = [asdict(sample) for sample in (*SHORT, *LONG, *MEMORY)]
-        figures = {
-            "clock": "processor" if options.cpu else "wall",
-            "short_ms": short,
-            "long_ms": long,
-            "prepare_1080p_ms": prepared,
-            "peak_mib": peaks,
-        }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({**machine, "samples": samples, **figures}, indent=2) + "\n")
+        _write(options.json, figures)
+
+
+def _write(path: Path, figures: dict[str, Any]) -> None:
+    """Add figures to those of an earlier run with other samples."""
+    written = json.loads(path.read_text()) if path.exists() else {}
+    for title, rows in figures.items():
+        written[title] = {**written.get(title, {}), **rows} if isinstance(rows, dict) else rows
+    written["machine"] = {
+        "architecture": platform.machine(),
+        "cpus": available_cpus(),
+        **{package: version(package) for package in PACKAGES if find_spec(PACKAGES[package])},
+    }
+    written["samples"] = [asdict(sample) for sample in (*SHORT, *LONG, *MEMORY)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(written, indent=2) + "\n")
 
 
 if __name__ == "__main__":

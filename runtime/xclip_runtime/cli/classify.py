@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from xclip_runtime.cli.results_file import ResultsFile, json_line
 from xclip_runtime.errors import XClipError
 
 if TYPE_CHECKING:
+    from xclip_runtime.model import XClip
+    from xclip_runtime.reading import Reading
     from xclip_runtime.results import Classification
 
 INTERRUPTED = 130
@@ -79,6 +82,8 @@ def command(
     names = list(expand(videos))
     results_file = ResultsFile(out, resume=resume) if out else None
     model = with_labels(XClip(bundle, **options))
+    if results_file:
+        results_file.check_settings(_settings(model, reading, top_k))
     todo = list(results_file.remaining(names)) if results_file else names
     failed, done = results_file.failed if results_file else 0, len(names) - len(todo)
     try:
@@ -103,6 +108,21 @@ def command(
         # The threads may be deep in a long video, where nothing can stop them; what is done is on the disk or printed.
         os._exit(INTERRUPTED)
     sys.exit(exit_code(failed, len(names)))
+
+
+def _settings(model: XClip, reading: Reading, top_k: int) -> dict[str, Any]:
+    """What the results depend on; not the device, so that a run may go on elsewhere."""
+    manifest = (model.bundle.path / "manifest.json").read_bytes()
+    return {
+        "bundle": hashlib.sha256(manifest).hexdigest(),
+        "labels": hashlib.sha256(json_line({"labels": model.labels}).encode()).hexdigest(),
+        "precision": model.precision,
+        "profile": model.transform.profile,
+        "top_k": top_k,
+        "views": f"{reading.views.clips}x{reading.views.crops}",
+        "start": reading.start,
+        "end": reading.end,
+    }
 
 
 def exit_code(failed: int, total: int) -> int:

@@ -46,6 +46,32 @@ class ResultsFile:
                 end += len(line)
             file.truncate(end)
 
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Refuse to go on with other settings than the file was begun with, as a file beside it says.
+
+        Args:
+            settings: What the results depend on, in terms of JSON.
+
+        Raises:
+            click.UsageError: Some are others.
+        """
+        beside = self._path.with_name(f"{self._path.name}.settings")
+        if not self.finished or not beside.exists():
+            beside.write_text(json.dumps(settings, indent=2) + "\n")
+            return
+        try:
+            begun = dict(json.loads(beside.read_text()))
+        except (ValueError, TypeError):
+            message = f"{beside} cannot be read: remove it to go on all the same"
+            raise click.UsageError(message) from None
+        others = [name for name, value in settings.items() if begun.get(name) != value]
+        if others:
+            message = (
+                f"{self._path} was begun with other settings ({', '.join(others)}): repeat those in {beside}, or name "
+                "another file with --out"
+            )
+            raise click.UsageError(message)
+
     def remaining(self, videos: Iterable[str]) -> Iterator[str]:
         """The videos that have no line yet; one that is listed twice needs two."""
         finished = self.finished.copy()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoNotFoundError
+from xclip_runtime.video.deadline import DeadlineError, within
 from xclip_runtime.video.opencv import OpenCVDecoder
 from xclip_runtime.video.pyav import PyAVDecoder
 from xclip_runtime.video.reader import Method, Reader, Request, VideoDecoder
@@ -85,7 +86,7 @@ def read_clip(
         start: Where to begin, seconds from the first frame.
         end: Where to stop, seconds; None for the end of the video.
         decoder: "auto" is OpenCV, then PyAV where OpenCV fails and the extra [av] is installed.
-        time_limit: Seconds after which reading is given up; None for no limit.
+        time_limit: Seconds after which reading is given up, even where a decoder hangs; None for no limit.
 
     Raises:
         VideoNotFoundError: No file at `path`.
@@ -128,6 +129,13 @@ def read_views(
 
 def _read(request: Request, decoder: Decoder) -> Clip:
     """Read with the chosen decoder; "auto" turns to PyAV where OpenCV fails or may have ended early."""
+    try:
+        return within(request.time_limit, lambda: _read_with(request, decoder))
+    except DeadlineError:
+        raise request.timeout() from None
+
+
+def _read_with(request: Request, decoder: Decoder) -> Clip:
     if decoder not in get_args(Decoder):
         msg = f"unknown decoder {decoder!r}: use one of {', '.join(get_args(Decoder))}"
         raise ValueError(msg)
@@ -182,6 +190,8 @@ def _regular_file(path: str | os.PathLike[str]) -> str:
     if not stat.S_ISREG(status.st_mode):
         kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         msg = f"{name} is {kind}: pass a video file"
+        if stat.S_ISDIR(status.st_mode):
+            msg += ", or to the command a folder with files such as .mp4, .mkv or .webm in it"
         raise VideoDecodeError(msg)
     if status.st_size == 0:
         msg = f"{name} is empty (0 bytes): copy or download it again"

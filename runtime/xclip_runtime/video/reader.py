@@ -27,6 +27,9 @@ _WORTH_SELECTING = 0.8
 _PIXELS_OF_A_LISTING = 20_000_000
 # Over four days at 30 a second: a container that promises more is damaged.
 _MOST_FRAMES = 10_000_000
+# Codecs in which single pictures can mostly be left out; in the others whole groups of them at most.
+_WITH_DROPPABLE = ("h264", "hevc", "mjpeg")
+_USUAL_GROUP = 16
 # For a file that says neither when its pictures are shown nor how many there are a second.
 _ASSUMED_FPS = 30.0
 
@@ -123,8 +126,13 @@ class Request:
     def check_time(self) -> None:
         """Raise VideoTimeoutError when the time limit is over."""
         if self.time_limit is not None and time.perf_counter() - self.begun > self.time_limit:
-            msg = f"{self.name} takes longer than {self.time_limit:g} s to read: raise the time limit or cut the video"
-            raise VideoTimeoutError(msg)
+            raise self.timeout()
+
+    def timeout(self) -> VideoTimeoutError:
+        """The error for a read that is over its time limit."""
+        return VideoTimeoutError(
+            f"{self.name} takes longer than {self.time_limit:g} s to read: raise the time limit or cut the video"
+        )
 
 
 class Reader:
@@ -156,7 +164,7 @@ class Reader:
         """
         with self._open() as decoder:
             expected = decoder.expected if decoder.expected <= _MOST_FRAMES else 0
-            index = decoder.scan() if self._may_gain(expected, decoder.pixels) else None
+            index = decoder.scan() if self._may_gain(expected, decoder) else None
             if index is None:
                 guess = 1e3 / (decoder.fps or _ASSUMED_FPS) * np.arange(max(expected, 1), dtype=np.float64)
                 self._read_in_order(decoder, guess)
@@ -179,9 +187,10 @@ class Reader:
     def _open(self) -> closing[VideoDecoder]:
         return closing(self._open_decoder(self._request.name))
 
-    def _may_gain(self, expected: int, pixels: int) -> bool:
+    def _may_gain(self, expected: int, decoder: VideoDecoder) -> bool:
         """Whether listing the packets can pay: the frame count is unknown, or there is much that may be left out."""
-        return expected == 0 or (expected - self._request.count) * pixels > _PIXELS_OF_A_LISTING
+        wanted = self._request.count * (1 if decoder.codec in _WITH_DROPPABLE else _USUAL_GROUP)
+        return expected == 0 or (expected - wanted) * decoder.pixels > _PIXELS_OF_A_LISTING
 
     def _read_in_order(self, decoder: VideoDecoder, guess: NDArray[np.float64]) -> None:
         """One pass; `guess` is when the frames may be shown, milliseconds. A second one if it proves wrong."""

@@ -188,6 +188,18 @@ def test_resume_of_a_finished_run_changes_nothing_and_keeps_its_exit_code(run, t
     assert out.read_bytes() == content
 
 
+def test_resume_with_other_settings_is_refused(run, tmp_path):
+    out = tmp_path / "r.jsonl"
+    run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--out", out)
+    content = out.read_bytes()
+
+    again = run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--out", out, "--resume", "--views", "2x1", "--top-k", 3)
+
+    assert again.code == 2
+    assert "other settings (top_k, views)" in " ".join(again.err.split())
+    assert out.read_bytes() == content
+
+
 @pytest.mark.parametrize("line", ["not json", "[1]", '{"path": 1}', '{"video": []}'])
 def test_a_file_of_something_else_is_left_alone(run, tmp_path, line):
     out = tmp_path / "mine.txt"

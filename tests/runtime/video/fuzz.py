@@ -61,7 +61,7 @@ def work(folder: Path, seed: int, first: int, last: int) -> None:
     from xclip_runtime.errors import VideoError
     from xclip_runtime.video import FrameTransform, read_clip, reader
 
-    reader._PIXELS_OF_A_LISTING = 0
+    reader._PIXELS_OF_A_LISTING = float("-inf")
     transform = FrameTransform("videox", 32)
     for case in range(first, last):
         source = folder / SEEDS[case % len(SEEDS)].name

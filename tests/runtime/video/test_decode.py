@@ -1,3 +1,4 @@
+import math
 import os
 import struct
 import subprocess
@@ -22,7 +23,7 @@ from xclip_runtime.errors import (
     VideoNotFoundError,
     VideoTimeoutError,
 )
-from xclip_runtime.video import FrameTransform, decode, read_clip, reader, uniform_indices
+from xclip_runtime.video import FrameTransform, deadline, decode, read_clip, reader, uniform_indices
 from xclip_runtime.video.edits import hides_pictures
 from xclip_runtime.video.index import FrameIndex, Packet
 from xclip_runtime.video.opencv import OpenCVDecoder
@@ -110,7 +111,7 @@ def test_a_path_with_a_null_byte_is_not_found():
 
 
 def test_a_directory_is_no_video(tmp_path):
-    with pytest.raises(VideoDecodeError, match="is a directory: pass a video file"):
+    with pytest.raises(VideoDecodeError, match="is a directory: pass a video file, or to the command a folder"):
         read(tmp_path)
 
 
@@ -233,7 +234,7 @@ def test_an_avi_that_opencv_ends_early_is_noted_without_pyav(cut_by_its_header, 
 @pytest.fixture
 def listed(monkeypatch):
     """Short clips, too, are listed packet by packet."""
-    monkeypatch.setattr(reader, "_PIXELS_OF_A_LISTING", 0)
+    monkeypatch.setattr(reader, "_PIXELS_OF_A_LISTING", -math.inf)
 
 
 @pytest.mark.parametrize("decoder", ["opencv", "pyav"])
@@ -429,6 +430,17 @@ def test_senseless_options_are_refused(plain, options):
 
 
 # Time, noise and threads
+
+
+def test_a_decoder_that_hangs_is_left_at_the_time_limit(plain, monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(OpenCVDecoder, "grab", lambda self: released.wait() and False)
+    monkeypatch.setattr(deadline, "GRACE", 0)
+    try:
+        with pytest.raises(VideoTimeoutError, match="takes longer than"):
+            read(plain, time_limit=0.1, decoder="opencv")
+    finally:
+        released.set()
 
 
 @pytest.mark.parametrize("decoder", ["auto", "opencv", "pyav"])

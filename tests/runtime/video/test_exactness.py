@@ -3,6 +3,8 @@
 The number of each frame is painted into it, and a plain decode of the clip by PyAV says which ones a player shows.
 """
 
+import math
+
 import av
 import numpy as np
 import pytest
@@ -100,7 +102,7 @@ def test_frames_read_in_order_are_those_of_a_full_decode(clip, shown, decoder):
 
 @pytest.mark.parametrize("decoder", ["opencv", "pyav"])
 def test_frames_picked_out_are_those_of_a_full_decode(recipe, clip, shown, decoder, monkeypatch):
-    monkeypatch.setattr(reader, "_PIXELS_OF_A_LISTING", 0)
+    monkeypatch.setattr(reader, "_PIXELS_OF_A_LISTING", -math.inf)
     last = len(shown) - 1
     methods = {}
     for wanted in ([0], [1, 100], [23], [24], [25, 26], [22, 70, 71, 72, 73, 95], [47, 150], [97], [last - 30], [last]):
