@@ -22,7 +22,6 @@ import importlib.util
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -33,12 +32,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xclip_runtime.bench.machine import busy_seconds, peak_rss_mb
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
 
     Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+    Load = Callable[[str, Path, argparse.Namespace], Run]
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LABELS = 51
@@ -193,7 +195,7 @@ def load(arm: str, folder: Path, options: argparse.Namespace) -> Run:
     settings.intra_op_num_threads = options.threads
     settings.log_severity_level = 3
     session = onnxruntime.InferenceSession(folder / f"{arm}.onnx", settings, providers=["CPUExecutionProvider"])
-    prepared = normalised if arm == "plain" else np.asarray
+    prepared = np.asarray if arm.startswith("ours") else normalised
 
     def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         video_embeds, img_features = session.run(None, {"pixel_values": prepared(clip)})
@@ -246,44 +248,48 @@ def clip_flops(options: argparse.Namespace) -> float:
     return 2.0 * (frames * (options.layers * layer + embed) + once)
 
 
-def work(arm: str, folder: Path, options: argparse.Namespace) -> None:
-    """The life of an arm's process: load, then one answer on stdout for each clip file named on stdin."""
+def work(arm: str, folder: Path, options: argparse.Namespace, load: Load = load) -> None:
+    """The life of an arm's process: load, then one answer on stdout for each file named on stdin.
+
+    A file of numpy's is a clip, and any other is handed on by name.
+    """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print must not mix with the answers
     started = time.perf_counter()
-    run = load(arm, folder, options)
-    print(json.dumps({"load_s": time.perf_counter() - started}), file=answers)
-    for line in sys.stdin:
-        clip = np.load(line.strip())
-        others, own, started = busy_seconds(), time.process_time(), time.perf_counter()
-        video_embeds, img_features = run(clip)
-        seconds = time.perf_counter() - started
-        others = busy_seconds() - others - (time.process_time() - own)
-        output = folder / f"{arm}.npz"
-        np.savez(output, video_embeds=video_embeds, img_features=img_features)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        answer = {"seconds": seconds, "others": max(0.0, others) / seconds, "peak_mb": peak, "output": str(output)}
-        print(json.dumps(answer), file=answers)
-
-
-def busy_seconds() -> float:
-    """CPU seconds that all processes have used since boot; 0 where the system does not tell."""
     try:
-        fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
-    except OSError:
-        return 0.0
-    user, nice, system, _, _, irq, softirq, steal = map(int, fields[:8])
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+        run = load(arm, folder, options)
+        print(json.dumps({"load_s": time.perf_counter() - started}), file=answers)
+        for line in sys.stdin:
+            print(json.dumps(answer(run, line.strip(), folder / f"{arm}.npz")), file=answers)
+    except Exception as error:  # whatever a peer raises, it is said in its row of the table
+        print(json.dumps({"error": f"{type(error).__name__}: {error}".splitlines()[0]}), file=answers)
+        raise
+
+
+def answer(run: Run, name: str, output: Path) -> dict[str, Any]:
+    """Run a clip or a file, write what comes out, and tell the time and the memory it took."""
+    clip = np.load(name) if name.endswith(".npy") else name
+    others, own, started = busy_seconds(), time.process_time(), time.perf_counter()
+    video_embeds, img_features = run(clip)
+    seconds = time.perf_counter() - started
+    others = busy_seconds() - others - (time.process_time() - own)
+    np.savez(output, video_embeds=video_embeds, img_features=img_features)
+    return {
+        "seconds": seconds,
+        "others": max(0.0, others) / seconds,
+        "peak_mb": peak_rss_mb(),
+        "output": str(output),
+    }
 
 
 class Arm:
     """One arm's process."""
 
-    def __init__(self, name: str, folder: Path, options: argparse.Namespace) -> None:
+    def __init__(self, name: str, folder: Path, options: argparse.Namespace, script: str = __file__) -> None:
         started = time.perf_counter()
         self.name, self.seconds, self.others, self.peak_mb = name, list[float](), list[float](), 0.0
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--worker", name, str(folder), *forwarded(options)],
+            [sys.executable, script, "--worker", name, str(folder), *forwarded(options)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -320,6 +326,8 @@ class Arm:
             message = f"the process of arm {self.name} ended with status {self.process.wait()}"
             raise RuntimeError(message)
         answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
         return answer
 
 
@@ -351,6 +359,23 @@ class Labels:
         return logits[0]
 
 
+def take_turns(arms: Collection[Arm], clip: Path, rounds: int) -> tuple[list[int], bool]:
+    """Run all arms, round after round, and end them.
+
+    Returns:
+        The rounds that count, and whether they were quiet: others took at most a tenth of every clip's time.
+    """
+    for index in range(rounds):
+        for arm in arms:
+            arm.turn(clip)
+        others = max(arm.others[-1] for arm in arms)
+        print(f"round {index + 1} of {rounds}; others took up to {others:.0%} of a clip", file=sys.stderr)
+    for arm in arms:
+        arm.close()
+    quiet = [i for i in range(rounds) if max(arm.others[i] for arm in arms) <= 0.1]
+    return (quiet, True) if len(quiet) >= 3 else (list(range(rounds)), False)
+
+
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Time all arms in turns."""
     names = [arm for arm in ARMS if has_openvino() or not arm.startswith("openvino")]
@@ -361,16 +386,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         arms[name] = Arm(name, folder, options)
         arms[name].turn(clip)
         print(f"{name}: loaded in {arms[name].load_s:.1f} s", file=sys.stderr)
-    for index in range(options.rounds):
-        for arm in arms.values():
-            arm.turn(clip)
-        others = max(arm.others[-1] for arm in arms.values())
-        print(f"round {index + 1} of {options.rounds}; others took up to {others:.0%} of a clip", file=sys.stderr)
-    for arm in arms.values():
-        arm.close()
-
-    quiet = [i for i in range(options.rounds) if max(arm.others[i] for arm in arms.values()) <= 0.1]
-    rounds = quiet if len(quiet) >= 3 else list(range(options.rounds))
+    rounds, quiet = take_turns(arms.values(), clip, options.rounds)
 
     def ratio(name: str, to: str) -> float:
         return statistics.median(arms[name].seconds[i] / arms[to].seconds[i] for i in rounds)
@@ -381,7 +397,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "clip_gflop": clip_flops(options) / 1e9,
         "rounds": options.rounds,
         "rounds_counted": len(rounds),
-        "quiet": len(quiet) >= 3,
+        "quiet": quiet,
         "arms": {},
     }
     for name in names:

@@ -5,7 +5,7 @@
 
 The twin multiplies LayerNorm gains of a few channels by 60 and divides the weights that read them: the same function in
 fp32, and as hard for a quantiser as a network with outlier channels. Clips are rendered from seeds that training never
-saw and read from encoded files, as ``motion_demo.evaluate`` does.
+saw and read from encoded files, as ``motion_demo.dataset`` writes them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from motion_demo.evaluate import wilson_score, write_clip
 from rich.console import Console
 from rich.progress import track
 
+from motion_demo.dataset import write_clip
 from motion_demo.labels import HELD_OUT, SEEN
 from motion_demo.scenes import EVALUATION_SEEDS
 from xclip_export import export_bundle
 from xclip_export.checkpoint import load_checkpoint
 from xclip_export.seeded import outlier_twin
 from xclip_runtime import XClip
+from xclip_runtime.statistics import wilson
 
 CHECKPOINT = Path(__file__).parents[1] / "export/motion_demo/checkpoint"
 PRECISIONS = ("fp32", "int8")
@@ -44,11 +45,11 @@ def write_twin(folder: Path) -> Path:
 def compare(models: dict[str, dict[str, XClip]], n: int, folder: Path) -> dict[str, Any]:
     """Logits of every model for ``n`` clips of seen and ``n`` of held-out pairs, and what follows from them."""
     logits: dict[tuple[str, str], list[np.ndarray[Any, Any]]] = {}
-    right, path = list[int](), folder / "clip.mp4"
+    right = list[int]()
     names = next(iter(next(iter(models.values())).values())).labels
     pairs = [SEEN[i % len(SEEN)] for i in range(n)] + [HELD_OUT[i % len(HELD_OUT)] for i in range(n)]
     for index, label in enumerate(track(pairs, description="clips", console=Console(stderr=True))):
-        write_clip(path, EVALUATION_SEEDS.start + index, label)
+        path = write_clip(folder / "clip", EVALUATION_SEEDS.start + index, label)
         right.append(names.index(label.text))
         for name, of_precision in models.items():
             for precision, model in of_precision.items():
@@ -59,13 +60,13 @@ def compare(models: dict[str, dict[str, XClip]], n: int, folder: Path) -> dict[s
     for (name, precision), values in logits.items():
         hits = guesses[name, precision] == right
         report: dict[str, Any] = {
-            "seen": asdict(wilson_score(int(hits[:n].sum()), n)),
-            "held_out": asdict(wilson_score(int(hits[n:].sum()), n)),
+            "seen": asdict(wilson(int(hits[:n].sum()), n)),
+            "held_out": asdict(wilson(int(hits[n:].sum()), n)),
         }
         if precision != "fp32":
             errors = np.abs(np.subtract(values, logits[name, "fp32"]))
             same = int((guesses[name, precision] == guesses[name, "fp32"]).sum())
-            report["top1_agreement_with_fp32"] = asdict(wilson_score(same, 2 * n))
+            report["top1_agreement_with_fp32"] = asdict(wilson(same, 2 * n))
             report["abs_logit_error"] = {"p50": float(np.median(errors)), "p99": float(np.quantile(errors, 0.99))}
             report["abs_logit_error"]["max"] = float(errors.max())
         result.setdefault(name, {})[precision] = report
@@ -89,9 +90,9 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name, of_precision in result.items():
         for precision, report in of_precision.items():
-            cells = [name, precision, *(f"{report[part]['top1']:.1%}" for part in ("seen", "held_out"))]
+            cells = [name, precision, *(f"{report[part]['value']:.1%}" for part in ("seen", "held_out"))]
             if precision != "fp32":
-                cells.append(f"{report['top1_agreement_with_fp32']['top1']:.1%}")
+                cells.append(f"{report['top1_agreement_with_fp32']['value']:.1%}")
                 cells += [f"{value:.3f}" for value in report["abs_logit_error"].values()]
             print("| " + " | ".join(cells + [""] * (8 - len(cells))) + " |")
     if options.json:
