@@ -94,7 +94,7 @@ def _installed(name: str) -> bool:
 
 
 def installed_mb(packages: tuple[str, ...], *, ours: bool = False) -> float:
-    """Size on disk of packages with all that they require, in MB of 10**6 bytes; with ``ours``, this runtime as well."""
+    """Size on disk of packages with all that they require, in MB of 10**6 bytes; ``ours`` adds this runtime."""
     files = {path for path in (ROOT / "runtime").rglob("*") if path.is_file()} if ours else set[Path]()
     for name in _closure(packages):
         for file in importlib.metadata.distribution(name).files or ():
