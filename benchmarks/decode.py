@@ -302,6 +302,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="measured rounds of the short clips")
     parser.add_argument("--long-rounds", type=int, default=1, help="the same, of the ten-minute clips")
     parser.add_argument("--only", default="", help="a regular expression: measure the samples that it finds")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="measure these arms instead of all")
     parser.add_argument("--folder", type=Path, help="keep the encoded clips here")
     parser.add_argument("--json", type=Path, help="also write the figures here, beside those of other samples")
     parser.add_argument("--cpu", action="store_true", help="measure processor time, which other programs disturb less")
@@ -320,10 +321,10 @@ def main() -> None:
                 if chosen.search(sample.name)
             }
 
-        if short := measure(SHORT, arms(), Bench(clock, options.rounds)):
+        if short := measure(SHORT, arms(options.arms), Bench(clock, options.rounds)):
             table("A short clip to 32 prepared frames", short)
             figures["short_ms"] = short
-        long_arms = arms(["ours", "ours, pyav", "opencv", "opencv read", "decord"])
+        long_arms = arms(options.arms or ["ours", "ours, pyav", "opencv", "opencv read", "decord"])
         if long := measure(LONG, long_arms, Bench(clock, options.long_rounds, warm_up=0)):
             table("A ten-minute clip to 32 prepared frames", long)
             figures["long_ms"] = long

@@ -22,18 +22,32 @@ class _Box(NamedTuple):
     content: bytes
 
 
-def hides_pictures(path: str) -> bool:
-    """Whether the edit list of a picture track leaves pictures out. False for what is no MP4."""
+class Part(NamedTuple):
+    """What an edit list shows, milliseconds from the first picture that is stored."""
+
+    begin: float
+    end: float
+
+
+EVERYTHING = Part(0.0, float("inf"))
+
+
+def shown_part(path: str) -> Part | None:
+    """The part that the edit list of a picture track shows where it leaves pictures out; None where it does not.
+
+    Only an estimate: of a list with several entries, or one that cannot be understood, it is everything.
+    """
     with open(path, "rb") as file:  # noqa: PTH123
         if file.read(8)[4:] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
-            return False
+            return None
         file.seek(0)
         try:
             boxes = {box.path: box.content for box in _boxes(file, b"", file.seek(0, 2), 0)}
             tracks = {path[: path.index(b".mdia")] for path in boxes if path.endswith(b".mdia.hdlr")}
-            return any(_cuts(boxes, track) for track in tracks if boxes[track + b".mdia.hdlr"][8:12] == b"vide")
-        except (KeyError, ValueError, RecursionError, struct.error):
-            return True  # Not as it should be: let it be decoded from the start.
+            tracks = {track for track in tracks if boxes[track + b".mdia.hdlr"][8:12] == b"vide"}
+            return next((part for part in (_part(boxes, track) for track in sorted(tracks)) if part), None)
+        except (KeyError, ValueError, RecursionError, ArithmeticError, struct.error):
+            return EVERYTHING
 
 
 def _boxes(file: BinaryIO, parent: bytes, end: int, place: int) -> Iterator[_Box]:
@@ -57,21 +71,22 @@ def _boxes(file: BinaryIO, parent: bytes, end: int, place: int) -> Iterator[_Box
         place += size
 
 
-def _cuts(boxes: dict[bytes, bytes], track: bytes) -> bool:
+def _part(boxes: dict[bytes, bytes], track: bytes) -> Part | None:
     entries = _edits(boxes.get(track + b".edts.elst", b"\0" * 8))
     shown = [entry for entry in entries if entry[1] >= 0]
-    if not shown:
-        return bool(entries)
-    (length, begin), *more = shown
+    if len(shown) != 1:
+        return EVERYTHING if entries else None
+    (length, begin), *_ = shown
     _, movie_scale = _length_and_scale(boxes[b".moov.mvhd"])
     _, scale = _length_and_scale(boxes[track + b".mdia.mdhd"])
     durations = boxes[track + b".mdia.minf.stbl.stts"]
     first = _first_shown(durations, boxes.get(track + b".mdia.minf.stbl.ctts"))
     runs = _table(durations, ">II")
     whole, last = sum(repeat * step for repeat, step in runs), runs[-1][1] if runs else 0
-    late = (begin - first) / scale > _ROUNDING
-    short = length / movie_scale < (whole - last / 2) / scale
-    return bool(more) or late or short
+    late = (begin - first) / scale
+    if late <= _ROUNDING and length / movie_scale >= (whole - last / 2) / scale:
+        return None
+    return Part(1e3 * (late - _ROUNDING), 1e3 * (late + length / movie_scale - _ROUNDING))
 
 
 def _edits(content: bytes) -> list[tuple[int, int]]:

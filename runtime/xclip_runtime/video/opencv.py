@@ -15,7 +15,7 @@ import numpy as np
 from xclip_runtime.cpus import available_cpus
 from xclip_runtime.errors import VideoDecodeError
 from xclip_runtime.video import matroska
-from xclip_runtime.video.edits import hides_pictures
+from xclip_runtime.video.edits import shown_part
 from xclip_runtime.video.index import FrameIndex, Packet
 from xclip_runtime.video.packets import HEAD, START_CODE, PacketReader
 from xclip_runtime.video.reader import cannot_open
@@ -168,7 +168,7 @@ class OpenCVDecoder:
         In raw mode the capture only reads packets. OpenCV before 4.11 leaves their timestamps out, and can read from
         files only.
         """
-        if self.codec not in matroska.CODEC_IDS or not hasattr(cv2, "IStreamReader") or hides_pictures(self._path):
+        if self.codec not in matroska.CODEC_IDS or not hasattr(cv2, "IStreamReader"):
             return None
         if self._is_avi() and self.codec != "mjpeg":
             return None  # AVI stores no times, and those of decoding are not those of showing.
@@ -179,6 +179,11 @@ class OpenCVDecoder:
                 data = stored.data
                 role = reader.role(data[0, :HEAD].tobytes(), key=stored.key)
                 packets.append(Packet(stored.time, role, data.size))
+        part = shown_part(self._path)
+        if part is not None:
+            # Which pictures FFmpeg hides is its own business; a good guess saves a second pass.
+            self.expected = sum(part.begin <= packet.time < part.end for packet in packets)
+            return None
         return FrameIndex.from_packets(packets)
 
     def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> OpenCVExcerpt:

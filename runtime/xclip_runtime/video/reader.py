@@ -60,7 +60,8 @@ class VideoDecoder(Pictures, Protocol):
     pixels: int
     """Of one picture."""
     expected: int
-    """Frames that the container promises; 0 when it does not say. Often an estimate, sometimes wrong."""
+    """Frames that the container promises; 0 when it does not say. Often an estimate, sometimes wrong; `scan` may find a
+    better one."""
 
     @property
     def stopped_short(self) -> bool:
@@ -163,9 +164,9 @@ class Reader:
             VideoError: And its subclasses, as `decode.read_clip` says.
         """
         with self._open() as decoder:
-            expected = decoder.expected if decoder.expected <= _MOST_FRAMES else 0
-            index = decoder.scan() if self._may_gain(expected, decoder) else None
+            index = decoder.scan() if self._may_gain(decoder) else None
             if index is None:
+                expected = _credible(decoder.expected)
                 guess = 1e3 / (decoder.fps or _ASSUMED_FPS) * np.arange(max(expected, 1), dtype=np.float64)
                 self._read_in_order(decoder, guess)
                 return decoder
@@ -187,8 +188,9 @@ class Reader:
     def _open(self) -> closing[VideoDecoder]:
         return closing(self._open_decoder(self._request.name))
 
-    def _may_gain(self, expected: int, decoder: VideoDecoder) -> bool:
+    def _may_gain(self, decoder: VideoDecoder) -> bool:
         """Whether listing the packets can pay: the frame count is unknown, or there is much that may be left out."""
+        expected = _credible(decoder.expected)
         wanted = self._request.count * (1 if decoder.codec in _WITH_DROPPABLE else _USUAL_GROUP)
         return expected == 0 or (expected - wanted) * decoder.pixels > _PIXELS_OF_A_LISTING
 
@@ -248,6 +250,10 @@ class Reader:
         started = time.perf_counter()
         self.kept[number] = self._request.prepare(picture)
         self.prepare_ms += (time.perf_counter() - started) * 1e3
+
+
+def _credible(expected: int) -> int:
+    return expected if expected <= _MOST_FRAMES else 0
 
 
 def cannot_open(name: str) -> VideoDecodeError:

@@ -24,7 +24,7 @@ from xclip_runtime.errors import (
     VideoTimeoutError,
 )
 from xclip_runtime.video import FrameTransform, deadline, decode, read_clip, reader, uniform_indices
-from xclip_runtime.video.edits import hides_pictures
+from xclip_runtime.video.edits import shown_part
 from xclip_runtime.video.index import FrameIndex, Packet
 from xclip_runtime.video.opencv import OpenCVDecoder
 from xclip_runtime.video.packets import Role
@@ -365,17 +365,19 @@ def test_pictures_before_an_open_keyframe_need_the_group_before():
 
 
 @pytest.mark.parametrize(("shown", "hides"), [(None, False), ((0, 2.99), False), ((0, 2.5), True), ((0.1, 2.9), True)])
-def test_an_edit_list_that_hides_pictures_is_seen_without_decoding(tmp_path, shown, hides):
+def test_an_edit_list_that_hides_pictures_is_seen_without_decoding(tmp_path, shown, hides, listed):
     path = Recipe("edits.mp4", frames=90, shown=shown).encode(tmp_path)
-    assert hides_pictures(path) == hides
+    assert (shown_part(path) is not None) == hides
     pictures = sum(1 for _ in iter(OpenCVDecoder(str(path)).grab, False))
     assert (pictures < 90) == hides
+    clip = read(path, decoder="opencv")
+    assert (clip.total, clip.notes) == (pictures, ())
 
 
 def test_only_an_mp4_can_have_an_edit_list(clip_folder, tmp_path):
-    assert not hides_pictures(Recipe("whole.mkv", frames=90).encode(clip_folder))
+    assert shown_part(Recipe("whole.mkv", frames=90).encode(clip_folder)) is None
     (tmp_path / "cut.mp4").write_bytes(Recipe("plain.mp4", frames=90).encode(clip_folder).read_bytes()[:40])
-    assert not hides_pictures(tmp_path / "cut.mp4")
+    assert shown_part(tmp_path / "cut.mp4") is None
 
 
 # Ranges and strategies
