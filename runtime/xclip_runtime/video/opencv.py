@@ -362,8 +362,8 @@ class _Feed(io.BufferedIOBase):
 
 
 def _decoding_threads() -> int:
-    """FFmpeg's own choice, which OpenCV replaces by the number of cores of the whole machine.
+    """One a CPU; OpenCV by itself takes the number of cores of the whole machine.
 
     Each thread holds a picture of its own: without a limit, a large server would need gigabytes for a 4K video.
     """
-    return min(available_cpus() + 1, 16)
+    return min(available_cpus(), 16)
