@@ -3,15 +3,16 @@
     python benchmarks/labels.py --cache /var/tmp/labels --json results/labels.json
 
 The graphs are those of ViT-B/16 with 32 frames (196 patches, 512 dimensions, 12 text layers), exported from a seeded
-checkpoint; neither time nor memory depends on the weights. Every figure comes from a process of its own: the median
-over the rounds, and by how much the largest resident size of the process exceeded that before the first run.
+checkpoint; neither time nor memory depends on the weights. In every round each case runs once, in random order and in a
+process of its own, which repeats it for a second after a first time. The table gives medians over the rounds of the
+median time a label, and by how much the resident memory rose at most above that of the loaded model (Linux only).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import random
 import statistics
 import subprocess
 import sys
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ALL_AT_ONCE = 10**9
+SECONDS = 1.0
 
 
 def prepare(folder: Path) -> Path:
@@ -63,43 +65,49 @@ def work(options: argparse.Namespace) -> None:
             rng.standard_normal(dimension, np.float32), rng.standard_normal((patches, dimension), np.float32)
         )
         embeds = rng.standard_normal((options.labels, dimension), np.float32)
-        found = measure(lambda: loaded.prompt_logits(features, embeds), options)
+        found = measure(lambda: loaded.prompt_logits(features, embeds), options.labels)
     else:
         texts = [f"a person {rng.integers(1000)} of {number}" for number in range(options.labels)]
         tokens = sum(map(len, TextEncoder(loaded.bundle).token_ids(texts)))
-        found = {**measure(lambda: loaded.text_embeds(texts), options), "tokens_a_label": tokens / options.labels}
+        found = {
+            **measure(lambda: loaded.text_embeds(texts), options.labels),
+            "tokens_a_label": tokens / options.labels,
+        }
     print(json.dumps(found))
 
 
-def measure(run: Callable[[], object], options: argparse.Namespace) -> dict[str, float]:
+def measure(run: Callable[[], object], labels: int) -> dict[str, float]:
     """Milliseconds a label, and megabytes beyond those before the first run."""
-    before = peak()
-    seconds = []
-    for _ in range(options.rounds):
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # begins the peak anew
+    run()
+    seconds: list[float] = []
+    while sum(seconds) < SECONDS:
         start = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - start)
-    return {"ms_a_label": 1000 * statistics.median(seconds) / options.labels, "megabytes": peak() - before}
+    return {"ms_a_label": 1000 * statistics.median(seconds) / labels, "megabytes": memory("VmHWM") - before}
 
 
-def peak() -> float:
-    """The largest resident size of this process so far, in megabytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+def memory(field: str) -> float:
+    """A field of /proc/self/status in megabytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1000
 
 
-def in_a_process(bundle: Path, case: str, labels: int, at_once: int, rounds: int) -> dict[str, Any]:
+def in_a_process(bundle: Path, case: str, labels: int, at_once: int) -> dict[str, Any]:
     """One case in a process of its own."""
-    numbers = [f"--{name}={value}" for name, value in (("labels", labels), ("at-once", at_once), ("rounds", rounds))]
-    command = [sys.executable, __file__, f"--case={case}", f"--bundle={bundle}", *numbers]
-    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return {"case": case, "labels": labels, "at_once": at_once if at_once < ALL_AT_ONCE else None, **found}
+    options = [f"--case={case}", f"--bundle={bundle}", f"--labels={labels}", f"--at-once={at_once}"]
+    done = subprocess.run([sys.executable, __file__, *options], check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cache", type=Path, default=Path("/var/tmp/xclip-labels"), help="where the bundle is kept")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--prepare", action="store_true", help="only export the bundle")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     for name in ("--case", "--bundle"):
@@ -122,11 +130,16 @@ def main() -> None:
         *(("prompt", 10_000, at_once) for at_once in (64, 256, 4096, ALL_AT_ONCE)),
         *(("text", labels, LABELS_AT_ONCE) for labels in (51, 1000)),
     ]
+    found: dict[tuple[str, int, int], list[dict[str, Any]]] = {case: [] for case in cases}
+    for _ in range(options.rounds):
+        for case in random.sample(cases, len(cases)):
+            found[case].append(in_a_process(bundle, *case))
     rows = []
-    for case, labels, at_once in cases:
-        row = in_a_process(bundle, case, labels, at_once, options.rounds if case == "prompt" else 1)
-        rows.append(row)
-        pieces = f"{row['at_once'] or 'all'} at once" if case == "prompt" else ""
+    for (case, labels, at_once), rounds in found.items():
+        row = {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
+        at_most = at_once if at_once < ALL_AT_ONCE else None
+        rows.append({"graph": case, "labels": labels, **({"at_once": at_most} if case == "prompt" else {}), **row})
+        pieces = f"{at_most or 'all'} at once" if case == "prompt" else ""
         print(f"{case:>7} {labels:6d} labels {pieces:>13} {row['ms_a_label']:8.4f} ms {row['megabytes']:8.1f} MB")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
