@@ -12,18 +12,36 @@ from xclip_runtime._version import __version__
 
 if TYPE_CHECKING:
     from xclip_runtime.bundle import Bundle
+    from xclip_runtime.encoded_labels import EncodedLabels, load_labels
     from xclip_runtime.errors import XClipError
     from xclip_runtime.model import XClip
-    from xclip_runtime.results import Classification, LabelScore
+    from xclip_runtime.results import Classification, LabelScore, TextScore, VideoFeatures, VideoScores
 
-__all__ = ["Bundle", "Classification", "LabelScore", "XClip", "XClipError", "__version__"]
+__all__ = [
+    "Bundle",
+    "Classification",
+    "EncodedLabels",
+    "LabelScore",
+    "TextScore",
+    "VideoFeatures",
+    "VideoScores",
+    "XClip",
+    "XClipError",
+    "__version__",
+    "load_labels",
+]
 
 _MODULE_OF = {
     "Bundle": "bundle",
     "Classification": "results",
+    "EncodedLabels": "encoded_labels",
     "LabelScore": "results",
+    "TextScore": "results",
+    "VideoFeatures": "results",
+    "VideoScores": "results",
     "XClip": "model",
     "XClipError": "errors",
+    "load_labels": "encoded_labels",
 }
 
 

@@ -54,7 +54,10 @@ def test_only_the_session_package_knows_onnxruntime_and_none_knows_torch(path):
 
 
 def test_the_public_names_are_these():
-    assert xclip_runtime.__all__ == ["Bundle", "Classification", "LabelScore", "XClip", "XClipError", "__version__"]
+    results = ["Classification", "LabelScore", "TextScore", "VideoFeatures", "VideoScores"]
+    others = ["Bundle", "EncodedLabels", "XClip", "XClipError", "__version__", "load_labels"]
+
+    assert xclip_runtime.__all__ == sorted([*results, *others])
     assert all(getattr(xclip_runtime, name) is not None for name in xclip_runtime.__all__)
     assert dir(xclip_runtime) == xclip_runtime.__all__
 
