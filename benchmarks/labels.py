@@ -145,6 +145,7 @@ def main() -> None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         facts = {
             "command": "python benchmarks/labels.py",
+            "rounds": options.rounds,
             "onnxruntime": onnxruntime_version(),
             "cpus": available_cpus(),
         }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+from copy import deepcopy as copy_of_model
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ import torch
 from checkpoints import clip_tokenizer
 from xclip_export.checkpoint import load_checkpoint
 from xclip_export.pipeline import HMDB51, _named_labels
+from xclip_runtime.bundle import Bundle
+from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import CheckpointError, LabelsError
 
 # Between start and end of text, from OpenAI's tokenizer.
@@ -188,3 +192,25 @@ def test_the_licence_comes_from_the_model_card(copy):
     (copy / "README.md").write_text("---\nlanguage: en\nlicense: mit\n---\n# X-CLIP\n")
 
     assert load_checkpoint(str(copy)).licence == "mit"
+
+
+def changed(checkpoint, parameter):
+    """The same checkpoint with one number changed."""
+    model = copy_of_model(checkpoint.model)
+    with torch.no_grad():
+        model.get_parameter(parameter).view(-1)[0] += 1
+    return replace(checkpoint, model=model)
+
+
+def test_the_digest_of_the_text_tower_follows_its_weights_and_vocabulary_and_nothing_else(demo, small):
+    digest = demo.text_tower_sha256
+
+    assert changed(demo, "vision_model.post_layernorm.weight").text_tower_sha256 == digest
+    assert changed(demo, "prompts_generator.alpha").text_tower_sha256 == digest
+    assert changed(demo, "text_projection.weight").text_tower_sha256 != digest
+    assert changed(demo, "text_model.final_layer_norm.bias").text_tower_sha256 != digest
+    assert replace(demo, tokenizer=small.tokenizer).text_tower_sha256 != digest
+
+
+def test_the_embedded_bundle_names_the_text_tower_of_its_checkpoint(demo):
+    assert Bundle.open(DEMO_BUNDLE).text_tower_sha256 == demo.text_tower_sha256
