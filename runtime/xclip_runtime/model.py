@@ -493,8 +493,19 @@ class XClip:
         Returns:
             float32 (N,).
         """
-        logits: NDArray[np.float32] = self._bound.scores(frames[None], self._texts).logits[0]
+        logits: NDArray[np.float32] = self.logits_batch(frames[None])[0]
         return logits
+
+    def logits_batch(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The logits of several prepared clips, in label order; their features never leave the device.
+
+        Args:
+            clips: uint8 RGB (B, T, size, size, 3) with the model's own number of frames and size.
+
+        Returns:
+            float32 (B, N).
+        """
+        return self._bound.scores(clips, self._texts).logits
 
     def _read(self, video: Video, reading: Reading | None) -> Clip:
         return read_video(video, self.bundle.num_frames, self.transform, reading or Reading())

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 
     from xclip_runtime.model import XClip
 
-TOLERANCE = {"fp32": 0.01, "fp16": 0.1}
-"""Largest |Δlogit| on a sound machine; wider than the export's gate, since kernels differ between machines."""
+TOLERANCE = {"fp32": 0.01, "fp16": 0.1, "bf16": 0.5}
+"""Largest |Δlogit| on a sound machine; wider than the export's gate, since kernels differ between machines.
+
+OpenVINO's bf16 was seen 0.03 off on ViT-B/16 and 0.14 on motion-demo.
+"""
 
 INT8_SLACK = 4.0
 """int8 rounds differently on every instruction set: so many times the error that the export measured."""

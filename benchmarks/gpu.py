@@ -1,0 +1,202 @@
+"""A bundle on a GPU: first whether it is right, then how fast it is.
+
+    xclip-onnx export microsoft/xclip-base-patch16-hmdb-2-shot --labels hmdb51 --precision fp32 fp16 -o hmdb51
+    python benchmarks/gpu.py --bundle hmdb51 --json gpu.json
+    python benchmarks/gpu.py --bundle hmdb51 --device tensorrt --precisions fp16
+
+Checked before anything is timed, for every precision: the self-test against the checkpoint's logits, that every node is
+on the GPU (the session refuses otherwise), that a clip's logits do not depend on its batch, and that replayed CUDA
+graphs give what plain runs give. A check that fails ends the run with exit code 1 and no figures.
+
+Then every batch size, precision and CUDA graphs on and off, in turns, round after round: "model" is from bytes on the
+host to logits on the host, "files" is from a video file to labels. ``--device cpu`` goes the same way, without CUDA
+graphs; it is there to try this script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from xclip_runtime import XClip
+from xclip_runtime.bundle import Bundle
+from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
+from xclip_runtime.errors import XClipError
+from xclip_runtime.selftest import TOLERANCE, golden_clip, self_test
+from xclip_runtime.session import onnxruntime_version
+from xclip_runtime.session.installed import cuda_version, gpus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+# A graph replays the very kernels of a plain run; an algorithm may be chosen differently at its capture.
+GRAPH_TOLERANCE = {"fp32": 1e-3, "fp16": 0.02}
+
+
+class Arm(NamedTuple):
+    """One way to run the model."""
+
+    precision: str
+    cuda_graph: bool | None
+    batch: int
+
+
+def open_model(options: argparse.Namespace, arm: Arm) -> XClip:
+    """The model of an arm, warmed up."""
+    given = {} if arm.cuda_graph is None else {"enable_cuda_graph": str(int(arm.cuda_graph))}
+    return XClip(
+        options.bundle, options.device, arm.precision, batch=arm.batch, provider_options=given, optimize_for="latency"
+    )
+
+
+def sample_clips(model: XClip, count: int) -> NDArray[np.uint8]:
+    """Noise that differs from clip to clip, uint8 (count, T, size, size, 3)."""
+    clip = golden_clip(model.bundle.num_frames, model.bundle.image_size)
+    return np.stack([np.roll(clip, number, axis=1) ^ np.uint8(number) for number in range(count)])
+
+
+def checks(
+    options: argparse.Namespace, precision: str, batch: int, graphs: list[bool | None]
+) -> Iterator[dict[str, Any]]:
+    """Each check's outcome; see the module's description."""
+    tolerance = GRAPH_TOLERANCE.get(precision, TOLERANCE.get(precision, 0.1))
+    answers = []
+    for cuda_graph in graphs:
+        model = open_model(options, Arm(precision, cuda_graph, batch))
+        result = self_test(model)
+        yield {
+            "check": f"{precision}: self-test, CUDA graphs {cuda_graph}",
+            "ok": result.passed,
+            "max_abs_logit": result.max_abs_logit,
+            "tolerance": result.tolerance,
+            "provider": model.provider,
+        }
+        clips = sample_clips(model, batch)
+        together = model.logits_batch(clips)
+        apart = np.concatenate([model.logits_batch(clip[None]) for clip in clips])
+        off = float(np.abs(together - apart).max())
+        yield {"check": f"{precision}: a clip alone and in a batch", "ok": off <= tolerance, "max_abs_logit": off}
+        # Replays come after the capture: the second answer to the same clips.
+        answers.append(model.logits_batch(clips))
+    if len(answers) == 2:
+        off = float(np.abs(answers[0] - answers[1]).max())
+        yield {"check": f"{precision}: CUDA graphs on and off", "ok": off <= tolerance, "max_abs_logit": off}
+
+
+def spread(seconds: list[float], clips: int) -> dict[str, Any]:
+    """Milliseconds of a run of so many clips, and clips a second at the median."""
+    low, middle, high = (float(np.percentile(seconds, q)) for q in (10, 50, 90))
+    return {
+        "n": len(seconds),
+        "ms_p10": 1000 * low,
+        "ms_p50": 1000 * middle,
+        "ms_p90": 1000 * high,
+        "clips_per_second": clips / middle,
+    }
+
+
+def timed(work: Any) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def sweep(options: argparse.Namespace, arms: list[Arm]) -> Iterator[dict[str, Any]]:
+    """Time every arm; arms of one precision share the rounds, so that clocks and heat hit them alike."""
+    for precision, group in itertools.groupby(arms, key=lambda arm: arm.precision):
+        models = {arm: open_model(options, arm) for arm in group}
+        runs: dict[Arm, list[float]] = {arm: [] for arm in models}
+        files: dict[Arm, list[float]] = {arm: [] for arm in models}
+        for _ in range(options.rounds):
+            for arm, model in models.items():
+                clips = sample_clips(model, arm.batch)
+                runs[arm] += [timed(lambda m=model, c=clips: m.logits_batch(c)) for _ in range(options.runs)]
+                videos = [options.video] * max(arm.batch, options.videos)
+                files[arm].append(timed(lambda m=model, v=videos: list(m.classify_each(v))) / len(videos))
+        for arm, model in models.items():
+            yield {
+                "precision": precision,
+                "batch": arm.batch,
+                "cuda_graph": arm.cuda_graph,
+                "provider": model.provider,
+                "warmup_ms": model.info["warmup_ms"],
+                "model": spread(runs[arm], arm.batch),
+                "files": {"n": len(files[arm]), "clips_per_second": 1 / statistics.median(files[arm])},
+            }
+
+
+def environment(options: argparse.Namespace) -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime_version(),
+        "cuda": cuda_version(),
+        "gpus": [gpu._asdict() for gpu in gpus() or ()],
+        "device": options.device,
+        "bundle": Bundle.open(options.bundle).manifest["source"],
+        "video": str(options.video),
+    }
+
+
+def main() -> None:
+    """Check, sweep, print and write."""
+    options = parse()
+    graphs: list[bool | None] = [True, False] if options.device == "cuda" else [None]
+    found: list[dict[str, Any]] = []
+    for precision in options.precisions:
+        try:
+            for outcome in checks(options, precision, max(options.batches), graphs):
+                found.append(outcome)
+                print(
+                    f"{'ok  ' if outcome['ok'] else 'FAIL'} {outcome['check']}: |Δlogit| {outcome['max_abs_logit']:.2g}"
+                )
+        except XClipError as error:
+            found.append({"check": precision, "ok": False, "error": str(error)})
+            print(f"FAIL {precision}: {error}")
+    document: dict[str, Any] = {"environment": environment(options), "checks": found, "sweep": []}
+    sound = all(outcome["ok"] for outcome in found)
+    if sound:
+        for row in sweep(
+            options, [Arm(*arm) for arm in itertools.product(options.precisions, graphs, options.batches)]
+        ):
+            document["sweep"].append(row)
+            model, files = row["model"], row["files"]
+            print(
+                f"{row['precision']} batch {row['batch']:<3} CUDA graphs {row['cuda_graph']!s:<5} model "
+                f"{model['ms_p50']:8.2f} ms ({model['clips_per_second']:.1f} clips/s, n {model['n']}), "
+                f"files {files['clips_per_second']:.1f} clips/s"
+            )
+    if options.json:
+        options.json.write_text(json.dumps(document, indent=2) + "\n")
+    sys.exit(0 if sound else 1)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, default=DEMO_BUNDLE)
+    parser.add_argument("--device", choices=["cuda", "tensorrt", "openvino", "cpu"], default="cuda")
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "fp16"], choices=["fp32", "fp16", "bf16", "int8"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8, 16])
+    parser.add_argument("--rounds", type=int, default=5, help="Turns of all arms of a precision.")
+    parser.add_argument("--runs", type=int, default=20, help="Runs of the model in a turn.")
+    parser.add_argument("--videos", type=int, default=32, help="Files classified in a turn.")
+    parser.add_argument("--video", type=Path, default=DEMO_VIDEO)
+    parser.add_argument("--json", type=Path, help="Write everything there.")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
