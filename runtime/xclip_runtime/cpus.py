@@ -1,10 +1,17 @@
-"""The CPUs that this process may use."""
+"""The CPUs that this process may use, and what they can do."""
 
 from __future__ import annotations
 
 import math
 import os
 from pathlib import Path
+
+INSTRUCTION_SETS = (
+    *("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "asimddp", "i8mm", "bf16", "sve"),
+)
+"""What decides which matrix kernels run, on x86 and on Arm."""
+_INT8_DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})
 
 
 def available_cpus() -> int:
@@ -15,6 +22,22 @@ def available_cpus() -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     quota = _cgroup_cpus(Path("/sys/fs/cgroup"))
     return max(1, min(affinity, math.ceil(quota)) if quota is not None else affinity)
+
+
+def instruction_sets() -> tuple[str, ...]:
+    """Those of :data:`INSTRUCTION_SETS` that the CPU has; empty where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ()
+    found = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    return tuple(name for name in INSTRUCTION_SETS if name in found)
+
+
+def int8_is_fast() -> bool | None:
+    """Whether the CPU has dot products of int8 (VNNI, Arm's dotprod); None where its instruction sets are unknown."""
+    found = instruction_sets()
+    return bool(_INT8_DOT_PRODUCTS.intersection(found)) if found else None
 
 
 def _cgroup_cpus(root: Path) -> float | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xclip_runtime.bundle import Bundle
-from xclip_runtime.cpus import available_cpus
+from xclip_runtime.cpus import available_cpus, instruction_sets, int8_is_fast
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 from xclip_runtime.errors import XClipError
 from xclip_runtime.session import (
@@ -44,7 +44,6 @@ OPENCV_WHEELS = (
     "opencv-contrib-python",
     "opencv-contrib-python-headless",
 )
-INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8")
 OLDEST_PYTHON = (3, 10)
 
 
@@ -141,13 +140,11 @@ def check_gpu() -> Check:
 
 def check_cpu() -> Check:
     """Instruction sets that decide how fast int8 is."""
-    flags = _cpu_flags()
-    if not flags:
+    fast = int8_is_fast()
+    if fast is None:
         return Check("cpu", ok=True, detail=f"{platform.machine()}, instruction sets unknown")
-    names = [name for name in INSTRUCTION_SETS if name in flags]
-    vnni = bool({"avx512_vnni", "avx_vnni"} & flags)
-    fast = "int8 is the fast path" if vnni else "no VNNI: int8 is slower here than on newer CPUs, fp32 may be as fast"
-    return Check("cpu", ok=True, detail=f"{' '.join(names) or 'no AVX2'}; {fast}")
+    says = "int8 is the fast path" if fast else "no VNNI: int8 is not the fast path, fp32 may be as fast"
+    return Check("cpu", ok=True, detail=f"{' '.join(instruction_sets())}; {says}")
 
 
 def check_threads() -> Check:
@@ -253,11 +250,3 @@ def _installed(names: tuple[str, ...]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _cpu_flags() -> set[str]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    return set(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))

@@ -37,3 +37,26 @@ def test_threads_are_the_smaller_of_affinity_and_quota(monkeypatch, quota, expec
     affinity = len(os.sched_getaffinity(0))
 
     assert available_cpus() == min(affinity, expected or affinity)
+
+
+@pytest.mark.parametrize(
+    ("line", "found", "fast"),
+    [
+        ("flags\t\t: fpu avx2 avx512_vnni avx512f", ("avx2", "avx512f", "avx512_vnni"), True),
+        ("flags\t\t: fpu avx2", ("avx2",), False),
+        ("Features\t: asimd asimddp", ("asimd", "asimddp"), True),
+        ("", (), None),
+    ],
+)
+def test_instruction_sets_are_those_of_the_processor(monkeypatch, tmp_path, line, found, fast):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    monkeypatch.setattr(module, "Path", lambda _: tmp_path / "cpuinfo")
+
+    assert module.instruction_sets() == found
+    assert module.int8_is_fast() is fast
+
+
+def test_a_system_without_cpuinfo_does_not_tell(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "Path", lambda _: tmp_path / "nothing")
+
+    assert module.int8_is_fast() is None

@@ -92,11 +92,11 @@ def test_a_missing_bundle_is_a_failed_check_and_no_exception(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
-    [({"avx2"}, "no VNNI"), ({"avx2", "avx512_vnni"}, "int8 is the fast path"), (set(), "unknown")],
+    ("fast", "words"),
+    [(False, "no VNNI: int8 is not the fast path"), (True, "int8 is the fast path"), (None, "unknown")],
 )
-def test_it_says_whether_int8_is_the_fast_path(monkeypatch, flags, words):
-    monkeypatch.setattr(doctor, "_cpu_flags", lambda: flags)
+def test_it_says_whether_int8_is_the_fast_path(monkeypatch, fast, words):
+    monkeypatch.setattr(doctor, "int8_is_fast", lambda: fast)
 
     assert words in doctor.check_cpu().detail
 

@@ -10,16 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from xclip_runtime import __version__
-from xclip_runtime.cpus import available_cpus
+from xclip_runtime.cpus import available_cpus, instruction_sets
 from xclip_runtime.session import available_providers, onnxruntime_version
 
-TELLING_FLAGS = frozenset(
-    (
-        *("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"),
-        *("asimd", "asimddp", "i8mm", "bf16", "sve"),
-    )
-)
-"""CPU flags that decide which matrix kernels run."""
 VERSIONS = ("numpy", "opencv-python-headless", "opencv-python", "mlcommons-loadgen", "av")
 
 
@@ -27,7 +20,7 @@ def machine() -> dict[str, Any]:
     """CPU, limits of the container, versions. What cannot be read is None."""
     return {
         "cpu": _cpu_field("model name") or platform.processor() or platform.machine(),
-        "cpu_flags": sorted(TELLING_FLAGS & set((_cpu_field("flags") or _cpu_field("Features") or "").split())),
+        "cpu_flags": sorted(instruction_sets()),
         "cpus": os.cpu_count(),
         "cpus_usable": available_cpus(),
         "cgroup_cpu_max": _text("/sys/fs/cgroup/cpu.max"),

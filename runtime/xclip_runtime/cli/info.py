@@ -9,6 +9,7 @@ import click
 
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.cli.options import json_option, model_options
+from xclip_runtime.cpus import int8_is_fast
 from xclip_runtime.errors import XClipError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def _would_load(bundle: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     from xclip_runtime.model import XClip  # noqa: PLC0415 - keeps --help quick
 
     try:
-        return XClip(bundle, **options).info
+        return {**XClip(bundle, **options).info, "int8_is_fast": int8_is_fast()}
     except XClipError as error:
         return {"error": {"type": type(error).__name__, "message": str(error)}}
 
@@ -68,6 +69,8 @@ def _print(bundle: Bundle, loaded: Mapping[str, Any]) -> None:
             f"Here: {loaded['vision_graph']} on {loaded['provider']}, {loaded['intra_op_threads']} threads, "
             f"preprocessing {loaded['profile']}"
         )
+        if loaded["int8_is_fast"] is False:
+            out.print("This CPU has no VNNI: int8 is not its fast path, fp32 may be as fast.")
 
 
 def _shorten(names: tuple[str, ...], shown: int = 6) -> str:
