@@ -17,6 +17,7 @@ OpenVINO's arms appear when ``openvino`` and ``nncf`` are installed.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -114,7 +115,7 @@ def vision_of(model: Any) -> Any:
 
 
 def prepare(options: argparse.Namespace, folder: Path, *, outliers: bool) -> None:
-    """Write the files of all arms that are not there yet."""
+    """Write the files of all arms that are not there yet, and ours where the exporter has changed since."""
     import torch
 
     from xclip_export.fused import fused_vision_model
@@ -134,8 +135,11 @@ def prepare(options: argparse.Namespace, folder: Path, *, outliers: bool) -> Non
             torch.onnx.export(vision_of(model), (example,), str(plain), dynamo=False, opset_version=18, **names)
     tower = VisionTower(model, MEAN, STD).eval()
     for name, build in (("ours-fp32", fused_vision_model), ("ours-int8", int8_vision_model)):
+        if is_current(folder / f"{name}.onnx"):
+            continue
         started = time.perf_counter()
         save_graph(build(tower), folder / f"{name}.onnx", {})
+        mark_current(folder / f"{name}.onnx")
         print(f"{name}: built in {time.perf_counter() - started:.0f} s", file=sys.stderr)
     if has_openvino() and not (folder / "openvino-int8.xml").exists():
         import nncf
@@ -148,6 +152,27 @@ def prepare(options: argparse.Namespace, folder: Path, *, outliers: bool) -> Non
             converted, nncf.Dataset(clips), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(clips)
         )
         openvino.save_model(quantised, folder / "openvino-int8.xml", compress_to_fp16=False)
+
+
+def exporter_digest() -> str:
+    """SHA-256 of the exporter's source, so that a cache never serves what another version made."""
+    import xclip_export
+
+    digest = hashlib.sha256()
+    for source in sorted(Path(xclip_export.__file__).parent.rglob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def is_current(made: Path) -> bool:
+    """Whether a file or folder was made by the exporter as it is now."""
+    key = made.with_name(f"{made.name}.made-by")
+    return made.exists() and key.exists() and key.read_text("ascii") == exporter_digest()
+
+
+def mark_current(made: Path) -> None:
+    """Note by which exporter a file or folder was made."""
+    made.with_name(f"{made.name}.made-by").write_text(exporter_digest(), "ascii")
 
 
 def has_openvino() -> bool:

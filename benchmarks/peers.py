@@ -154,7 +154,9 @@ def _write_int8_product(path: Path) -> None:
 
 
 def prepare_end_to_end(options: argparse.Namespace, folder: Path) -> None:
-    """Write a whole checkpoint with CLIP's tokenizer, if it is not there yet, and its bundle as it is made today."""
+    """Write a whole checkpoint with CLIP's tokenizer and its bundle, unless they are there and of today's exporter."""
+    if cpu.is_current(folder / "bundle"):
+        return
     sys.path.insert(0, str(ROOT / "tests"))
     from checkpoints import write_seeded_checkpoint
     from xclip_export import export_bundle
@@ -170,6 +172,7 @@ def prepare_end_to_end(options: argparse.Namespace, folder: Path) -> None:
         overwrite=True,
         progress=_say,
     )
+    cpu.mark_current(folder / "bundle")
 
 
 def _say(message: str) -> None:
@@ -525,6 +528,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--no-end-to-end", action="store_true")
     made.add_argument("--quick", action="store_true", help="8 frames, 2 layers, 3 rounds, 4 clips: to see it run")
     made.add_argument("--cache", type=Path, help="keep the arms' files here")
+    made.add_argument("--prepare-only", action="store_true", help="fill the cache and measure nothing")
     made.add_argument("--json", type=Path, help="write the result here")
     made.add_argument("--worker", nargs=2, metavar=("ARM", "FOLDER"), help=argparse.SUPPRESS)
     made.add_argument("--prepare", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
@@ -556,6 +560,10 @@ def main() -> None:
             subprocess.run(command, check=True, stdout=sys.stderr)
             return made
 
+        if options.prepare_only:
+            for shape, kind in ((options, "vision"), (short, "vision"), (options, "end-to-end")):
+                folder(shape, kind)
+            return
         result: dict[str, Any] = {
             "command": "python benchmarks/peers.py " + " ".join(sys.argv[1:]),
             "date": datetime.now(timezone.utc).date().isoformat(),

@@ -89,7 +89,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    r"""Measure accuracy on the labelled videos of DATA.
+    """Measure accuracy on the labelled videos of DATA.
 
     \b
     DATA is one of
@@ -102,7 +102,7 @@ def command(
     uniform frames, profile videox, one view, top-1 and top-5 of the probabilities.
 
     --out DIR gets report.json, outcomes.jsonl (a line a video), confusion.csv, confusion.png and failures.csv.
-    """
+    """  # noqa: D301 - click wants the character itself
     if resume and out is None:
         message = "--resume needs --out: name the folder to go on with"
         raise click.UsageError(message)
