@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections import Counter
@@ -65,7 +66,24 @@ def peer_tables(results: Path) -> str:
     return "\n\n".join(parts)
 
 
-FIGURES: dict[str, Callable[[Path], str]] = {"motion-demo": motion_demo, "peers": peer_tables}
+def decode_table(results: Path) -> str:
+    """Time to read a video, beside other ways to read it."""
+    result = _read(results / "decode.json")
+    rows = {**result["short_ms"], **result["long_ms"]}
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = ["| ms | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for title, row in rows.items():
+        cells = (f"{row[name]:.0f}" if row.get(name, math.nan) >= 0 else "" for name in names)
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    prepared = ", ".join(f"{name} {ms:.0f} ms" for name, ms in result["prepare_ms"]["1080p"].items())
+    versions = ", ".join(f"{name} {value}" for name, value in result["machine"].items() if name != "architecture")
+    clock = "processor time" if result["clock"] == "processor" else "elapsed time"
+    return "\n".join(
+        [*lines, "", f"Preparing 32 1080p pictures in memory: {prepared}.", f"Medians of {clock}; {versions}."]
+    )
+
+
+FIGURES: dict[str, Callable[[Path], str]] = {"motion-demo": motion_demo, "peers": peer_tables, "decode": decode_table}
 
 
 def with_figures(text: str, results: Path = RESULTS) -> str:
