@@ -7,6 +7,16 @@ import pytest
 from kernels import CUDA, TENSORRT, not_in_tensorrt, not_on_cuda, one_node
 from onnx import TensorProto, helper
 
+from xclip_runtime.demo import DEMO_BUNDLE
+
+
+@pytest.mark.parametrize("name", ["vision_model", "prompt_model"])
+def test_the_embedded_bundle_runs_whole_on_a_gpu(name):
+    model = onnx.load(DEMO_BUNDLE / f"onnx/{name}.onnx")
+
+    assert not_on_cuda(model) == []
+    assert not_in_tensorrt(model) == []
+
 
 def test_the_tables_name_their_source_and_version():
     for table in (CUDA, TENSORRT):
