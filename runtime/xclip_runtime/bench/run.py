@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,13 +63,11 @@ def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dic
     Raises:
         XClipError: The bundle or a video cannot be used, or LoadGen is asked for and not installed.
     """
-    begun, busy, own = time.perf_counter(), busy_seconds(), time.process_time()
+    begun, others = time.perf_counter(), _cpu_seconds_of_others()
     progress("cold start")
     cold = None
     if plan.cold_starts:
         cold = cold_starts(plan.bundle, plan.videos[0], plan.options, plan.cold_starts)
-    # The children's time is not this process's, but it is not that of others either.
-    busy += sum(sum(cold[name]) for name in ("to_first_answer", "second")) / 1000 if cold else 0.0
     progress("loading")
     model = XClip(plan.bundle, **plan.options)
     workload = Workload.of(model, plan.videos, plan.input, plan.batch)
@@ -96,12 +95,11 @@ def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dic
         progress(f"{sweep} sweep")
         sweeps[sweep] = run_sweep[sweep]()
     elapsed = time.perf_counter() - begun
-    others = max(0.0, busy_seconds() - busy - (time.process_time() - own)) / elapsed
     return {
         "bench_schema": SCHEMA,
         "date": now(),
         "seconds": elapsed,
-        "others_cpu": others,
+        "others_cpu": max(0.0, _cpu_seconds_of_others() - others) / elapsed,
         "model": _model(model),
         "machine": machine(),
         "software": software(),
@@ -112,6 +110,11 @@ def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dic
         "cold_start": cold,
         "peak_rss_mb": peak_rss_mb(),
     }
+
+
+def _cpu_seconds_of_others() -> float:
+    """CPU seconds since boot of everything but this process and its ended children."""
+    return busy_seconds() - sum(os.times()[:4])
 
 
 def _model(model: XClip) -> dict[str, Any]:

@@ -156,7 +156,13 @@ def _bench(
     )
     err = error_console()
     with err.status("loading") as status:
-        found = bench(plan, status.update)
+
+        def progress(stage: str) -> None:
+            status.update(stage)
+            if not err.is_terminal:
+                err.print(stage)
+
+        found = bench(plan, progress)
     if report is not None:
         written = write_page(Path(report), found)
         click.echo(f"xclip-onnx: wrote {', '.join(written)} to {report}", err=True)
