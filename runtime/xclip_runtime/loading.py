@@ -76,6 +76,11 @@ def select_vision_graph(bundle: Bundle, device: Device, precision: Compute | Non
     """
     if device in ("tensorrt", "openvino") and precision in ("fp16", "bf16"):
         return bundle.graph("vision", "fp32")
+    if device in ("tensorrt", "openvino") and precision == "int8":
+        message = (
+            f"the int8 graph is written for ONNX Runtime's CPU kernels, not for device {device}: choose device cpu"
+        )
+        raise PrecisionUnavailableError(message)
     if precision == "bf16":
         message = f"device {device} does not compute in bf16: choose fp32, fp16 or int8, or device openvino or tensorrt"
         raise PrecisionUnavailableError(message)

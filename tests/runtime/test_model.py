@@ -287,6 +287,12 @@ def test_each_device_gets_the_graph_that_was_written_for_it(device, precision, f
     assert select_vision_graph(Bundle(Path(), {"graphs": entries}), device, precision).name == file
 
 
+@pytest.mark.parametrize("device", ["tensorrt", "openvino"])
+def test_int8_is_refused_where_its_kernels_are_not(device):
+    with pytest.raises(PrecisionUnavailableError, match="choose device cpu"):
+        select_vision_graph(Bundle(Path(), {"graphs": {}}), device, "int8")
+
+
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_bf16_is_refused_where_nothing_computes_in_it(device):
     with pytest.raises(PrecisionUnavailableError, match="openvino"):

@@ -13,6 +13,7 @@ from xclip_runtime.errors import MissingExtraError
 
 KEYS_VARIABLE = "XCLIP_ONNX_API_KEYS"
 MIB = 1 << 20
+BATCH_ON_GPU = 8
 
 
 @click.command("serve")
@@ -127,7 +128,8 @@ def command(
     from xclip_runtime.model import XClip, default_workers  # noqa: PLC0415 - keeps --help quick
 
     log_to_stderr(log_format)
-    model = XClip(bundle, **model_options)
+    # What a GPU is prepared for; the CPU takes any number of clips as it is.
+    model = XClip(bundle, batch=batch_size or BATCH_ON_GPU, **model_options)
     limits = Limits(
         upload_bytes=int(max_upload * MIB), duration=max_duration, pixels=max_pixels, decode_seconds=decode_limit
     )
@@ -136,7 +138,7 @@ def command(
         queue_size=queue,
         deadline=deadline,
         decode_workers=decode_workers or default_workers(),
-        batch_size=batch_size or (1 if model.provider == "CPUExecutionProvider" else 8),
+        batch_size=batch_size or (1 if model.provider == "CPUExecutionProvider" else BATCH_ON_GPU),
         batch_delay=batch_delay / 1000,
         api_keys=_keys(api_keys),
     )
