@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 _START_WORKER = "from xclip_runtime.serve.worker import main; main()"
 _START_SECONDS = 120.0
+# Enough for a clip, so that reading one is not stopped and begun again every 64 KiB.
+_PIPE_BYTES = 8 << 20
 # A worker gives up by itself at the time limit, with a message of its own; it is killed when it does not.
 _GRACE_SECONDS = 1.0
 
@@ -65,6 +67,7 @@ class _Worker:
             json.dumps(config),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            limit=_PIPE_BYTES,
             env=environment,
         )
         worker = cls(process)
