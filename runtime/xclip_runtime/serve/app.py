@@ -146,10 +146,6 @@ def _add_errors(app: FastAPI, engine: Engine) -> None:
     async def invalid(request: Request, error: RequestValidationError | ValidationError) -> Response:
         return error_reply(request, 422, "RequestError", first_problem(error))
 
-    @app.exception_handler(ValueError)
-    async def unreadable(request: Request, error: ValueError) -> Response:
-        return error_reply(request, 400, "RequestError", f"the body cannot be read: {error}")
-
     @app.exception_handler(ClientGoneError)
     @app.exception_handler(ClientDisconnect)
     async def gone(_request: Request, _error: Exception) -> Response:

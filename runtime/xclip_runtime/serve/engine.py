@@ -11,16 +11,17 @@ from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from xclip_runtime.errors import DeviceError, LabelsError, OverloadedError
+from xclip_runtime.errors import DeviceError, OverloadedError
 from xclip_runtime.results import FrameUse, VideoFeatures
 from xclip_runtime.selftest import golden_clip, self_test
 from xclip_runtime.serve.batcher import Batcher
 from xclip_runtime.serve.decoding import DecodePool
 from xclip_runtime.serve.metrics import Metrics
+from xclip_runtime.serve.words import Words
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -31,22 +32,12 @@ if TYPE_CHECKING:
     from xclip_runtime.index import VideoIndex
     from xclip_runtime.model import XClip
     from xclip_runtime.serve.settings import ServeSettings
+    from xclip_runtime.serve.words import LabelEmbeds
     from xclip_runtime.video import Views
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-
-TEXTS_KEPT = 10_000
-"""Texts whose embeddings are kept, so that editing a label costs one text and not all of them."""
-
-
-class LabelEmbeds(NamedTuple):
-    """Labels and what they are scored with."""
-
-    names: tuple[str, ...]
-    embeds: NDArray[np.float32]
-    """float32 (N, D)."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +68,7 @@ class Engine:
         self.indexed = None if index is None else len(index)
         """Windows in the index when the server began, or None without one."""
         self.settings = settings
+        self.words = Words(model, settings.limits)
         self.metrics = Metrics(model)
         self.started = threading.Event()
         self.draining = False
@@ -84,9 +76,6 @@ class Engine:
         self.in_flight = 0
         self._live = 0
         self._kept: OrderedDict[str, Seen] = OrderedDict()
-        self._texts: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
-        self._texts_lock = threading.Lock()
-        self._bundle_rows = {name: row for row, name in reversed(list(enumerate(model.bundle.labels.names)))}
         self._seconds_per_request = 1.0
 
     async def start(self) -> None:
@@ -236,14 +225,16 @@ class Engine:
             MissingExtraError: They need the extra [text].
         """
         if not names and not texts:
-            return LabelEmbeds(self.model.bundle.labels.names, self.model.bundle.text_embeds)
-        self._check_labels([*names, *texts])
-        return await _in_thread(self._encode, tuple(names), tuple(texts))
+            return self.words.own
+        self.words.check([*names, *texts])
+        return await _in_thread(self.words.encode, names, texts)
 
     def keep(self, seen: Seen) -> str:
         """Keep the features of a video for more labels, under a name that nobody can guess."""
         token = secrets.token_urlsafe(18)
-        self._kept[token] = replace(seen, squares=None)
+        # Copies, for the features of a batch are views of one array that would be kept whole.
+        features = tuple(VideoFeatures(one.video_embeds.copy(), one.img_features.copy()) for one in seen.features)
+        self._kept[token] = replace(seen, features=features, squares=None)
         while len(self._kept) > self.settings.limits.kept_clips:
             self._kept.popitem(last=False)
         return token
@@ -276,38 +267,6 @@ class Engine:
 
     def _prompt_all(self, features: Sequence[VideoFeatures], embeds: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.stack([self.model.prompt_logits(one, embeds) for one in features])
-
-    def _check_labels(self, texts: Sequence[str]) -> None:
-        limits = self.settings.limits
-        if len(texts) > limits.labels:
-            message = f"{len(texts)} labels are too many: this server takes {limits.labels}"
-            raise LabelsError(message)
-        if any(not text.strip() for text in texts):
-            message = "a label is empty: remove or name it"
-            raise LabelsError(message)
-        longest = max(map(len, texts))
-        if longest > limits.text_length:
-            message = f"a label has {longest} characters, this server takes {limits.text_length}: shorten it"
-            raise LabelsError(message)
-
-    def _encode(self, names: tuple[str, ...], texts: tuple[str, ...]) -> LabelEmbeds:
-        own = self.model.bundle.text_embeds
-        unknown = [name for name in names if name not in self._bundle_rows]
-        rows = dict(zip([*unknown, *texts], self._text_rows([*unknown, *texts]), strict=True))
-        embeds = [own[self._bundle_rows[name]] if name in self._bundle_rows else rows[name] for name in names]
-        return LabelEmbeds((*names, *texts), np.stack([*embeds, *(rows[text] for text in texts)]))
-
-    def _text_rows(self, texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        with self._texts_lock:
-            new = [text for text in dict.fromkeys(texts) if text not in self._texts]
-            if new:
-                self._texts.update(zip(new, self.model.text_embeds(new), strict=True))
-            for text in texts:
-                self._texts.move_to_end(text)
-            rows = [self._texts[text] for text in texts]
-            while len(self._texts) > TEXTS_KEPT:
-                self._texts.popitem(last=False)
-            return rows
 
     def _observe_stages(self, **stages_ms: float) -> None:
         for stage, ms in stages_ms.items():

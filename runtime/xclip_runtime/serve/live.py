@@ -9,6 +9,7 @@ before it closes. When pictures or windows come faster than they can be looked a
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import struct
 import time
@@ -26,8 +27,11 @@ from xclip_runtime.serve.protocol import LabelChange, LiveOptions
 from xclip_runtime.serve.replies import first_problem
 
 if TYPE_CHECKING:
-    from xclip_runtime.serve.engine import Engine, LabelEmbeds
+    from xclip_runtime.serve.engine import Engine
+    from xclip_runtime.serve.words import LabelEmbeds
     from xclip_runtime.video.windows import Window
+
+logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
@@ -157,6 +161,7 @@ def router(engine: Engine) -> APIRouter:
             await socket.close(_REFUSED)
             return
         await socket.accept()
+        begun = time.perf_counter()
         try:
             with sessions.track_inprogress():
                 await begin(socket)
@@ -170,6 +175,10 @@ def router(engine: Engine) -> APIRouter:
             await _end(socket, _UNREADABLE, str(error))
         except asyncio.TimeoutError:
             await _end(socket, _REFUSED, f"nothing came for {SILENCE_SECONDS:g} s")
+        finally:
+            client = socket.client.host if socket.client else None
+            fields = {"seconds": round(time.perf_counter() - begun, 1), "client": client}
+            logger.info("live session", extra={"fields": fields})
 
     async def begin(socket: WebSocket) -> None:
         text = await asyncio.wait_for(socket.receive_text(), SILENCE_SECONDS)

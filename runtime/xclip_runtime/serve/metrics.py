@@ -49,18 +49,16 @@ class Metrics:
             "xclip_decode_worker_restarts", "Decode workers replaced.", ["reason"], registry=self.registry
         )
         self.live_sessions = Gauge("xclip_live_sessions", "Cameras connected.", registry=self.registry)
-        self._gauges = {
-            "in_flight": Gauge("xclip_requests_in_flight", "Requests taken, not answered yet.", registry=self.registry),
-            "decode": Gauge("xclip_queue_depth", "Waiting for a stage.", ["stage"], registry=self.registry),
-        }
+        self._in_flight = Gauge("xclip_requests_in_flight", "Requests taken, not answered yet.", registry=self.registry)
+        self._waiting = Gauge("xclip_queue_depth", "Waiting for a stage.", ["stage"], registry=self.registry)
         info = {"version": __version__, **{name: str(value) for name, value in model.info.items() if name != "bundle"}}
         Info("xclip", "What was loaded: never what was asked for.", registry=self.registry).info(info)
 
-    def observe(self, in_flight: Callable[[], int], decoding: Callable[[], int], model: Callable[[], int]) -> None:
+    def observe(self, in_flight: Callable[[], int], decode: Callable[[], int], vision: Callable[[], int]) -> None:
         """Read these whenever the metrics are asked for."""
-        self._gauges["in_flight"].set_function(in_flight)
-        self._gauges["decode"].labels("decode").set_function(decoding)
-        self._gauges["decode"].labels("vision").set_function(model)
+        self._in_flight.set_function(in_flight)
+        self._waiting.labels("decode").set_function(decode)
+        self._waiting.labels("vision").set_function(vision)
 
     def text(self) -> bytes:
         """The exposition, of :data:`CONTENT_TYPE`."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
 
 from xclip_runtime.errors import UploadTooLargeError, VideoDecodeError
 from xclip_runtime.serve.containers import HEAD_BYTES, container
@@ -47,14 +48,14 @@ async def received(request: Request, scratch: Scratch) -> AsyncIterator[Upload]:
 
     Raises:
         VideoDecodeError: The file does not begin like any container of videos.
-        ValueError: The body is neither of the three.
+        UploadTooLargeError: It is too much JSON.
+        HTTPException: The body is neither of the three.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json":
         document = await _json(request)
         if not isinstance(document, dict):
-            message = "the body is no JSON object"
-            raise ValueError(message)
+            raise HTTPException(400, "the body is no JSON object")
         yield Upload(UNNAMED, None, document)
         return
     with scratch.file() as path:
@@ -111,9 +112,8 @@ async def _json(request: Request) -> Any:
             raise UploadTooLargeError(message)
     try:
         return json.loads(bytes(body))
-    except RecursionError:
-        message = "it is nested too deeply"
-        raise ValueError(message) from None
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"the body is no JSON: {error}") from error
 
 
 async def _form(request: Request, path: Path) -> Upload:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from contextlib import asynccontextmanager
 
 import cv2
@@ -96,6 +97,31 @@ def test_a_video_over_a_limit_is_refused(limits, message):
 
     with pytest.raises(VideoLimitError, match=message):
         asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "playlist",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{address}'\n",
+        "<?xml version='1.0'?><MPD><Period><BaseURL>{address}</BaseURL></Period></MPD>",
+    ],
+    ids=["hls", "concat", "dash"],
+)
+def test_a_playlist_makes_no_worker_open_an_address(tmp_path, playlist):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        file = tmp_path / "playlist.m3u8"
+        file.write_text(playlist.format(address=f"http://127.0.0.1:{listener.getsockname()[1]}/secret.ts"))
+
+        async def main():
+            async with pool_of() as pool:
+                await sample(pool, file)
+
+        with pytest.raises(VideoDecodeError):
+            asyncio.run(main())
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
 
 def test_a_worker_has_no_more_memory_than_its_limit():
