@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
+
+import anyio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,8 +86,8 @@ class Batcher(Generic[Item, Result]):
         while True:
             await self._wait_for(1)
             if self._delay and self._size > 1:
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wait_for(self._size), self._delay)
+                with anyio.move_on_after(self._delay):
+                    await self._wait_for(self._size)
             batch = self._take()
             if not batch:
                 continue

@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import numpy as np
 
 from xclip_runtime import errors
@@ -72,7 +73,8 @@ class _Worker:
         )
         worker = cls(process)
         try:
-            await asyncio.wait_for(worker.receive(), _START_SECONDS)
+            with anyio.fail_after(_START_SECONDS):
+                await worker.receive()
         except BaseException:
             await worker.kill()
             raise
@@ -159,7 +161,7 @@ class DecodePool:
         self._starting.update(tasks)
         try:
             await asyncio.gather(*tasks)
-        except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
+        except (OSError, asyncio.IncompleteReadError) as error:
             message = "a decode worker does not start: its own message is above; check that `xclip-onnx doctor` passes"
             raise DecoderCrashedError(message) from error
         finally:
@@ -234,12 +236,11 @@ class DecodePool:
         worker = await self._take()
         lost: str | None = "cancelled"
         try:
-            header, answer = await asyncio.wait_for(
-                self._call(worker, {**job, "time_limit": self._limits.decode_seconds}, payload),
-                self._limits.decode_seconds + _GRACE_SECONDS,
-            )
+            with anyio.fail_after(self._limits.decode_seconds + _GRACE_SECONDS):
+                await worker.send({**job, "time_limit": self._limits.decode_seconds}, payload)
+                header, answer = await worker.receive()
             lost = None
-        except asyncio.TimeoutError:
+        except TimeoutError:
             lost = "timeout"
             message = (
                 f"{job['name']} takes longer than {self._limits.decode_seconds:g} s to decode: send a shorter part"
@@ -257,11 +258,6 @@ class DecodePool:
         if "error" in header:
             raise _error(header)
         return header, answer
-
-    @staticmethod
-    async def _call(worker: _Worker, job: Mapping[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
-        await worker.send(job, payload)
-        return await worker.receive()
 
     async def _take(self) -> _Worker:
         self.waiting += 1
@@ -289,7 +285,7 @@ class DecodePool:
         while not self._closed:
             try:
                 await self._add_worker()
-            except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError):
+            except (OSError, asyncio.IncompleteReadError):
                 logger.exception("a decode worker does not start, trying again")
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 10.0)

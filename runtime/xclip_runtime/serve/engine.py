@@ -74,7 +74,8 @@ class Engine:
         self.draining = False
         """Whether the server is about to end; what has been accepted is still answered."""
         self.in_flight = 0
-        self._live = 0
+        self.live = 0
+        """Cameras connected."""
         self._kept: OrderedDict[str, Seen] = OrderedDict()
         self._seconds_per_request = 1.0
 
@@ -147,14 +148,14 @@ class Engine:
         Raises:
             OverloadedError: There is none, or the server is not ready.
         """
-        if not self.ready or self._live >= self.settings.limits.live_sessions:
-            message = f"{self._live} cameras are connected, or the server is starting or stopping: try again later"
+        if not self.ready or self.live >= self.settings.limits.live_sessions:
+            message = f"{self.live} cameras are connected, or the server is starting or stopping: try again later"
             raise OverloadedError(message)
-        self._live += 1
+        self.live += 1
         try:
             yield
         finally:
-            self._live -= 1
+            self.live -= 1
 
     @property
     def retry_after(self) -> int:

@@ -16,6 +16,7 @@ import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from urllib.parse import urlsplit
 
+import anyio
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
@@ -107,7 +108,8 @@ class Session:
 
     async def _read(self) -> None:
         while True:
-            message = await asyncio.wait_for(self._socket.receive(), SILENCE_SECONDS)
+            with anyio.fail_after(SILENCE_SECONDS):
+                message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1000))
             if (text := message.get("text")) is not None:
@@ -173,7 +175,7 @@ def router(engine: Engine) -> APIRouter:
             await _end(socket, _UNREADABLE, first_problem(error))
         except (XClipError, ValueError) as error:
             await _end(socket, _UNREADABLE, str(error))
-        except asyncio.TimeoutError:
+        except TimeoutError:
             await _end(socket, _REFUSED, f"nothing came for {SILENCE_SECONDS:g} s")
         finally:
             client = socket.client.host if socket.client else None
@@ -181,7 +183,8 @@ def router(engine: Engine) -> APIRouter:
             logger.info("live session", extra={"fields": fields})
 
     async def begin(socket: WebSocket) -> None:
-        text = await asyncio.wait_for(socket.receive_text(), SILENCE_SECONDS)
+        with anyio.fail_after(SILENCE_SECONDS):
+            text = await socket.receive_text()
         options = LiveOptions.model_validate_json(text)
         if not keys.fits(options.api_key):
             await _end(socket, _REFUSED, "this server needs a key: send it as api_key in the first message")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
+
+import anyio
 
 from xclip_runtime.errors import DeadlineError
 from xclip_runtime.serve.uploads import received
@@ -62,8 +64,9 @@ class Visit:
             DeadlineError: It does not.
         """
         try:
-            return await asyncio.wait_for(work, max(0.0, self._ends - time.perf_counter()))
-        except asyncio.TimeoutError:
+            with anyio.fail_after(max(0.0, self._ends - time.perf_counter())):
+                return await work
+        except TimeoutError:
             message = f"the request took longer than {self._seconds:g} s: try again later, or send a shorter video"
             raise DeadlineError(message) from None
 
@@ -84,8 +87,7 @@ class Visit:
         finally:
             for task in (working, leaving):
                 task.cancel()
-            with suppress(BaseException):
-                await asyncio.wait({working, leaving})
+            await asyncio.gather(working, leaving, return_exceptions=True)
 
     async def _disconnected(self) -> None:
         while (await self.request.receive())["type"] != "http.disconnect":

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import cv2
 import numpy as np
 import pytest
-from servers import running
+from servers import eventually, running
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -149,3 +149,14 @@ def test_a_session_needs_a_key_where_requests_do_and_cameras_are_counted(model):
             assert begin(socket, api_key="secret") == {"type": "ready"}
             with live(server) as second:
                 assert "1 cameras are connected" in begin(second, api_key="secret")["message"]
+
+
+def test_cameras_that_leave_in_the_middle_of_their_pictures_leave_nothing_behind(server):
+    picture = message(0, cv2.imencode(".jpg", still())[1].tobytes())
+    for _ in range(20):
+        with live(server) as socket:
+            begin(socket, window=1, hop=0.5)
+            for _ in range(3):
+                socket.send(picture)
+
+    eventually(lambda: server.engine.live == 0)
