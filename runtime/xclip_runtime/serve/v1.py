@@ -51,11 +51,13 @@ _BODY: dict[str, Any] = {
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": description}
     for status, description in {
+        400: "The body cannot be parsed.",
         401: "A key is needed.",
         404: "The kept clip is gone.",
         413: "The body is too large.",
         422: "The video or an option cannot be used.",
         501: "Other labels need the extra [text] and a bundle with a text tower.",
+        502: "The process that decoded this file died.",
         503: "Too many requests; Retry-After says when to come again.",
         504: "The deadline is over.",
     }.items()
