@@ -126,6 +126,7 @@ def command(
         feature = f"serving (it lacks {error.name})"
         raise MissingExtraError(feature, "serve") from error
     from xclip_runtime.model import XClip, default_workers  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.session import CPU_PROVIDER  # noqa: PLC0415
 
     log_to_stderr(log_format)
     # What a GPU is prepared for; the CPU takes any number of clips as it is.
@@ -138,7 +139,7 @@ def command(
         queue_size=queue,
         deadline=deadline,
         decode_workers=decode_workers or default_workers(),
-        batch_size=batch_size or (1 if model.provider == "CPUExecutionProvider" else BATCH_ON_GPU),
+        batch_size=batch_size or (1 if model.provider == CPU_PROVIDER else BATCH_ON_GPU),
         batch_delay=batch_delay / 1000,
         api_keys=_keys(api_keys),
     )
