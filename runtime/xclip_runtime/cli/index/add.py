@@ -89,7 +89,8 @@ def command(
         windows = len(index)
     if not as_json:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
-        click.echo(f"{counts}: {windows} windows, {index.store.bytes_on_disk / 1e6:.1f} MB in {folder}")
+        held = "1 window" if windows == 1 else f"{windows} windows"
+        click.echo(f"{counts}: {held}, {index.store.bytes_on_disk / 1e6:.1f} MB in {folder}")
     sys.exit(exit_code(outcomes["failed"], outcomes.total()))
 
 
