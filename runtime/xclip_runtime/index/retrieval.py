@@ -103,12 +103,29 @@ def evaluate(index: VideoIndex, captions: Sequence[Caption]) -> Retrieval:
     text_of, video_of = ({name: i for i, name in enumerate(names)} for names in (texts, videos))
     for caption in captions:
         right[text_of[caption.text], video_of[absolute(caption.video)]] = True
+    logits, cosines = score_pairs(index, texts, videos)
+    return Retrieval(len(texts), len(videos), Directions.of(logits, right), Directions.of(cosines, right))
+
+
+def score_pairs(
+    index: VideoIndex, texts: Sequence[str], videos: Sequence[str]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits, and cosines with the unprompted texts, of every text with every video's best window.
+
+    Args:
+        index: Holds the videos; one that it does not hold scores minus infinity.
+        texts: N texts.
+        videos: M absolute paths.
+
+    Returns:
+        Both float32 (N, M).
+    """
     text_embeds = index.model.text_embeds(texts)
     units = text_embeds / np.linalg.norm(text_embeds, axis=1, keepdims=True)
-    logits, cosines = (np.full(right.shape, -np.inf, np.float32) for _ in range(2))
-    for video, column in video_of.items():
+    logits, cosines = (np.full((len(texts), len(videos)), -np.inf, np.float32) for _ in range(2))
+    for column, video in enumerate(videos):
         for _, features in index.store.features(index.store.windows(video)):
             prompted = index.model.prompt_logits(features, text_embeds)
             logits[:, column] = np.maximum(logits[:, column], prompted)
             cosines[:, column] = np.maximum(cosines[:, column], units @ features.video_embeds)
-    return Retrieval(len(texts), len(videos), Directions.of(logits, right), Directions.of(cosines, right))
+    return logits, cosines

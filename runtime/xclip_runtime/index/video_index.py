@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 Note = Callable[[str, float], None]
 """Told of each window that is in: the file's name as given, and the window's end in seconds."""
 
-SHORTLIST = 200
-"""Windows that are scored exactly, by default; chosen from benchmarks/results/retrieval.json."""
+SHORTLIST = 100
+"""Windows that are scored exactly, by default: twice what missed none of the ten best among 700 videos, see
+benchmarks/results/retrieval.json."""
 
 
 @dataclass(frozen=True)

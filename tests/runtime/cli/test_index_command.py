@@ -15,6 +15,7 @@ from bundles import copy_bundle, edit_manifest
 
 from xclip_runtime.cli.index import SUBCOMMANDS
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
+from xclip_runtime.index.video_index import SHORTLIST
 
 MODEL = ("--bundle", DEMO_BUNDLE, "--device", "cpu")
 
@@ -44,6 +45,10 @@ def test_every_subcommand_explains_itself(run, subcommand):
     assert done.code == 0
     assert done.out.startswith(f"Usage: xclip-onnx index {subcommand}")
     assert "--json" in done.out
+
+
+def test_the_help_names_the_default_shortlist(run):
+    assert f"Default: {SHORTLIST};" in " ".join(run("index", "search", "--help").out.split())
 
 
 def test_adding_names_what_failed_and_skips_what_is_there(run, videos, tmp_path):

@@ -42,6 +42,18 @@ def test_every_hit_shows_its_own_frames_in_the_order_of_time(film):
             np.testing.assert_array_equal(strip[:, place * 179 : place * 179 + 176], frame)
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "colours"),
+    [(0.0, 2.0, "rrrr"), (2.0, 4.0, "bbbb"), (4.0, 6.0, "gggg"), (0.0, 6.0, "rbbg")],
+)
+def test_the_frames_are_of_the_moment_and_of_no_other(film, start, end, colours):
+    frames = key_frames(Hit(str(film), start, end, 1.0, 1.0)).astype(int)
+
+    # The strongest colour anywhere in a frame.
+    strength = (frames - np.median(frames, axis=3, keepdims=True)).reshape(4, -1, 3).max(axis=1)
+    assert "".join("bgr"[channel] for channel in strength.argmax(axis=1)) == colours
+
+
 def test_a_frame_keeps_its_colours_and_its_shape(clips):
     frame = key_frames(Hit(str(clips["a blue shape growing"]), 0.0, 2.0, 1.0, 1.0))[3]
 

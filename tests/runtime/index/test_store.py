@@ -153,6 +153,19 @@ def test_two_processes_add_to_one_index_at_the_same_time(tmp_path, model, clips)
         assert {hit.video for hit in index.search("a shape").hits} == {str(video) for video in videos}
 
 
+def test_an_error_in_the_middle_of_a_video_leaves_no_trace_of_it(store):
+    rng = np.random.default_rng(7)
+    store.put(source("/a"), 0.0, 1.0, features(rng), first=True, last=True)
+    other_width = VideoFeatures(np.ones(DIMENSION + 1, np.float32), np.ones((4, DIMENSION), np.float32))
+
+    for path in ("/a", "/b"):
+        with pytest.raises(VideoIndexError):
+            store.put(source(path), 0.0, 1.0, other_width, first=True, last=True)
+
+    assert [entry.source.path for entry in store.entries()] == ["/a"]
+    assert len(store) == len(list(store.features())) == 1
+
+
 def test_what_is_nearest_is_what_numpy_finds(store):
     rng = np.random.default_rng(0)
     added = [features(rng) for _ in range(50)]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option(
     "--shortlist",
     type=click.IntRange(1, 4096),
-    help="Windows that are scored exactly, those nearest by cosine. Default: 200; more is slower and misses less.",
+    help="Windows that are scored exactly, those nearest by cosine. Default: 100; more is slower and misses less.",
 )
 @click.option("--exact", is_flag=True, help="Score every window of the index exactly.")
 @click.option("--per-video", type=click.IntRange(1), help="At most so many moments of one video. Default: any number.")
