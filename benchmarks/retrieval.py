@@ -7,7 +7,8 @@ fp32, and searches for the 70 labels, the 7 colours and the 10 motions alone. Re
 moments of an exact search that are on the shortlist, too; it is worked out for smaller collections as well, since a
 fixed shortlist misses more of a larger one. At the default shortlist, it is also counted from searches of the index.
 
-Times are taken with --times 100000 on a quiet machine; a second run with the same --work renders and indexes nothing anew.
+Times are taken with --times 100000, on a quiet machine. A second run with the same --work renders and indexes nothing
+anew.
 """
 
 from __future__ import annotations
