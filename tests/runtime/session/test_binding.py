@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -97,6 +98,36 @@ def test_each_thread_gets_the_answers_to_its_own_clips(model):
 
     with ThreadPoolExecutor(8) as threads:
         assert max(threads.map(ask, range(64))) < 1e-2
+
+
+def test_nobody_uses_the_tensors_between_the_two_graphs_of_a_call(graphs):
+    class Slow(Session):
+        """Leaves time for another call to get in before each run."""
+
+        def run_bound(self, binding, graph_id):
+            threading.Event().wait(0.002)
+            super().run_bound(binding, graph_id)
+
+    model = BoundModel(*(Slow(path, SessionOptions("cpu")) for path in graphs))
+    texts = model.bind_texts(TEXTS)
+
+    def ask(seed):
+        pixels = clips(1, seed=seed)
+        return np.abs(model.scores(pixels, texts).logits - expected_logits(pixels, TEXTS)).max()
+
+    with ThreadPoolExecutor(8) as threads:
+        assert max(threads.map(ask, range(32))) < 1e-2
+
+
+def test_a_batch_size_whose_buffers_were_given_up_is_bound_anew(graphs):
+    model = on_cpu(graphs)
+    texts = model.bind_texts(TEXTS)
+    model.scores(clips(1), texts)
+    for size in range(2, binding.KEPT_ON_CPU + 2):
+        model.features(clips(size))
+
+    pixels = clips(1, seed=5)
+    np.testing.assert_allclose(model.scores(pixels, texts).logits, expected_logits(pixels, TEXTS), rtol=1e-5)
 
 
 def test_two_label_sets_on_one_model_do_not_mix(model):
