@@ -155,8 +155,8 @@ class Store:
         if not exists(path) and path.is_dir() and any(path.iterdir()):
             message = f"{path} holds other files and no index: name an empty folder, or one that is not there yet"
             raise VideoIndexError(message)
-        path.mkdir(parents=True, exist_ok=True)
         with _translated(path):
+            path.mkdir(parents=True, exist_ok=True)
             connection = _connect(path, create=True)
             # Both take effect only while the file is empty, and outside of a transaction.
             connection.pragma("auto_vacuum", "INCREMENTAL")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from xclip_runtime.demo import DEMO_BUNDLE
-from xclip_runtime.errors import VideoIndexError, VideoIndexNotFoundError
+from xclip_runtime.errors import MissingExtraError, VideoIndexError, VideoIndexNotFoundError
 from xclip_runtime.index import VideoIndex
 from xclip_runtime.index import store as store_module
 from xclip_runtime.index.identity import ModelIdentity
@@ -192,6 +192,18 @@ def test_features_come_back_as_they_went_in(tmp_path, stored, tolerance):
         np.testing.assert_array_equal(back.video_embeds, one.unit_embeds)
         np.testing.assert_allclose(back.img_features, one.img_features, rtol=tolerance)
         assert (back.img_features.dtype, back.img_features.shape) == (np.float32, (4, DIMENSION))
+
+
+@pytest.mark.parametrize("library", ["apsw", "sqlite_vec"])
+def test_without_the_extra_the_error_names_it(tmp_path, store, monkeypatch, library):
+    monkeypatch.setitem(sys.modules, library, None)
+
+    with pytest.raises(MissingExtraError, match=r"xclip-onnx\[index\]"):
+        Store.open(store.folder)
+    with pytest.raises(MissingExtraError, match=r"xclip-onnx\[index\]"):
+        Store.create(tmp_path / "new", DESCRIPTION)
+    assert not (tmp_path / "new").exists()
+    monkeypatch.undo()
 
 
 def test_deleting_gives_space_back_to_the_disk(tmp_path):
