@@ -99,7 +99,7 @@ class XClip:
         optimize_for: Goal = "throughput",
         batch: int = 1,
         warmup: bool | None = None,
-        provider_options: Mapping[str, str] | None = None,
+        provider_options: Mapping[str, object] | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         def options_of(device: Device) -> SessionOptions:
@@ -108,7 +108,7 @@ class XClip:
                 intra_op_threads,
                 optimize_for,
                 max_batch=batch,
-                provider_options=dict(provider_options or {}),
+                provider_options={key: str(value) for key, value in (provider_options or {}).items()},
                 cache_dir=None if cache_dir is None else Path(cache_dir),
             )
 
@@ -588,7 +588,7 @@ def _each(
     return pipelined_batches(videos, read_or_error, answer_or_error, workers=workers or default_workers(), batch=batch)
 
 
-def _check_options(device: DeviceChoice, batch: int, provider_options: Mapping[str, str] | None) -> None:
+def _check_options(device: DeviceChoice, batch: int, provider_options: Mapping[str, object] | None) -> None:
     if batch < 1:
         message = f"batch is {batch}: give at least 1"
         raise ValueError(message)

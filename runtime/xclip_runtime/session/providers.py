@@ -254,7 +254,8 @@ def _tensorrt(options: SessionOptions, graph: GraphFile) -> dict[str, str]:
     half = "1" if options.precision == "fp16" else "0"
     return {
         "trt_fp16_enable": half,
-        "trt_bf16_enable": "1" if options.precision == "bf16" else "0",
+        # Older providers do not know this one.
+        **({"trt_bf16_enable": "1"} if options.precision == "bf16" else {}),
         "trt_layer_norm_fp32_fallback": half,
         "trt_engine_cache_enable": "1",
         "trt_engine_cache_path": folder,
