@@ -27,7 +27,7 @@ td, th { text-align: left; padding: .25rem 1rem .25rem 0; border-bottom: 1px sol
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 .cards { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1.2rem 0 } .note { color: #666; font-size: .9rem }
 .card { border: 1px solid #ddd; border-radius: .5rem; padding: .7rem 1rem; min-width: 8.5rem; flex: 1 }
-.card b { display: block; font-size: 1.5rem } .card span { color: #666; font-size: .85rem }
+.card b { display: block; font-size: 1.3rem; white-space: nowrap } .card span { color: #666; font-size: .85rem }
 summary { cursor: pointer } pre { font-size: .8rem; white-space: pre-wrap; overflow-wrap: anywhere }
 """
 
