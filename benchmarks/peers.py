@@ -514,6 +514,12 @@ def heading(result: dict[str, Any]) -> str:
     )
 
 
+def save(result: dict[str, Any], path: Path | None) -> None:
+    """Write what is measured so far: each part takes minutes."""
+    if path:
+        path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -573,15 +579,16 @@ def main() -> None:
             },
             "vision": measure_vision(options, folder(options, "vision"), names),
         }
+        save(result, options.json)
         if options.clips:
             result["accuracy"] = measure_accuracy(short, folder(short, "vision"), names)
+            save(result, options.json)
         if not options.no_end_to_end:
             result["end_to_end"] = measure_end_to_end(options, folder(options, "end-to-end"))
+            save(result, options.json)
     print(heading(result), vision_table(result), sep="\n\n")
     if "end_to_end" in result:
         print("", end_to_end_table(result), sep="\n")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
