@@ -45,15 +45,17 @@ class Stage:
     ],
 )
 def test_all_takes_hardly_longer_than_the_slower_stage_alone(decode, inference, workers):
-    decoding, inferring = Stage(*decode), Stage(*inference)
-    start = time.perf_counter()
+    def attempt():
+        decoding, inferring = Stage(*decode), Stage(*inference)
+        start = time.perf_counter()
+        done = list(pipelined(range(60), decoding, inferring, workers=workers))
+        total = time.perf_counter() - start
+        assert done == list(range(60))
+        slower, both = max(decoding.spent / workers, inferring.spent), decoding.spent / workers + inferring.spent
+        return total <= 1.1 * slower and total < 0.9 * both
 
-    done = list(pipelined(range(60), decoding, inferring, workers=workers))
-    total = time.perf_counter() - start
-
-    assert done == list(range(60))
-    assert total <= 1.1 * max(decoding.spent / workers, inferring.spent)
-    assert total < 0.9 * (decoding.spent / workers + inferring.spent)
+    # What else runs on the machine can spoil one attempt; stages that take turns spoil all of them.
+    assert any(attempt() for _ in range(5))
 
 
 def test_the_output_is_in_the_order_of_the_input_whoever_is_ready_first():
