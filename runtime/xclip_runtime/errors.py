@@ -27,6 +27,8 @@
     │   ├── VideoIndexNotFoundError(FileNotFoundError)
     │   └── VideoIndexMismatchError             made with another model
     ├── CaptionsError(ValueError)               a file of captions that cannot be used
+    ├── RepositoryError(FileExistsError)        a model repository that must not be replaced
+    ├── BulkError(ValueError)                   a bulk run that cannot begin, or not go on
     ├── CheckpointError(ValueError)             a checkpoint that cannot be exported
     ├── ParityError(RuntimeError)               an exported graph does not agree with its checkpoint
     └── MissingExtraError(ImportError)          an optional dependency is not installed
@@ -143,6 +145,14 @@ class VideoIndexMismatchError(VideoIndexError):
 
 class CaptionsError(XClipError, ValueError):
     """A file of captions that cannot be used."""
+
+
+class RepositoryError(XClipError, FileExistsError):
+    """A model repository would take the place of something else."""
+
+
+class BulkError(XClipError, ValueError):
+    """A bulk run that cannot begin, or not go on where an earlier one ended."""
 
 
 class CheckpointError(XClipError, ValueError):

@@ -16,7 +16,7 @@ def classes():
 def test_every_class_stands_in_the_tree_of_the_module_docstring():
     drawn = set(re.findall(r"([A-Z]\w+Error)", errors.__doc__)) - {"ValueError", "RuntimeError", "ImportError"}
 
-    assert drawn - {"FileNotFoundError", "TimeoutError"} == set(classes())
+    assert drawn - {"FileExistsError", "FileNotFoundError", "TimeoutError"} == set(classes())
 
 
 def test_every_class_but_the_root_also_is_the_built_in_that_it_resembles():

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("demo", "classify", "score", "stream", "embed", "index", "labels", "eval", "bench", "serve"),
-    *("info", "verify", "doctor", "export"),
+    *("info", "verify", "doctor", "export", "export-triton"),
 )
 
 
@@ -42,7 +42,7 @@ class LazyGroup(click.Group):
         """Import the command's module."""
         if cmd_name not in self._names:
             return None
-        command: click.Command = import_module(f"{self._package}.{cmd_name}").command
+        command: click.Command = import_module(f"{self._package}.{cmd_name.replace('-', '_')}").command
         return command
 
 
