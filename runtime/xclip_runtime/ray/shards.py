@@ -1,0 +1,98 @@
+"""The Parquet files of a bulk run: one a group of videos, each there in whole or not at all.
+
+A shard's name follows from its videos. A group that runs twice, because its worker died, writes the same file again,
+so nothing is lost and nothing is there twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from xclip_runtime.errors import BulkError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+# Readers of Parquet folders pass over names that begin with an underscore or a dot.
+SETTINGS = "_settings.json"
+_UNFINISHED = "_unfinished-"
+
+_COMMON = (
+    pa.field("video", pa.string(), nullable=False),
+    pa.field("error_type", pa.string()),
+    pa.field("error", pa.string()),
+    pa.field("provider", pa.string()),
+    pa.field("precision", pa.string()),
+)
+CLASSIFICATIONS = pa.schema(
+    [
+        *_COMMON,
+        pa.field("labels", pa.list_(pa.string())),
+        pa.field("probs", pa.list_(pa.float32())),
+        pa.field("logits", pa.list_(pa.float32())),
+        pa.field("frames_total", pa.int64()),
+        *(pa.field(f"{stage}_ms", pa.float32()) for stage in ("decode", "prepare", "vision", "prompt", "total")),
+    ]
+)
+EMBEDDINGS = pa.schema([*_COMMON, pa.field("embedding", pa.list_(pa.float32()))])
+
+
+class Shards:
+    """A folder of shards, local or anywhere that fsspec reaches.
+
+    Args:
+        url: Path or address of the folder.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._fs, self._root = fsspec.core.url_to_fs(url)
+        self.url = url
+
+    def begin(self, settings: Mapping[str, Any]) -> set[str]:
+        """Make the folder ready.
+
+        Args:
+            settings: What the results depend on, in terms of JSON.
+
+        Returns:
+            The videos that it holds results of.
+
+        Raises:
+            BulkError: It was begun with other settings, or holds Parquet files of something else.
+        """
+        self._fs.makedirs(self._root, exist_ok=True)
+        path = f"{self._root}/{SETTINGS}"
+        shards = self._fs.glob(f"{self._root}/part-*.parquet")
+        if not self._fs.exists(path):
+            if shards:
+                message = f"{self.url} holds Parquet files and no {SETTINGS}: name another folder"
+                raise BulkError(message)
+            self._fs.pipe_file(path, json.dumps(settings, indent=2).encode())
+            return set()
+        begun = json.loads(self._fs.cat_file(path))
+        others = [name for name in settings if begun.get(name) != settings[name]]
+        if others:
+            message = f"{self.url} was begun with other settings ({', '.join(others)}): name another folder"
+            raise BulkError(message)
+        return set(self._videos(shards))
+
+    def write(self, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write one shard."""
+        names = "\n".join(row["video"] for row in rows)
+        name = f"part-{hashlib.sha256(names.encode()).hexdigest()[:20]}.parquet"
+        unfinished = f"{self._root}/{_UNFINISHED}{uuid4().hex}"
+        with self._fs.open(unfinished, "wb") as file:
+            pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), file)
+        self._fs.mv(unfinished, f"{self._root}/{name}")
+
+    def _videos(self, shards: Sequence[str]) -> Iterator[str]:
+        for shard in shards:
+            with self._fs.open(shard, "rb") as file:
+                yield from pq.read_table(file, columns=["video"]).column("video").to_pylist()
