@@ -2,8 +2,8 @@
 
     python benchmarks/serve.py --json benchmarks/results/serve.json
 
-Parts: `load` compares 1, 4 and 16 clients with the bare runtime in this process, on an encoded video and on a prepared
-clip; `memory` sends thousands of requests and reads the memory of every process in between; `burst` sends many times
+Parts: `overhead` takes requests and the bare runtime in turn, on an encoded video and on a prepared clip; `load` has 1, 4
+and 16 clients; `memory` sends thousands of requests and reads the memory of every process in between; `burst` sends many times
 more requests at once than the server takes; `kill` kills a decode worker under load. Each has a bound on its requests.
 """
 
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import http.client
 import json
+import random
 import re
 import signal
 import subprocess
@@ -102,17 +104,31 @@ def ab(address: str, body: Path, *, requests: int, clients: int, headers: tuple[
     }
 
 
-def bare(work: Callable[[], object], count: int) -> dict[str, float]:
-    """Milliseconds of one call after the other in this process."""
-    for _ in range(5):
-        work()
-    times = []
-    for _ in range(count):
-        begun = time.perf_counter()
-        work()
-        times.append(1000 * (time.perf_counter() - begun))
-    p50, p95 = np.percentile(times, [50, 95])
-    return {"n": count, "per_second": 1000 / float(np.mean(times)), "p50_ms": float(p50), "p95_ms": float(p95)}
+def in_turn(arms: dict[str, Callable[[], object]], count: int) -> dict[str, Any]:
+    """Milliseconds of each arm, one call after the other in random order, so that a noisy machine disturbs all alike."""
+    times: dict[str, list[float]] = {name: [] for name in arms}
+    for number in range(count + 5):
+        for name in random.sample(list(arms), len(arms)):
+            begun = time.perf_counter()
+            arms[name]()
+            if number >= 5:
+                times[name].append(1000 * (time.perf_counter() - begun))
+    quantiles = {name: np.percentile(values, [50, 95]) for name, values in times.items()}
+    return {name: {"n": count, "p50_ms": float(p50), "p95_ms": float(p95)} for name, (p50, p95) in quantiles.items()}
+
+
+def poster(server: Server, path: str, body: bytes, headers: dict[str, str]) -> Callable[[], object]:
+    """A request over one connection that is kept open."""
+    connection = http.client.HTTPConnection(server.address.removeprefix("http://"))
+
+    def post() -> None:
+        connection.request("POST", path, body, headers)
+        reply = connection.getresponse()
+        reply.read()
+        if reply.status != 200:
+            raise SystemExit(f"{path} answers {reply.status}")
+
+    return post
 
 
 def tensor_request(clip: np.ndarray[Any, Any], folder: Path) -> tuple[Path, tuple[str, ...]]:
@@ -128,14 +144,30 @@ def tensor_request(clip: np.ndarray[Any, Any], folder: Path) -> tuple[Path, tupl
     return body, (f"Inference-Header-Content-Length: {len(encoded)}",)
 
 
-def load(bundle: str, count: int) -> dict[str, Any]:
-    """Requests of 1, 4 and 16 clients against the bare runtime."""
+def overhead(bundle: str, count: int) -> dict[str, Any]:
+    """What serving adds to the bare runtime, for one client: the two in turn, on the same machine at the same time."""
     model = XClip(bundle, device="cpu")
     clip = read_clip(DEMO_VIDEO, num_frames=model.bundle.num_frames, transform=model.transform).frames
-    alone = {
-        "video": bare(lambda: model.classify(DEMO_VIDEO), count),
-        "clip": bare(lambda: model.logits(clip), count),
-    }
+    with tempfile.TemporaryDirectory() as folder, serving(bundle) as server:
+        body, headers = tensor_request(clip, Path(folder))
+        fields = dict(header.split(": ") for header in headers)
+        timed = in_turn(
+            {
+                "video, bare": lambda: model.classify(DEMO_VIDEO),
+                "video, served": poster(server, "/v1/classify", DEMO_VIDEO.read_bytes(), {}),
+                "clip, bare": lambda: model.logits(clip),
+                "clip, served": poster(server, "/v2/models/xclip/infer", body.read_bytes(), fields),
+            },
+            count,
+        )
+    added = {kind: timed[f"{kind}, served"]["p50_ms"] - timed[f"{kind}, bare"]["p50_ms"] for kind in ("video", "clip")}
+    return {**timed, "added_ms": added}
+
+
+def load(bundle: str, count: int) -> dict[str, Any]:
+    """Requests of 1, 4 and 16 clients."""
+    model = XClip(bundle, device="cpu")
+    clip = read_clip(DEMO_VIDEO, num_frames=model.bundle.num_frames, transform=model.transform).frames
     with tempfile.TemporaryDirectory() as folder, serving(bundle) as server:
         body, headers = tensor_request(clip, Path(folder))
         targets = {
@@ -146,8 +178,7 @@ def load(bundle: str, count: int) -> dict[str, Any]:
         for name, (address, sent, extra) in targets.items():
             ab(address, sent, requests=20, clients=2, headers=extra)
             served[name] = [ab(address, sent, requests=count, clients=n, headers=extra) for n in CLIENTS]
-    overhead = {name: served[name][0]["p50_ms"] - alone[name]["p50_ms"] for name in alone}
-    return {"bare": alone, "served": served, "overhead_ms": overhead}
+    return served
 
 
 def memory(bundle: str, count: int) -> dict[str, Any]:
@@ -193,6 +224,7 @@ def kill(bundle: str, count: int) -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "overhead": lambda options: overhead(options.bundle, options.requests),
     "load": lambda options: load(options.bundle, options.requests),
     "memory": lambda options: memory(options.bundle, options.many),
     "burst": lambda options: burst(options.bundle, options.queue),
@@ -205,7 +237,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="default: all")
     parser.add_argument("--bundle", default=str(DEMO_BUNDLE), help="default: the embedded motion-demo")
-    parser.add_argument("--requests", type=int, default=200, help="of load and kill, for each number of clients")
+    parser.add_argument(
+        "--requests", type=int, default=200, help="of overhead, load and kill, for each number of clients"
+    )
     parser.add_argument("--many", type=int, default=3000, help="requests of memory")
     parser.add_argument("--queue", type=int, default=16, help="of burst; ten times as many clients come at once")
     parser.add_argument("--json", type=Path, help="also write the figures here, keeping those of other parts")
