@@ -2,9 +2,10 @@
 
     python benchmarks/serve.py --json benchmarks/results/serve.json
 
-Parts: `overhead` takes requests and the bare runtime in turn, on an encoded video and on a prepared clip; `load` has 1, 4
-and 16 clients; `memory` sends thousands of requests and reads the memory of every process in between; `burst` sends many times
-more requests at once than the server takes; `kill` kills a decode worker under load. Each has a bound on its requests.
+Parts: `overhead` takes requests and the bare runtime in turn, on an encoded video and on a prepared clip; `load` has 1,
+4 and 16 clients; `memory` sends thousands of requests and reads the memory of every process in between; `burst` sends
+many times more requests at once than the server takes; `kill` kills a decode worker under load. Each has a bound on its
+requests.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def ab(address: str, body: Path, *, requests: int, clients: int, headers: tuple[
 
 
 def in_turn(arms: dict[str, Callable[[], object]], count: int) -> dict[str, Any]:
-    """Milliseconds of each arm, one call after the other in random order, so that a noisy machine disturbs all alike."""
+    """Milliseconds of each arm, one call after the other in random order: a noisy machine disturbs all alike."""
     times: dict[str, list[float]] = {name: [] for name in arms}
     for number in range(count + 5):
         for name in random.sample(list(arms), len(arms)):
@@ -126,7 +127,8 @@ def poster(server: Server, path: str, body: bytes, headers: dict[str, str]) -> C
         reply = connection.getresponse()
         reply.read()
         if reply.status != 200:
-            raise SystemExit(f"{path} answers {reply.status}")
+            message = f"{path} answers {reply.status}"
+            raise SystemExit(message)
 
     return post
 
@@ -237,9 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="default: all")
     parser.add_argument("--bundle", default=str(DEMO_BUNDLE), help="default: the embedded motion-demo")
-    parser.add_argument(
-        "--requests", type=int, default=200, help="of overhead, load and kill, for each number of clients"
-    )
+    parser.add_argument("--requests", type=int, default=200, help="of overhead, load and kill")
     parser.add_argument("--many", type=int, default=3000, help="requests of memory")
     parser.add_argument("--queue", type=int, default=16, help="of burst; ten times as many clients come at once")
     parser.add_argument("--json", type=Path, help="also write the figures here, keeping those of other parts")
