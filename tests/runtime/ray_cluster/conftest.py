@@ -1,4 +1,7 @@
-"""A Ray cluster of this machine, with room for two workers."""
+"""A Ray cluster of this machine, with room for two workers.
+
+This folder is not called ray: tests/runtime is on the path, and `import ray` would find it where Ray is missing.
+"""
 
 from __future__ import annotations
 
