@@ -81,7 +81,11 @@ def save_graph(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> 
     external = sum(len(weight.raw_data) for weight in model.graph.initializer) > EXTERNAL_DATA_THRESHOLD
     data = path.with_name(f"{path.name}_data")
     onnx.save(model, path, save_as_external_data=external, location=data.name)
-    return (data,) if external else ()
+    if not external:
+        return ()
+    # onnx makes it readable for its owner alone, and a server often runs as somebody else.
+    data.chmod(path.stat().st_mode)
+    return (data,)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -126,3 +126,11 @@ def test_a_larger_graph_keeps_its_weights_in_a_file_beside_it(tmp_path, graph, m
     assert (tmp_path / "g.onnx").stat().st_size < 1000
     loaded = onnx.load(tmp_path / "g.onnx")
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(loaded.graph.initializer[0]), np.arange(4096))
+
+
+def test_whoever_may_read_the_graph_may_read_its_weights(tmp_path, graph, monkeypatch):
+    monkeypatch.setattr(writer, "EXTERNAL_DATA_THRESHOLD", 1000)
+
+    (data,) = writer.save_graph(graph, tmp_path / "graph.onnx", {})
+
+    assert data.stat().st_mode == (tmp_path / "graph.onnx").stat().st_mode
