@@ -68,7 +68,7 @@ PEERS = {
     "ours-int8": Peer("xclip-onnx int8", "int8", ORT),
 }
 OURS = ("ours-fp32", "ours-int8")
-GEMMS = {"fp32": ("gemm-fp32",), "bf16": ("gemm-bf16",), "int8": ("gemm-int8-ort", "gemm-int8-torch")}
+GEMMS = {"fp32": cpu.GEMMS, "bf16": ("gemm-bf16",), "int8": ("gemm-int8-ort", "gemm-int8-torch")}
 
 RUNTIME = ("click", "numpy", "opencv-python-headless", "rich", "onnxruntime")
 END_TO_END = {
@@ -181,6 +181,8 @@ def _say(message: str) -> None:
 
 def load(arm: str, folder: Path, options: argparse.Namespace) -> cpu.Run:
     """Load one arm; what it returns takes uint8 frames or a path, so that each pays for its own preparation."""
+    if arm in cpu.GEMMS:
+        return cpu.load(arm, folder, options)
     if arm.startswith("gemm"):
         return _load_product(arm, folder, options)
     if arm.startswith("e2e"):
@@ -243,8 +245,7 @@ def _load_product(arm: str, folder: Path, options: argparse.Namespace) -> cpu.Ru
         a, b = (torch.from_numpy(rng.integers(-127, 128, shape, np.int8)) for shape in ((rows, MATRIX[0]), MATRIX))
         multiply = torch._int_mm  # noqa: SLF001 - torch's only name for it
     else:
-        dtype = torch.bfloat16 if arm == "gemm-bf16" else torch.float32
-        a, b = torch.randn(rows, MATRIX[0]).to(dtype), torch.randn(MATRIX).to(dtype)
+        a, b = torch.randn(rows, MATRIX[0]).bfloat16(), torch.randn(MATRIX).bfloat16()
         multiply = torch.mm
 
     def run_torch(_: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
