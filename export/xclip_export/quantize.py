@@ -66,6 +66,11 @@ class Observation:
     low: Floats
     high: Floats
 
+    def include(self, other: Observation) -> None:
+        """Widen the range, in place, to hold that of ``other``."""
+        np.minimum(self.low, other.low, out=self.low)
+        np.maximum(self.high, other.high, out=self.high)
+
     def plus(self, offset: Floats) -> Observation:
         """The same input with ``offset`` added, by channel."""
         return Observation(self.low + offset, self.high + offset)
@@ -155,11 +160,13 @@ def observe(tower: VisionTower, clips: Iterable[NDArray[np.uint8]]) -> dict[str,
         By site: ``layers.{i}.attention``, ``.query``, ``.key``, ``.value``, ``.out``, ``.fc1``, ``.fc2``, and the first
         five with ``.message`` before them.
     """
-    seen: dict[str, list[Observation]] = {}
+    seen: dict[str, Observation] = {}
 
     def note(site: str, tensor: Tensor) -> None:
         x = tensor.reshape(-1, tensor.shape[-1])
-        seen.setdefault(site, []).append(Observation(x.amin(0).numpy(), x.amax(0).numpy()))
+        found = Observation(x.amin(0).numpy(), x.amax(0).numpy())
+        # In place: small arrays kept for every clip lie between the large freed ones and cost a gigabyte a clip.
+        seen.setdefault(site, found).include(found)
 
     def note_input(site: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         return lambda _, inputs: note(site, inputs[0])
@@ -177,7 +184,7 @@ def observe(tower: VisionTower, clips: Iterable[NDArray[np.uint8]]) -> dict[str,
                 stack.callback(projection.register_forward_hook(note_output(f"{site}.{part}")).remove)
         for clip in clips:
             tower(torch.from_numpy(np.ascontiguousarray(clip))[None])
-    return {site: _joined(parts) for site, parts in seen.items()}
+    return seen
 
 
 def _attentions(tower: VisionTower) -> Iterator[tuple[str, Attention]]:
@@ -437,10 +444,3 @@ def scaled_columns(linear: Linear, factor: NDArray[Any]) -> Linear:
 def with_bias(linear: Linear, extra: NDArray[Any]) -> Linear:
     """The projection with ``extra`` added to its bias."""
     return replace(linear, bias=bias_of(linear) + extra)
-
-
-def _joined(parts: Sequence[Observation]) -> Observation:
-    return Observation(
-        np.min([part.low for part in parts], axis=0),
-        np.max([part.high for part in parts], axis=0),
-    )
