@@ -1,6 +1,6 @@
 """What thousands of labels cost: time and memory of the prompt graph for one video, and of the text graph.
 
-    python benchmarks/labels.py --cache /var/tmp/labels --json results/labels.json
+    python benchmarks/labels.py --cache runs/labels --json results/labels.json
 
 The graphs are those of ViT-B/16 with 32 frames (196 patches, 512 dimensions, 12 text layers), exported from a seeded
 checkpoint; neither time nor memory depends on the weights. In every round each case runs once, in random order and in a
@@ -106,7 +106,7 @@ def in_a_process(bundle: Path, case: str, labels: int, at_once: int) -> dict[str
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--cache", type=Path, default=Path("/var/tmp/xclip-labels"), help="where the bundle is kept")
+    parser.add_argument("--cache", type=Path, default=Path("runs/labels"), help="where the bundle is kept")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--prepare", action="store_true", help="only export the bundle")
     parser.add_argument("--json", type=Path, help="also write the figures here")

@@ -1,6 +1,6 @@
 """How much does a search with a shortlist miss, what does a video cost on the disk, and how well do words find videos?
 
-    python benchmarks/retrieval.py --each 20 --work /tmp/retrieval --out benchmarks/results/retrieval.json
+    python benchmarks/retrieval.py --each 20 --work runs/retrieval --out benchmarks/results/retrieval.json
 
 Renders clips of motion-demo's 70 labels from seeds that training never saw, adds them to an index in fp16 and to one in
 fp32, and searches for the 70 labels, the 7 colours and the 10 motions alone. Recall at 10 is the share of the ten best
