@@ -263,11 +263,12 @@ def main() -> None:
         return
     document: dict[str, Any] = {"environment": environment(options), "arms": []}
     for batch in options.batches:
-        document["arms"] += measure(options, options.cache, batch)
-    for row in document["arms"]:
-        print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
-    if options.json:
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
+        rows = measure(options, options.cache, batch)
+        document["arms"] += rows
+        for row in rows:
+            print({key: round(value, 4) if isinstance(value, float) else value for key, value in row.items()})
+        if options.json:
+            options.json.write_text(json.dumps(document, indent=2) + "\n")
 
 
 if __name__ == "__main__":
