@@ -8,6 +8,7 @@ import ctypes.util
 import functools
 import importlib.metadata
 import io
+import os
 import re
 import shutil
 import struct
@@ -52,6 +53,8 @@ def onnxruntime() -> ModuleType:
     Raises:
         MissingExtraError: ONNX Runtime is not installed, or what is left of it cannot be imported.
     """
+    # From 1.29 on it reports to its maker what it runs, unless told not to before it starts.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime as module  # noqa: PLC0415 - optional: the extra decides between CPU and GPU
 
