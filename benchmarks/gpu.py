@@ -22,6 +22,7 @@ import platform
 import statistics
 import sys
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -140,13 +141,15 @@ def sweep(options: argparse.Namespace, arms: list[Arm]) -> Iterator[dict[str, An
 def environment(options: argparse.Namespace) -> dict[str, Any]:
     """What the figures depend on."""
     return {
+        "date": datetime.now(timezone.utc).date().isoformat(),
         "python": platform.python_version(),
         "onnxruntime": onnxruntime_version(),
         "cuda": cuda_version(),
         "gpus": [gpu._asdict() for gpu in gpus() or ()],
         "device": options.device,
         "bundle": Bundle.open(options.bundle).manifest["source"],
-        "video": str(options.video),
+        "video": options.video.name,
+        "command": " ".join(sys.argv),
     }
 
 

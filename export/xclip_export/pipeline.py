@@ -26,6 +26,7 @@ from xclip_runtime._version import __version__
 from xclip_runtime.bundle import Bundle, sha256_of
 from xclip_runtime.errors import LabelsError, VideoNotFoundError
 from xclip_runtime.labels import label_set, read_label_names
+from xclip_runtime.session import onnxruntime_version
 from xclip_runtime.video import FrameTransform, read_clip
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     Progress = Callable[[str], None]
 
 HMDB51 = "hmdb51"
-TOOLS = ("torch", "transformers", "optimum-onnx", "onnx", "onnxruntime")
+TOOLS = ("torch", "transformers", "optimum-onnx", "onnx")
 
 
 @dataclass(frozen=True)
@@ -289,14 +290,19 @@ def _manifest(checkpoint: Checkpoint, folder: Path, graphs: Sequence[WrittenGrap
             "sha256": checkpoint.sha256,
             "licence": checkpoint.licence,
         },
-        "tools": {"xclip-onnx": __version__, **{name: importlib.metadata.version(name) for name in TOOLS}},
+        "tools": {
+            "xclip-onnx": __version__,
+            **{name: importlib.metadata.version(name) for name in TOOLS},
+            # Asked of the module: its wheel has several names.
+            "onnxruntime": onnxruntime_version(),
+        },
         "opset": OPSET,
         "model": {
             "num_frames": checkpoint.num_frames,
             "image_size": checkpoint.image_size,
             "patch_size": int(model.config.vision_config.patch_size),
             "projection_dim": int(model.config.projection_dim),
-            "logit_scale": float(model.logit_scale.exp()),
+            "logit_scale": float(model.logit_scale.detach().exp()),
         },
         "labels_sha256": sha256_of(folder / "labels.json"),
         "text_tower_sha256": checkpoint.text_tower_sha256,

@@ -67,6 +67,9 @@ logger = logging.getLogger(__name__)
 NO_GRAPH = "-1"
 """The ``gpu_graph_id`` of a run that is neither captured nor replayed."""
 
+# ONNX Runtime's severities, of which the second is its default.
+_FATAL, _WARNING = 4, 2
+
 NOTICE_SECONDS = 15.0
 """How often a long build says that it is still going on."""
 
@@ -187,9 +190,14 @@ def _require_provider(ort: ModuleType, device: Device) -> None:
 def _create(ort: ModuleType, path: str | os.PathLike[str], options: SessionOptions, graph: GraphFile) -> Any:
     requested = PROVIDER_OF[options.device]
     try:
-        return ort.InferenceSession(
-            os.fspath(path), sess_options=_ort_options(ort, options), providers=provider_chain(options, graph)
-        )
+        with _quiet(ort, options.device):
+            return ort.InferenceSession(
+                os.fspath(path),
+                sess_options=_ort_options(ort, options),
+                providers=provider_chain(options, graph),
+                # It would print to stdout, and try again on the CPU.
+                enable_fallback=0,
+            )
     except Exception as error:  # onnxruntime raises many unrelated classes
         message = f"ONNX Runtime cannot load {path} on {requested} ({_first_line(error)})"
         if options.device in ("cuda", "tensorrt") and not installed.gpus():
@@ -201,6 +209,19 @@ def _create(ort: ModuleType, path: str | os.PathLike[str], options: SessionOptio
         else:
             message += ": export the bundle again"
         raise DeviceError(message) from error
+
+
+@contextlib.contextmanager
+def _quiet(ort: ModuleType, device: Device) -> Iterator[None]:
+    """Keep the loading of a provider from logging that there is no plugin for it: every GPU session would."""
+    if device == "cpu":
+        yield
+        return
+    ort.set_default_logger_severity(_FATAL)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(_WARNING)
 
 
 def _check_placement(session: Any, options: SessionOptions) -> None:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import math
+import mmap
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -221,12 +224,8 @@ class BoundModel:
 
     def _new_slot(self, size: int) -> _Slot:
         frames, *_ = self._vision.inputs
-        host = np.zeros((size, *(int(axis) for axis in frames.shape[1:])), np.uint8)
-        if self._padded:
-            pin(host)
-            pixels = self._vision.tensor(host.shape, np.uint8)
-        else:
-            pixels = self._vision.tensor_of(host)
+        host = host_array((size, *(int(axis) for axis in frames.shape[1:])), pinned=self._padded)
+        pixels = self._vision.tensor(host.shape, np.uint8) if self._padded else self._vision.tensor_of(host)
         features = {
             output.name: self._vision.tensor((size, *(int(axis) for axis in output.shape[1:])), np.float32)
             for output in self._vision.outputs
@@ -235,17 +234,37 @@ class BoundModel:
         return _Slot(host, pixels, features, binding, next(self._graph_ids))
 
 
-def pin(array: NDArray[Any]) -> bool:
-    """Lock an array's memory, so that the copy to the GPU needs no second one on the way; False where that fails."""
+def host_array(shape: tuple[int, ...], *, pinned: bool) -> NDArray[np.uint8]:
+    """A uint8 array for bytes that go to the device.
+
+    Args:
+        shape: Of the array.
+        pinned: Whether to lock its memory, so that the copy to a GPU needs no second one on the way. It stays pageable
+            where that fails.
+    """
+    if not pinned:
+        return np.zeros(shape, np.uint8)
+    # Pages of its own: CUDA refuses copies from a range of which other arrays have locked a part.
+    pages = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8)
+    _lock(pages)
+    return pages.reshape(shape)
+
+
+def _lock(pages: NDArray[np.uint8]) -> None:
+    """Lock the memory of an array until the array is gone."""
     version = installed.cuda_version()
     if version is None:
-        return False
+        return
     try:
         runtime = ctypes.CDLL(f"libcudart.so.{version.partition('.')[0]}")
-        status: int = runtime.cudaHostRegister(ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes), 0)
+        address = ctypes.c_void_p(pages.ctypes.data)
+        status: int = runtime.cudaHostRegister(address, ctypes.c_size_t(pages.nbytes), 0)
     except (OSError, AttributeError):
-        return False
-    return status == 0
+        return
+    if status == 0:
+        # Addresses that stay locked after their memory is gone spoil copies from what is put there next.
+        unlock = weakref.finalize(pages, runtime.cudaHostUnregister, address)
+        unlock.atexit = False
 
 
 def _own(value: Any) -> Floats:

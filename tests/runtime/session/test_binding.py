@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import mmap
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -13,8 +15,9 @@ from hypothesis import strategies as st
 from small_graphs import CLIP, FakeCudaSession, clips, expected_logits, write_graphs
 
 from xclip_runtime.session import Session, SessionOptions, binding, installed
-from xclip_runtime.session.binding import LABELS_AT_ONCE, BoundModel
+from xclip_runtime.session.binding import LABELS_AT_ONCE, BoundModel, host_array
 
+PAGE = mmap.PAGESIZE
 TEXTS = np.random.default_rng(9).standard_normal((5, 3)).astype(np.float32)
 
 
@@ -200,26 +203,65 @@ def test_the_cpu_runs_what_is_there_and_keeps_few_buffers(graphs):
     assert len(texts.bound) <= binding.KEPT_ON_CPU + 1
 
 
-def test_memory_is_locked_through_the_cuda_runtime(monkeypatch):
-    locked = []
+class CudaRuntime:
+    """The part of libcudart that locks memory; like the real one, it refuses pages that are locked already."""
 
-    class Runtime:
-        @staticmethod
-        def cudaHostRegister(address, size, flags):  # noqa: N802
-            locked.append((address.value, size.value, flags))
-            return 0
+    def __init__(self):
+        self.locked = {}
 
+    def cudaHostRegister(self, address, size, _flags):  # noqa: N802
+        pages = range(address.value // PAGE, -(-(address.value + size.value) // PAGE))
+        if any(set(pages) & set(taken) for taken in self.locked.values()):
+            return 712
+        self.locked[address.value] = pages
+        return 0
+
+    def cudaHostUnregister(self, address):  # noqa: N802
+        del self.locked[address.value]
+        return 0
+
+
+@pytest.fixture
+def cuda_runtime(monkeypatch):
+    runtime = CudaRuntime()
     monkeypatch.setattr(installed, "cuda_version", lambda: "13.0")
     monkeypatch.setattr(binding, "ctypes", SimpleNamespace(**vars(binding.ctypes)))
-    monkeypatch.setattr(binding.ctypes, "CDLL", lambda name: Runtime if name == "libcudart.so.13" else None)
-    array = np.zeros(CLIP, np.uint8)
+    monkeypatch.setattr(binding.ctypes, "CDLL", lambda name: runtime if name == "libcudart.so.13" else None)
+    return runtime
 
-    assert binding.pin(array)
-    assert locked == [(array.ctypes.data, array.nbytes, 0)]
+
+def test_arrays_for_the_gpu_are_locked_each_on_pages_of_its_own(cuda_runtime):
+    arrays = [host_array((size, *CLIP), pinned=True) for size in (1, 2, 3)]
+
+    assert [array.ctypes.data in cuda_runtime.locked for array in arrays] == [True] * 3
+    assert not any(array.any() for array in arrays)
+    arrays[0][:] = 7  # they can be written to
+
+
+def test_memory_is_unlocked_before_it_is_given_back(cuda_runtime):
+    array = host_array((2, *CLIP), pinned=True)
+    part = array[1:]
+    del array
+    gc.collect()
+    assert cuda_runtime.locked, "a view still uses the memory"
+
+    del part
+    gc.collect()
+    assert not cuda_runtime.locked
+
+
+def test_a_model_that_is_gone_leaves_no_memory_locked(cuda_runtime, graphs):
+    model = on_fake_cuda(graphs)
+    model.scores(clips(3), model.bind_texts(TEXTS))
+    assert cuda_runtime.locked
+
+    del model
+    gc.collect()
+    assert not cuda_runtime.locked
 
 
 @pytest.mark.parametrize("version", [None, "13.0"])
 def test_memory_stays_pageable_without_a_cuda_runtime(monkeypatch, version):
     monkeypatch.setattr(installed, "cuda_version", lambda: version)
 
-    assert not binding.pin(np.zeros(CLIP, np.uint8))
+    assert host_array(CLIP, pinned=True).shape == CLIP

@@ -40,6 +40,7 @@ def gpu_wheel_without_gpu(monkeypatch):
         OrtValue=onnxruntime.OrtValue,
         RunOptions=onnxruntime.RunOptions,
         InferenceSession=FakeInferenceSession,
+        set_default_logger_severity=lambda severity: None,
     )
     monkeypatch.setattr(installed, "onnxruntime", lambda: fake)
     monkeypatch.setattr(providers, "available_providers", fake.get_available_providers)
@@ -73,6 +74,24 @@ def test_a_device_that_this_wheel_lacks_is_refused_with_the_install_command(devi
 def test_cuda_that_falls_back_to_the_cpu_is_an_error(gpu_wheel_without_gpu):
     with pytest.raises(DeviceError, match="fell back to CPUExecutionProvider"):
         Session(GRAPH, SessionOptions("cuda"))
+
+
+def test_a_provider_that_fails_is_an_error_with_nothing_on_stdout_and_no_second_try(
+    gpu_wheel_without_gpu, monkeypatch, capfd
+):
+    import onnxruntime
+
+    monkeypatch.setattr(gpu_wheel_without_gpu, "InferenceSession", onnxruntime.InferenceSession)
+    monkeypatch.setattr(onnxruntime.InferenceSession, "_create_inference_session", refuse)
+
+    with pytest.raises(DeviceError, match="no such device"):
+        Session(GRAPH, SessionOptions("cuda"))
+    assert capfd.readouterr().out == ""
+
+
+def refuse(*_args, **_kwargs):
+    message = "no such device"
+    raise ValueError(message)
 
 
 def test_auto_falls_back_and_says_so_at_warning(gpu_wheel_without_gpu, monkeypatch, caplog):
