@@ -1,4 +1,4 @@
-"""Write the measured numbers of README.md, docs/ and cpu-log.md from the JSON in benchmarks/results.
+"""Write the measured numbers of README.md, docs/ and the logs from the JSON in benchmarks/results.
 
     python benchmarks/figures.py            # rewrite the blocks
     python benchmarks/figures.py --check    # exit 1 if a block differs from what the JSON says; the tests do this
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks/results"
-DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks/cpu-log.md")
+DOCUMENTS = (
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "benchmarks").glob("*-log.md")),
+)
 BLOCK = re.compile(r"(<!-- figures: ([\w-]+) -->)\n.*?(<!-- end of figures -->)", re.DOTALL)
 SHORT_VIDEO = "640x272 h264 10 s.mp4"
 PAIRS = {"seen": "seen in training", "held-out": "held out of training, clips and texts both"}
@@ -187,20 +191,33 @@ def decode_table(results: Path) -> Iterator[str]:
 
 def serve_added(results: Path) -> Iterator[str]:
     """In a sentence, what serving adds."""
-    added = [ms for _, part in _overheads(_read(results / "serve.json")) for ms in part["added_ms"].values()]
-    yield f"Serving adds {_range(added, '.0f')} ms to a request, where a ViT-B/16 clip takes seconds on a CPU."
+    added = ", ".join(
+        f"{_range(list(part['added_ms'].values()), '.0f')} ms with {model}"
+        for model, part in _overheads(_read(results / "serve.json"))
+    )
+    yield f"Serving adds to a request: {added}."
 
 
 def serve_tables(results: Path) -> Iterator[str]:
     """What serving costs and that it holds."""
     result = _read(results / "serve.json")
-    yield f"{result['date']}, {result['cpus']} cores, client and server on the same machine. {result.get('note', '')}"
+    where = f"{result['date']}, {result['cpus']} cores, client and server on the same machine."
+    yield " ".join([where, *([result["note"]] if "note" in result else [])])
     overhead = [
-        [model, what, *(f"{part[f'{what}, {how}']['p50_ms']:.0f}" for how in ("bare", "served")), f"{added:.0f}"]
+        [
+            model,
+            what,
+            *(f"{part[f'{what}, {how}']['p50_ms']:.0f}" for how in ("bare", "served")),
+            f"{added:.0f}",
+            "{value:.1f} % ({low:.1f} to {high:.1f})".format(**part["added_percent"][what])
+            if "added_percent" in part
+            else "",
+        ]
         for model, part in _overheads(result)
         for what, added in part["added_ms"].items()
     ]
-    yield _table(("model", "request", "bare ms", "served ms", "added ms"), overhead)
+    header = ("model", "request", "bare ms", "served ms", "added ms", "added, 95 % interval")
+    yield _table(header, overhead)
     yield "Those are medians, taken in turn. Under load:"
     header = ("answers/s", "p50 ms", "p95 ms")
     load = [
@@ -242,8 +259,9 @@ def machines(results: Path) -> Iterator[str]:
     """Processor time of a clip, and the machines that follow from it."""
     decode, peer = _read(results / "decode.json"), _read(results / "peers.json")
     threads, arms = peer["options"]["threads"], peer["vision"]["arms"]
-    read = decode["short_ms"][SHORT_VIDEO]["ours"] / 1000
-    long = [row["ours"] / 1000 for row in decode["long_ms"].values()]
+    # Results that tell one clock only tell the processor's.
+    short, tens = (decode.get(f"{name}_processor_ms", decode[f"{name}_ms"]) for name in ("short", "long"))
+    read, long = short[SHORT_VIDEO]["ours"] / 1000, [row["ours"] / 1000 for row in tens.values()]
     seconds = {name: arms[f"ours-{name}"]["seconds_median"] for name in ("fp32", "int8")}
     vision = {name: each * threads for name, each in seconds.items()}
     yield _table(
@@ -277,6 +295,49 @@ def machines(results: Path) -> Iterator[str]:
             f"  need {20 * read:.1f} cores to read them. Put in the figure of your own GPU, from `xclip-onnx bench`.",
         ]
     )
+
+
+def gpu_table(results: Path) -> Iterator[str]:
+    """Speed of a bundle on a GPU."""
+    result = _read(results / "gpu.json")
+    rows = [
+        [
+            row["precision"],
+            "yes" if row["cuda_graph"] else "no",
+            row["batch"],
+            *(f"{row['model'][key]:.1f}" for key in ("ms_p50", "ms_p90")),
+            *(f"{row[part]['clips_per_second']:.0f}" for part in ("model", "files")),
+        ]
+        for row in result["sweep"]
+    ]
+    header = ("precision", "CUDA graphs", "batch", "ms p50", "ms p90", "clips/s", "clips/s from files")
+    yield _table(header, rows)
+    yield _gpu(result)
+
+
+def gpu_peers_table(results: Path) -> Iterator[str]:
+    """Other ways to run the model on a GPU."""
+    result = _read(results / "gpu-peers.json")
+    rows = [
+        [
+            arm["what"],
+            arm["batch"],
+            f"{arm['ms']:.1f}",
+            f"{arm['clips_per_second']:.0f}",
+            f"{arm['ratio_to_ours']:.2f}",
+            f"{arm['logit_p50']:.4f} / {arm['logit_max']:.4f}",
+        ]
+        for arm in result["arms"]
+    ]
+    yield _table(("arm", "batch", "ms", "clips/s", "/ ours fp16", "logit error p50 / max"), rows)
+    yield _gpu(result)
+
+
+def _gpu(result: dict[str, Any]) -> str:
+    environment = result["environment"]
+    versions = environment.get("versions", environment)
+    names = ", ".join(gpu["name"] for gpu in environment["gpus"])
+    return f"Measured on {environment['date']}: {names}, onnxruntime-gpu {versions['onnxruntime']}."
 
 
 def threads_table(results: Path) -> Iterator[str]:
@@ -322,6 +383,8 @@ FIGURES: dict[str, Callable[[Path], Iterable[str]]] = {
     "decode": decode_table,
     "parity": parity,
     "image-size": image_size,
+    "gpu": gpu_table,
+    "gpu-peers": gpu_peers_table,
     "machines": machines,
     "serve": serve_tables,
     "cpu-aims": cpu_aims,

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 RESULTS = sorted((ROOT / "benchmarks/results").glob("*.json"))
 PROSE = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-DOCUMENTS = [*PROSE, ROOT / "benchmarks/cpu-log.md"]
+DOCUMENTS = [*PROSE, *sorted((ROOT / "benchmarks").glob("*-log.md"))]
 
 BLOCK = re.compile(r"<!-- figures: ([\w-]+) -->.*?<!-- end of figures -->", re.DOTALL)
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
