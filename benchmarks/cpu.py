@@ -28,21 +28,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xclip_runtime.bench.machine import busy_seconds, peak_rss_mb
+from xclip_runtime.bench.machine import busy_seconds, cpu_name, peak_rss_mb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import NDArray
 
     Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
     Load = Callable[[str, Path, argparse.Namespace], Run]
 
+ROOT = Path(__file__).parents[1]
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LABELS = 51
 ARMS = {
@@ -141,12 +143,16 @@ def prepare(options: argparse.Namespace, folder: Path, *, outliers: bool) -> Non
         save_graph(build(tower), folder / f"{name}.onnx", {})
         mark_current(folder / f"{name}.onnx")
         print(f"{name}: built in {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    if has_openvino() and not (folder / "openvino-int8.xml").exists():
-        import nncf
+    if importlib.util.find_spec("openvino") and not (folder / "openvino-fp32.xml").exists():
         import openvino
 
         converted = openvino.convert_model(plain, input=[1, options.frames, 3, size, size])
         openvino.save_model(converted, folder / "openvino-fp32.xml", compress_to_fp16=False)
+    if has_openvino() and not (folder / "openvino-int8.xml").exists():
+        import nncf
+        import openvino
+
+        converted = openvino.Core().read_model(folder / "openvino-fp32.xml")
         clips = [normalised(clip[None]) for clip in calibration_clips(options.frames, size)]
         quantised = nncf.quantize(
             converted, nncf.Dataset(clips), model_type=nncf.ModelType.TRANSFORMER, subset_size=len(clips)
@@ -397,8 +403,13 @@ def take_turns(arms: Collection[Arm], clip: Path, rounds: int) -> tuple[list[int
         print(f"round {index + 1} of {rounds}; others took up to {others:.0%} of a clip", file=sys.stderr)
     for arm in arms:
         arm.close()
-    quiet = [i for i in range(rounds) if max(arm.others[i] for arm in arms) <= 0.1]
-    return (quiet, True) if len(quiet) >= 3 else (list(range(rounds)), False)
+    return quiet_rounds([max(arm.others[i] for arm in arms) for i in range(rounds)])
+
+
+def quiet_rounds(others: Sequence[float]) -> tuple[list[int], bool]:
+    """The rounds that count, from the share of a clip's time that other processes took, and whether they were quiet."""
+    quiet = [i for i, share in enumerate(others) if share <= 0.1]
+    return (quiet, True) if len(quiet) >= min(3, len(others)) else (list(range(len(others))), False)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -477,17 +488,23 @@ def accuracy(options: argparse.Namespace, folder: Path, twin: Path) -> dict[str,
     return result
 
 
+def record() -> dict[str, Any]:
+    """How, when and on what figures were taken: the head of every result that is kept."""
+    script = Path(sys.argv[0]).resolve()
+    return {
+        "command": " ".join(["python", script.relative_to(ROOT).as_posix(), *sys.argv[1:]]),
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "machine": machine(),
+    }
+
+
 def machine() -> dict[str, Any]:
     """What the numbers were taken on."""
     versions = {}
     for name in ("onnxruntime", "openvino", "nncf", "torch", "transformers", "numpy"):
         if importlib.util.find_spec(name):
             versions[name] = importlib.metadata.version(name)
-    model = ""
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version(), "versions": versions}
+    return {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version(), "versions": versions}
 
 
 def table(result: dict[str, Any]) -> str:
@@ -560,7 +577,7 @@ def main() -> None:
             subprocess.run(command, check=True, stdout=sys.stderr)
             return made
 
-        result: dict[str, Any] = {"machine": machine(), "options": vars(options)}
+        result: dict[str, Any] = {**record(), "options": vars(options)}
         result["speed"] = measure(options, folder(options, "seeded"))
         if options.clips:
             result["accuracy"] = accuracy(short, folder(short, "seeded"), folder(short, "twin"))

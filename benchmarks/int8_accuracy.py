@@ -1,11 +1,13 @@
 """What int8 costs in accuracy: motion-demo and its outlier twin, fp32 against int8 on the same video files.
 
-    python benchmarks/int8_accuracy.py                # 500 clips of seen pairs, 500 of held-out ones; ten minutes
-    python benchmarks/int8_accuracy.py --n 20 --json results.json
+    python benchmarks/int8_accuracy.py --cache runs/int8-accuracy --json benchmarks/results/int8-accuracy.json
 
 The twin multiplies LayerNorm gains of a few channels by 60 and divides the weights that read them: the same function in
 fp32, and as hard for a quantiser as a network with outlier channels. Clips are rendered from seeds that training never
-saw and read from encoded files, as ``motion_demo.dataset`` writes them.
+saw, those that ``python -m motion_demo.dataset`` takes, and read from encoded files.
+
+A thousand clips take about ten minutes. What is done is in ``--cache``, so the same command goes on where a run was
+interrupted; an exporter that has changed since begins anew.
 """
 
 from __future__ import annotations
@@ -16,9 +18,10 @@ import shutil
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cpu import ROOT, exporter_digest, record
 from rich.console import Console
 from rich.progress import track
 
@@ -29,74 +32,104 @@ from xclip_export import export_bundle
 from xclip_export.checkpoint import load_checkpoint
 from xclip_export.seeded import outlier_twin
 from xclip_runtime import XClip
+from xclip_runtime.reading import Reading, read_video
 from xclip_runtime.statistics import wilson
 
-CHECKPOINT = Path(__file__).parents[1] / "export/motion_demo/checkpoint"
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CHECKPOINT = ROOT / "export/motion_demo/checkpoint"
+MODELS = ("motion-demo", "outlier twin")
 PRECISIONS = ("fp32", "int8")
+GAIN = 60.0
 
 
-def write_twin(folder: Path) -> Path:
-    """The outlier twin of motion-demo as a checkpoint."""
-    shutil.copytree(CHECKPOINT, folder)
-    outlier_twin(load_checkpoint(str(CHECKPOINT)).model, gain=60.0).save_pretrained(folder)
-    return folder
+def bundles(folder: Path) -> dict[str, Path]:
+    """Both models' bundles, exported unless they are there."""
+    made = {name: folder / name.replace(" ", "-") for name in MODELS}
+    twin = folder / "twin-checkpoint"
+    if not twin.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            copy = Path(shutil.copytree(CHECKPOINT, Path(scratch) / "checkpoint"))
+            outlier_twin(load_checkpoint(str(CHECKPOINT)).model, gain=GAIN).save_pretrained(copy)
+            copy.rename(twin)
+    for name, source in zip(MODELS, (CHECKPOINT, twin), strict=True):
+        if not made[name].exists():
+            export_bundle(str(source), made[name], precisions=PRECISIONS)
+    return made
 
 
-def compare(models: dict[str, dict[str, XClip]], n: int, folder: Path) -> dict[str, Any]:
-    """Logits of every model for ``n`` clips of seen and ``n`` of held-out pairs, and what follows from them."""
-    logits: dict[tuple[str, str], list[np.ndarray[Any, Any]]] = {}
-    right = list[int]()
-    names = next(iter(next(iter(models.values())).values())).labels
+def logits_of(models: list[XClip], n: int, folder: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Every model's logits for ``n`` clips of seen pairs and ``n`` of held-out ones.
+
+    Returns:
+        float32 (2n, models, labels), and the right label's index (2n,).
+    """
+    folder.mkdir(exist_ok=True)
     pairs = [SEEN[i % len(SEEN)] for i in range(n)] + [HELD_OUT[i % len(HELD_OUT)] for i in range(n)]
+    found = []
     for index, label in enumerate(track(pairs, description="clips", console=Console(stderr=True))):
-        path = write_clip(folder / "clip", EVALUATION_SEEDS.start + index, label)
-        right.append(names.index(label.text))
-        for name, of_precision in models.items():
-            for precision, model in of_precision.items():
-                ranked = {item.label: item.logit for item in model.classify(path, top_k=None).labels}
-                logits.setdefault((name, precision), []).append(np.array([ranked[label] for label in names]))
-    guesses = {key: np.argmax(values, axis=1) for key, values in logits.items()}
-    result: dict[str, Any] = {}
-    for (name, precision), values in logits.items():
-        hits = guesses[name, precision] == right
-        report: dict[str, Any] = {
-            "seen": asdict(wilson(int(hits[:n].sum()), n)),
-            "held_out": asdict(wilson(int(hits[n:].sum()), n)),
-        }
-        if precision != "fp32":
-            errors = np.abs(np.subtract(values, logits[name, "fp32"]))
-            same = int((guesses[name, precision] == guesses[name, "fp32"]).sum())
-            report["top1_agreement_with_fp32"] = asdict(wilson(same, 2 * n))
-            report["abs_logit_error"] = {"p50": float(np.median(errors)), "p99": float(np.quantile(errors, 0.99))}
-            report["abs_logit_error"]["max"] = float(errors.max())
-        result.setdefault(name, {})[precision] = report
-    return result
+        seed = EVALUATION_SEEDS.start + index
+        kept = folder / f"{seed} {label.text}.npy"
+        if not kept.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as scratch:
+                video = write_clip(Path(scratch) / "clip", seed, label)
+                frames = read_video(video, models[0].bundle.num_frames, models[0].transform, Reading()).frames
+                np.save(Path(scratch) / "logits.npy", np.stack([model.logits(frames) for model in models]))
+                (Path(scratch) / "logits.npy").rename(kept)
+        found.append(np.load(kept))
+    return np.stack(found), np.array([models[0].labels.index(label.text) for label in pairs])
+
+
+def summary(fp32: NDArray[np.float32], int8: NDArray[np.float32], right: NDArray[np.int64]) -> dict[str, Any]:
+    """Accuracy of both precisions on both halves, and how far int8 is from fp32."""
+    n = len(right) // 2
+    parts = {"seen": slice(None, n), "held_out": slice(n, None)}
+    guesses = {"fp32": fp32.argmax(axis=1), "int8": int8.argmax(axis=1)}
+    errors = np.abs(int8 - fp32)
+    return {
+        **{
+            precision: {
+                part: asdict(wilson(int((guess[which] == right[which]).sum()), n)) for part, which in parts.items()
+            }
+            for precision, guess in guesses.items()
+        },
+        "top1_agreement": asdict(wilson(int((guesses["int8"] == guesses["fp32"]).sum()), 2 * n)),
+        "abs_logit_error": {
+            "p50": float(np.median(errors)),
+            "p99": float(np.quantile(errors, 0.99)),
+            "max": float(errors.max()),
+            "logits": int(errors.size),
+        },
+        "logit_std": float(fp32.std()),
+    }
 
 
 def main() -> None:
-    """Export both bundles, score them and print the table."""
+    """Export both bundles, score them, print and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--n", type=int, default=500, help="clips of seen pairs, and again of held-out ones")
+    parser.add_argument("--cache", type=Path, help="keep bundles and logits here")
     parser.add_argument("--json", type=Path, help="write the result here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        models = {}
-        for name, source in (("motion-demo", CHECKPOINT), ("outlier twin", write_twin(folder / "twin"))):
-            report = export_bundle(str(source), folder / name.replace(" ", "-"), precisions=PRECISIONS, fused=False)
-            models[name] = {precision: XClip(report.bundle, "cpu", precision) for precision in PRECISIONS}
-        result = compare(models, options.n, folder)
-    print("| model | precision | seen | held out | top-1 as fp32 | abs. logit error p50 | p99 | max |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name, of_precision in result.items():
-        for precision, report in of_precision.items():
-            cells = [name, precision, *(f"{report[part]['value']:.1%}" for part in ("seen", "held_out"))]
-            if precision != "fp32":
-                cells.append(f"{report['top1_agreement_with_fp32']['value']:.1%}")
-                cells += [f"{value:.3f}" for value in report["abs_logit_error"].values()]
-            print("| " + " | ".join(cells + [""] * (8 - len(cells))) + " |")
+        folder = (options.cache or Path(temporary)) / exporter_digest()[:12]
+        folder.mkdir(parents=True, exist_ok=True)
+        made = bundles(folder)
+        models = [XClip(made[name], "cpu", precision) for name in MODELS for precision in PRECISIONS]  # type: ignore[arg-type]
+        logits, right = logits_of(models, options.n, folder / "logits")
+    result = {
+        **record(),
+        "n": options.n,
+        "gain": GAIN,
+        "models": {
+            name: summary(logits[:, 2 * place], logits[:, 2 * place + 1], right) for place, name in enumerate(MODELS)
+        },
+    }
+    document = json.dumps(result, indent=2)
+    print(document)
     if options.json:
-        options.json.write_text(json.dumps({"n": options.n, "models": result}, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(document + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

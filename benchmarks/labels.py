@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cpu import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -121,9 +122,7 @@ def main() -> None:
     bundle = prepare(options.cache)
     if options.prepare:
         return
-    from xclip_runtime.cpus import available_cpus
     from xclip_runtime.model import LABELS_AT_ONCE
-    from xclip_runtime.session import onnxruntime_version
 
     cases = [
         *(("prompt", labels, LABELS_AT_ONCE) for labels in (51, 400, 1000, 10_000, 50_000)),
@@ -143,13 +142,7 @@ def main() -> None:
         print(f"{case:>7} {labels:6d} labels {pieces:>13} {row['ms_a_label']:8.4f} ms {row['megabytes']:8.1f} MB")
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        facts = {
-            "command": "python benchmarks/labels.py",
-            "rounds": options.rounds,
-            "onnxruntime": onnxruntime_version(),
-            "cpus": available_cpus(),
-        }
-        options.json.write_text(json.dumps({**facts, "rows": rows}, indent=2) + "\n")
+        options.json.write_text(json.dumps({**record(), "rounds": options.rounds, "rows": rows}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,22 @@
 """X-CLIP ViT-B/16 with 32 frames on a CPU: every way to run it that a user has, in one interleaved run.
 
     python benchmarks/peers.py --cache runs/peers --json benchmarks/results/peers.json   # on a quiet machine
+    python benchmarks/peers.py --cache runs/peers --json benchmarks/results/peers.json --resume
     python benchmarks/peers.py --quick                                                   # 8 frames, 2 layers
 
 First the vision tower and MIT alone, which is 99 % of the work: torch eager and compiled, a plain export in ONNX
 Runtime, the same through ONNX Runtime's own tools, OpenVINO, and the graphs of this project. Then from an encoded file
 to labels, against transformers with PyAV and its processor, the way its documentation shows.
 
-How it is measured, is told in ``cpu.py``, whose processes, turns and clips these are: each arm lives in a process of
-its own, all run clips in turns, and what counts is the median over rounds of the ratio to ours in the same round. The
-roof of each precision is a large matrix product of that precision in the same rounds. A peer that cannot run has a row
+In every round each arm has a process of its own, and no other arm's is alive: it starts, loads, answers once, and then
+twice more, of which the faster counts. What is told is the median over rounds, of an arm's times and of their ratios to
+ours in the same round. One more round before the others fills the caches of files and compilers, and is not counted;
+nor are rounds in which other processes took more than a tenth of a clip's time, while three others remain. The roof of
+each precision is the fastest large matrix product of that precision in the same round. A peer that cannot run has a row
 that says why. Weights are seeded, so no download is needed; speed does not depend on them.
+
+Every finished round is kept in ``--cache``, and ``--resume`` goes on after the last, with the same versions, machine,
+options and exporter, or not at all.
 """
 
 from __future__ import annotations
@@ -20,12 +26,12 @@ import importlib.metadata
 import importlib.util
 import json
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +39,10 @@ import cpu
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
-ROOT = Path(__file__).parents[1]
 TORCH = ("torch", "transformers")
 ORT = ("onnxruntime",)
 OPENVINO = ("openvino",)
@@ -68,7 +75,15 @@ PEERS = {
     "ours-int8": Peer("xclip-onnx int8", "int8", ORT),
 }
 OURS = ("ours-fp32", "ours-int8")
-GEMMS = {"fp32": cpu.GEMMS, "bf16": ("gemm-bf16",), "int8": ("gemm-int8-ort", "gemm-int8-torch")}
+PRODUCTS = {
+    "gemm-torch": Peer("matrix product, torch", "fp32", TORCH),
+    "gemm-onnxruntime": Peer("matrix product, ONNX Runtime", "fp32", ORT),
+    "gemm-openvino": Peer("matrix product, OpenVINO", "fp32", OPENVINO),
+    "gemm-bf16-torch": Peer("matrix product, torch", "bf16", TORCH),
+    "gemm-bf16-openvino": Peer("matrix product, OpenVINO", "bf16", OPENVINO),
+    "gemm-int8-onnxruntime": Peer("matrix product, ONNX Runtime", "int8", ORT),
+    "gemm-int8-torch": Peer("matrix product, torch", "int8", TORCH),
+}
 
 RUNTIME = ("click", "numpy", "opencv-python-headless", "rich", "onnxruntime")
 END_TO_END = {
@@ -77,6 +92,8 @@ END_TO_END = {
     "e2e-ours-int8": Peer("xclip-onnx int8", "int8", RUNTIME),
 }
 MATRIX = (768, 3072)
+STEADY = 2
+"""Answers after the first, in every process."""
 
 
 def missing(peer: Peer) -> str | None:
@@ -95,7 +112,7 @@ def _installed(name: str) -> bool:
 
 def installed_mb(packages: tuple[str, ...], *, ours: bool = False) -> float:
     """Size on disk of packages with all that they require, in MB of 10**6 bytes; ``ours`` adds this runtime."""
-    files = {path for path in (ROOT / "runtime").rglob("*") if path.is_file()} if ours else set[Path]()
+    files = {path for path in (cpu.ROOT / "runtime").rglob("*") if path.is_file()} if ours else set[Path]()
     for name in _closure(packages):
         for file in importlib.metadata.distribution(name).files or ():
             path = Path(str(file.locate()))
@@ -121,6 +138,8 @@ def _closure(packages: tuple[str, ...]) -> set[str]:
 def prepare(options: argparse.Namespace, folder: Path) -> None:
     """Write the files of all arms that are not there yet."""
     cpu.prepare(options, folder, outliers=False)
+    if not (folder / "checkpoint").exists():
+        cpu.seeded(options).save_pretrained(folder / "checkpoint")
     plain = folder / "plain.onnx"
     if _installed("onnx") and not (folder / "optimizer.onnx").exists():
         from onnxruntime.transformers import optimizer
@@ -157,7 +176,7 @@ def prepare_end_to_end(options: argparse.Namespace, folder: Path) -> None:
     """Write a whole checkpoint with CLIP's tokenizer and its bundle, unless they are there and of today's exporter."""
     if cpu.is_current(folder / "bundle"):
         return
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(cpu.ROOT / "tests"))
     from checkpoints import write_seeded_checkpoint
     from xclip_export import export_bundle
 
@@ -181,19 +200,14 @@ def _say(message: str) -> None:
 
 def load(arm: str, folder: Path, options: argparse.Namespace) -> cpu.Run:
     """Load one arm; what it returns takes uint8 frames or a path, so that each pays for its own preparation."""
-    if arm in cpu.GEMMS:
-        return cpu.load(arm, folder, options)
     if arm.startswith("gemm"):
         return _load_product(arm, folder, options)
     if arm.startswith("e2e"):
         return _load_end_to_end(arm, folder, options)
     if arm.startswith(("torch", "compile")):
-        return _load_torch(arm, options)
+        return _load_torch(arm, folder, options)
     if arm == "openvino-bf16":
-        import openvino
-
-        settings = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": options.threads}
-        request = openvino.Core().compile_model(folder / "openvino-fp32.xml", "CPU", settings).create_infer_request()
+        request = _openvino_request(folder / "openvino-fp32.xml", "bf16", options)
 
         def infer(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             outputs = request.infer({0: cpu.normalised(clip)})
@@ -203,12 +217,30 @@ def load(arm: str, folder: Path, options: argparse.Namespace) -> cpu.Run:
     return cpu.load(arm, folder, options)
 
 
-def _load_torch(arm: str, options: argparse.Namespace) -> cpu.Run:
+def _openvino_request(model: Any, precision: str, options: argparse.Namespace) -> Any:
+    """A request that computes in this precision, where the CPU has it.
+
+    Raises:
+        RuntimeError: OpenVINO takes another one.
+    """
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": options.threads}
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
+    taken = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
+    if taken != precision:
+        message = f"OpenVINO computes in {taken} on this CPU"
+        raise RuntimeError(message)
+    return compiled.create_infer_request()
+
+
+def _load_torch(arm: str, folder: Path, options: argparse.Namespace) -> cpu.Run:
     import torch
+    from transformers import XCLIPModel
 
     torch.set_num_threads(options.threads)
     dtype = torch.bfloat16 if arm.endswith("bf16") else torch.float32
-    vision = cpu.vision_of(cpu.seeded(options)).to(dtype)
+    vision = cpu.vision_of(XCLIPModel.from_pretrained(folder / "checkpoint", dtype=dtype))
     if arm.startswith("compile"):
         vision = torch.compile(vision)
 
@@ -221,39 +253,47 @@ def _load_torch(arm: str, options: argparse.Namespace) -> cpu.Run:
 
 
 def _load_product(arm: str, folder: Path, options: argparse.Namespace) -> cpu.Run:
-    rows = options.frames * 197
+    multiply = _product(arm, folder, options)
+
+    def run(_: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        for _ in range(cpu.GEMM_REPEATS):
+            multiply()
+        return np.empty(0, np.float32), np.empty(0, np.float32)
+
+    return run
+
+
+def _product(arm: str, folder: Path, options: argparse.Namespace) -> Callable[[], object]:
+    """The product of all rows of a clip with the first weight of an MLP."""
+    if arm in cpu.GEMMS:
+        return cpu.load_gemm(arm, options)
+    shape = options.frames * 197, MATRIX[0]
     rng = np.random.default_rng(0)
-    empty = np.empty(0, np.float32), np.empty(0, np.float32)
-    if arm == "gemm-int8-ort":
+    if arm == "gemm-int8-onnxruntime":
         import onnxruntime
 
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = options.threads
         session = onnxruntime.InferenceSession(folder / "gemm-int8.onnx", settings, providers=["CPUExecutionProvider"])
-        pixels = rng.integers(0, 256, (rows, MATRIX[0]), np.uint8)
+        pixels = rng.integers(0, 256, shape, np.uint8)
+        return lambda: session.run(None, {"a": pixels})
+    if arm.endswith("openvino"):
+        import openvino
+        from openvino import opset13
 
-        def run(_: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            for _ in range(cpu.GEMM_REPEATS):
-                session.run(None, {"a": pixels})
-            return empty
-
-        return run
+        a = opset13.parameter(shape, np.float32)
+        product = opset13.matmul(a, opset13.constant(rng.standard_normal(MATRIX, np.float32)), False, False)
+        request = _openvino_request(openvino.Model([product], [a]), "bf16" if "bf16" in arm else "f32", options)
+        request.set_input_tensor(openvino.Tensor(rng.standard_normal(shape, np.float32)))
+        return request.infer  # type: ignore[no-any-return]
     import torch
 
     torch.set_num_threads(options.threads)
     if arm == "gemm-int8-torch":
-        a, b = (torch.from_numpy(rng.integers(-127, 128, shape, np.int8)) for shape in ((rows, MATRIX[0]), MATRIX))
-        multiply = torch._int_mm  # noqa: SLF001 - torch's only name for it
-    else:
-        a, b = torch.randn(rows, MATRIX[0]).bfloat16(), torch.randn(MATRIX).bfloat16()
-        multiply = torch.mm
-
-    def run_torch(_: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        for _ in range(cpu.GEMM_REPEATS):
-            multiply(a, b)
-        return empty
-
-    return run_torch
+        codes = [torch.from_numpy(rng.integers(-127, 128, each, np.int8)) for each in (shape, MATRIX)]
+        return lambda: torch._int_mm(*codes)  # noqa: SLF001 - torch's only name for it
+    halves = [torch.from_numpy(rng.standard_normal(each, np.float32)).bfloat16() for each in (shape, MATRIX)]
+    return lambda: torch.mm(*halves)
 
 
 def _load_end_to_end(arm: str, folder: Path, options: argparse.Namespace) -> Any:
@@ -300,27 +340,61 @@ def _load_end_to_end(arm: str, folder: Path, options: argparse.Namespace) -> Any
     return answer
 
 
-def start(names: dict[str, Peer], folder: Path, options: argparse.Namespace, clip: Path) -> tuple[Any, dict[str, str]]:
-    """Load the arms that can run, each with its first answer; the others with the reason why they cannot."""
-    arms, failed = {}, {}
-    for name, peer in names.items():
-        reason = missing(peer)
-        if reason is None:
-            try:
-                arms[name] = cpu.Arm(name, folder, options, __file__)
-                arms[name].turn(clip)
-            except RuntimeError as error:
-                reason = str(error)
-                arms.pop(name, None)
-        if reason is not None:
-            failed[name] = reason
-        _say(f"{name}: {reason or f'loaded in {arms[name].load_s:.1f} s, first answer {arms[name].first_s:.1f} s'}")
-    return arms, failed
+def take_turns(
+    names: dict[str, Peer], folder: Path, options: argparse.Namespace, clip: Path, kept: Path
+) -> list[dict[str, Any]]:
+    """What every arm did in every round but the first; rounds that ``kept`` holds are not run again."""
+    kept.touch()
+    rounds: list[dict[str, Any]] = [json.loads(line) for line in kept.read_text("utf-8").splitlines()]
+    while len(rounds) <= options.rounds:
+        rounds.append({name: take_turn(name, peer, folder, options, clip) for name, peer in names.items()})
+        with kept.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rounds[-1]) + "\n")
+        others = max(turn.get("others", 0.0) for turn in rounds[-1].values())
+        _say(f"{kept.stem}: round {len(rounds) - 1} of {options.rounds}; others took up to {others:.0%} of a clip")
+    return rounds[1:]
 
 
-def row(arm: cpu.Arm, peer: Peer, rounds: list[int], ours: dict[str, cpu.Arm]) -> dict[str, Any]:
-    """What is told of an arm, whatever it runs."""
-    seconds = [arm.seconds[i] for i in rounds]
+def take_turn(name: str, peer: Peer, folder: Path, options: argparse.Namespace, clip: Path) -> dict[str, Any]:
+    """One arm's life in a round: start, load, answer; or why it cannot."""
+    reason = missing(peer)
+    if reason:
+        return {"missing": reason}
+    try:
+        arm = cpu.Arm(name, folder, options, __file__)
+        for _ in range(1 + STEADY):
+            arm.turn(clip)
+        arm.close()
+    except RuntimeError as error:
+        return {"missing": str(error)}
+    turn = {
+        "seconds": min(arm.seconds),
+        "others": arm.others[arm.seconds.index(min(arm.seconds))],
+        "load_s": arm.load_s,
+        "start_to_first_answer_s": arm.start_to_loaded_s + (arm.first_s or 0.0),
+        "peak_mb": arm.peak_mb,
+    }
+    _say(f"{name}: " + ", ".join(f"{key} {value:.2f}" for key, value in turn.items()))
+    return turn
+
+
+def table_of(names: dict[str, Peer], rounds: list[dict[str, Any]], ours: tuple[str, ...]) -> dict[str, Any]:
+    """What is told of every arm, from the rounds that count."""
+    counted, quiet = cpu.quiet_rounds([max(turn.get("others", 0.0) for turn in turns.values()) for turns in rounds])
+    rounds = [rounds[i] for i in counted]
+    return {
+        "rounds_counted": len(counted),
+        "quiet": quiet,
+        "arms": {name: row(name, peer, rounds, ours) for name, peer in names.items()},
+    }
+
+
+def row(name: str, peer: Peer, rounds: list[dict[str, Any]], ours: tuple[str, ...]) -> dict[str, Any]:
+    """What is told of an arm, whatever it runs; an arm that failed once has no figures."""
+    reason = next((turns[name]["missing"] for turns in rounds if "missing" in turns[name]), None)
+    if reason:
+        return {"what": peer.what, "precision": peer.precision, "missing": reason}
+    seconds = [turns[name]["seconds"] for turns in rounds]
     return {
         "what": peer.what,
         "precision": peer.precision,
@@ -328,70 +402,66 @@ def row(arm: cpu.Arm, peer: Peer, rounds: list[int], ours: dict[str, cpu.Arm]) -
         "seconds_min": min(seconds),
         "seconds": seconds,
         "ratio_to": {
-            name: statistics.median(arm.seconds[i] / other.seconds[i] for i in rounds) for name, other in ours.items()
+            other: statistics.median(turns[name]["seconds"] / turns[other]["seconds"] for turns in rounds)
+            for other in ours
+            if all("seconds" in turns[other] for turns in rounds)
         },
-        "load_s": arm.load_s,
-        "start_to_first_answer_s": arm.start_to_loaded_s + (arm.first_s or 0.0),
-        "peak_mb": arm.peak_mb,
-        "installed_mb": installed_mb(peer.packages, ours="ours" in arm.name),
+        **{
+            key: statistics.median(turns[name][key] for turns in rounds)
+            for key in ("load_s", "start_to_first_answer_s", "peak_mb")
+        },
+        "installed_mb": installed_mb(peer.packages, ours="ours" in name),
     }
 
 
-def measure_vision(options: argparse.Namespace, folder: Path, names: dict[str, Peer]) -> dict[str, Any]:
+def measure_vision(options: argparse.Namespace, folder: Path, names: dict[str, Peer], kept: Path) -> dict[str, Any]:
     """Time the vision tower under all arms in turns."""
     clip = folder / "clip.npy"
     np.save(clip, cpu.evaluation_clips(options.frames, 224, 1)[0])
-    products = {
-        name: Peer("matrix product", precision, TORCH if "ort" not in name else ORT)
-        for precision, of_precision in GEMMS.items()
-        for name in of_precision
-    }
-    arms, failed = start({**names, **products}, folder, options, clip)
-    rounds, quiet = cpu.take_turns(arms.values(), clip, options.rounds)
+    found = table_of(
+        {**names, **PRODUCTS}, take_turns({**names, **PRODUCTS}, folder, options, clip, kept / "vision.jsonl"), OURS
+    )
+    products = {name: found["arms"].pop(name) for name in PRODUCTS}
+    product_gflop, gflop = cpu.gemm_flops(options) / 1e9, cpu.clip_flops(options) / 1e9
     rates: dict[str, list[float]] = {}
-    for precision, of_precision in GEMMS.items():
-        present = [arms[name] for name in of_precision if name in arms]
-        if present:
-            rates[precision] = [max(cpu.gemm_flops(options) / arm.seconds[i] for arm in present) / 1e9 for i in rounds]
-    ours = {name: arms[name] for name in OURS if name in arms}
-    gflop, found = cpu.clip_flops(options) / 1e9, {}
-    for name, peer in names.items():
-        if name in failed:
-            found[name] = {"what": peer.what, "precision": peer.precision, "missing": failed[name]}
-            continue
-        found[name] = row(arms[name], peer, rounds, ours)
-        roof = rates.get(peer.precision)
-        found[name]["of_gemm_rate"] = statistics.median(
-            gflop / arms[name].seconds[i] / rate for i, rate in zip(rounds, roof, strict=True)
-        ) if roof else None  # fmt: skip
+    for product in products.values():
+        if "seconds" in product:
+            reached = [product_gflop / seconds for seconds in product["seconds"]]
+            fastest = rates.setdefault(product["precision"], reached)
+            rates[product["precision"]] = [max(pair) for pair in zip(fastest, reached, strict=True)]
+    for arm in found["arms"].values():
+        if "seconds" in arm:
+            roof = rates.get(arm["precision"], [])
+            shares = [gflop / seconds / rate for seconds, rate in zip(arm["seconds"], roof, strict=False)]
+            arm["of_gemm_rate"] = statistics.median(shares) if shares else None
     return {
         "clip_gflop": gflop,
         "gemm_gflops": {precision: statistics.median(values) for precision, values in rates.items()},
         "gemms": {
-            name: {"failed": failed[name]} if name in failed else {"seconds": arms[name].seconds} for name in products
+            name: {key: product[key] for key in ("what", "precision", "seconds", "missing") if key in product}
+            for name, product in products.items()
         },
         "rounds": options.rounds,
-        "rounds_counted": len(rounds),
-        "quiet": quiet,
-        "arms": found,
+        **found,
     }
 
 
-def measure_accuracy(options: argparse.Namespace, folder: Path, names: dict[str, Peer]) -> dict[str, Any]:
+def measure_accuracy(options: argparse.Namespace, folder: Path, names: dict[str, Peer], kept: Path) -> dict[str, Any]:
     """Logit errors and top-1 agreement against transformers in fp32, on clips that no calibration has seen."""
-    clips, labels, path = (
-        cpu.evaluation_clips(options.frames, 224, options.clips),
-        cpu.Labels(options),
-        folder / "c.npy",
-    )
+    clips, labels = cpu.evaluation_clips(options.frames, 224, options.clips), cpu.Labels(options)
+    path = folder / "clip.npy"
 
     def logits(name: str) -> NDArray[np.float32]:
-        arm, given = cpu.Arm(name, folder, options, __file__), []
-        for clip in clips:
-            np.save(path, clip)
-            given.append(labels(arm.turn(path)))
-        arm.close()
-        return np.array(given)
+        file = kept / f"logits-{name}.npy"
+        if not file.exists():
+            arm, given = cpu.Arm(name, folder, options, __file__), []
+            for clip in clips:
+                np.save(path, clip)
+                given.append(labels(arm.turn(path)))
+            arm.close()
+            np.save(file, np.array(given))
+        made: NDArray[np.float32] = np.load(file)
+        return made
 
     expected, found = logits("torch-fp32"), {}
     for name, peer in names.items():
@@ -413,26 +483,17 @@ def measure_accuracy(options: argparse.Namespace, folder: Path, names: dict[str,
     return {"frames": options.frames, "clips": len(clips), "logit_std": float(expected.std()), "arms": found}
 
 
-def measure_end_to_end(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def measure_end_to_end(options: argparse.Namespace, folder: Path, kept: Path) -> dict[str, Any]:
     """Time the way from an encoded file to labels."""
     from xclip_runtime.demo import DEMO_VIDEO
 
     video = Path(options.video or DEMO_VIDEO).resolve()
-    arms, failed = start(END_TO_END, folder, options, video)
-    rounds, quiet = cpu.take_turns(arms.values(), video, options.rounds)
-    ours = {name: arms[name] for name in arms if "ours" in name}
+    rounds = take_turns(END_TO_END, folder, options, video, kept / "end-to-end.jsonl")
     return {
         "video": video.name,
         "labels": len(json.loads((folder / "bundle/labels.json").read_text("utf-8"))["names"]),
         "rounds": options.rounds,
-        "rounds_counted": len(rounds),
-        "quiet": quiet,
-        "arms": {
-            name: row(arms[name], peer, rounds, ours)
-            if name in arms
-            else {"what": peer.what, "precision": peer.precision, "missing": failed[name]}
-            for name, peer in END_TO_END.items()
-        },
+        **table_of(END_TO_END, rounds, tuple(name for name in END_TO_END if "ours" in name)),
     }
 
 
@@ -515,6 +576,24 @@ def heading(result: dict[str, Any]) -> str:
     )
 
 
+def rounds_folder(root: Path, settings: dict[str, Any], *, resume: bool) -> Path:
+    """Where finished rounds are kept; empty, or what a run with the same settings has left.
+
+    Raises:
+        SystemExit: That run had others.
+    """
+    kept, settings = root / "rounds", {**settings, "machine": cpu.machine(), "exporter": cpu.exporter_digest()}
+    written = kept / "settings.json"
+    if resume and written.exists():
+        if json.loads(written.read_text("utf-8")) != settings:
+            sys.exit(f"{kept} was begun with other versions, options or another exporter: leave out --resume")
+        return kept
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    written.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    return kept
+
+
 def save(result: dict[str, Any], path: Path | None) -> None:
     """Write what is measured so far: each part takes minutes."""
     if path:
@@ -534,7 +613,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--video", help="of the end-to-end part; default: the demo's")
     made.add_argument("--no-end-to-end", action="store_true")
     made.add_argument("--quick", action="store_true", help="8 frames, 2 layers, 3 rounds, 4 clips: to see it run")
-    made.add_argument("--cache", type=Path, help="keep the arms' files here")
+    made.add_argument("--cache", type=Path, help="keep the arms' files and the rounds here")
+    made.add_argument("--resume", action="store_true", help="go on with the rounds that --cache holds")
     made.add_argument("--prepare-only", action="store_true", help="fill the cache and measure nothing")
     made.add_argument("--json", type=Path, help="write the result here")
     made.add_argument("--worker", nargs=2, metavar=("ARM", "FOLDER"), help=argparse.SUPPRESS)
@@ -544,7 +624,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Parse the command line and run."""
-    options = parser().parse_args()
+    arguments = parser()
+    options = arguments.parse_args()
     if options.worker:
         cpu.work(options.worker[0], Path(options.worker[1]), options, load)
         return
@@ -554,13 +635,15 @@ def main() -> None:
         return
     if options.quick:
         options.frames, options.layers, options.rounds, options.clips = 8, 2, 3, 4
+    if options.resume and not options.cache:
+        arguments.error("--resume needs --cache")
     names = {name: peer for name, peer in PEERS.items() if not options.arm or name in (*options.arm, *OURS)}
     with tempfile.TemporaryDirectory() as temporary:
-        root = options.cache or Path(temporary)
+        root = (options.cache or Path(temporary)).resolve()
         short = argparse.Namespace(**{**vars(options), "frames": 8})
 
         def folder(shape: argparse.Namespace, kind: str) -> Path:
-            made = (root / f"b{shape.patch}-{shape.frames}-{shape.layers}-{kind}").resolve()
+            made = root / f"b{shape.patch}-{shape.frames}-{shape.layers}-{kind}"
             made.mkdir(parents=True, exist_ok=True)
             # In a child, which gives its memory back before anything is measured.
             command = [sys.executable, __file__, "--prepare", kind, str(made), *cpu.forwarded(shape)]
@@ -571,21 +654,19 @@ def main() -> None:
             for shape, kind in ((options, "vision"), (short, "vision"), (options, "end-to-end")):
                 folder(shape, kind)
             return
+        shape = {name: getattr(options, name) for name in ("frames", "patch", "layers", "threads")}
+        kept = rounds_folder(root, {"options": shape, "arms": list(names)}, resume=options.resume)
         result: dict[str, Any] = {
-            "command": "python benchmarks/peers.py " + " ".join(sys.argv[1:]),
-            "date": datetime.now(timezone.utc).date().isoformat(),
-            "machine": cpu.machine(),
-            "options": {
-                name: value for name, value in vars(options).items() if name in ("frames", "patch", "layers", "threads")
-            },
-            "vision": measure_vision(options, folder(options, "vision"), names),
+            **cpu.record(),
+            "options": shape,
+            "vision": measure_vision(options, folder(options, "vision"), names, kept),
         }
         save(result, options.json)
         if options.clips:
-            result["accuracy"] = measure_accuracy(short, folder(short, "vision"), names)
+            result["accuracy"] = measure_accuracy(short, folder(short, "vision"), names, kept)
             save(result, options.json)
         if not options.no_end_to_end:
-            result["end_to_end"] = measure_end_to_end(options, folder(options, "end-to-end"))
+            result["end_to_end"] = measure_end_to_end(options, folder(options, "end-to-end"), kept)
             save(result, options.json)
     print(heading(result), vision_table(result), sep="\n\n")
     if "end_to_end" in result:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from cpu import record
 from rich.console import Console
 from rich.progress import track
 
@@ -131,6 +132,7 @@ def measure(folder: Path, each: int, windows: int) -> dict[str, Any]:
         full_logits, _ = score_pairs(full, QUERIES, videos)
         sizes = [len(videos) // part for part in (8, 4, 2, 1)]
         document = {
+            **record(),
             "model": {**model.info, "bundle": DEMO_BUNDLE.name},
             "videos": len(videos),
             "queries": len(QUERIES),
@@ -160,7 +162,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for clips and indexes, kept")
     parser.add_argument("--out", type=Path, help="also write the JSON there")
     options = parser.parse_args()
-    document = json.dumps(measure(options.work, options.each, options.times), indent=2)
+    # The index knows videos by their absolute paths.
+    document = json.dumps(measure(options.work.resolve(), options.each, options.times), indent=2, allow_nan=False)
     print(document)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from cpu import record
 
 SECONDS = 5.0
 
@@ -153,7 +154,9 @@ def main() -> None:
         decoded = f"{row['decoded_per_s']:.0f}" if row["decoder"] else ""
         print(f"| {row['name']} | {row['clips_per_s']:.2f} | {row['ms']:.0f} | {decoded} |")
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(
+            json.dumps({**record(), "rounds": options.rounds, "rows": rows}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -76,7 +76,7 @@ def plot_latencies(path: Path, latencies_ms: Mapping[str, Sequence[float]]) -> N
     axes.xaxis.set_major_formatter(_PLAIN)
     axes.xaxis.set_minor_formatter(_PLAIN)
     axes.tick_params(axis="x", which="minor", labelsize=7)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=len(latencies_ms), frameon=False)
     figure.savefig(path, dpi=DPI)
 
 
@@ -88,7 +88,9 @@ def plot_load(path: Path, points: Sequence[Mapping[str, Any]]) -> None:
         points: Of :func:`xclip_runtime.bench.sweeps.sweep_rate`.
     """
     figure, axes = _figure(
-        "Latency under load (random arrivals, counted from the intended start)", "arriving clips/s", "latency, ms"
+        "Latency under load (random arrivals, counted from the intended start)",
+        "arriving clips/s; small, in per cent of a closed loop's rate",
+        "latency, ms",
     )
     for name, colour in (("p50", COLOURS[0]), ("p90", COLOURS[1])):
         known = [(p["rate"], p["latency_ms"][name]) for p in points if p["latency_ms"][name] is not None]
@@ -101,7 +103,7 @@ def plot_load(path: Path, points: Sequence[Mapping[str, Any]]) -> None:
             )
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
-    axes.legend(frameon=False, title="% of a closed loop's rate", title_fontsize=8)
+    axes.legend(frameon=False)
     figure.savefig(path, dpi=DPI)
 
 

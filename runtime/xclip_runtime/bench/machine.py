@@ -19,7 +19,7 @@ VERSIONS = ("numpy", "opencv-python-headless", "opencv-python", "mlcommons-loadg
 def machine() -> dict[str, Any]:
     """CPU, limits of the container, versions. What cannot be read is None."""
     return {
-        "cpu": _cpu_field("model name") or platform.processor() or platform.machine(),
+        "cpu": cpu_name(),
         "cpu_flags": sorted(instruction_sets()),
         "cpus": os.cpu_count(),
         "cpus_usable": available_cpus(),
@@ -29,6 +29,16 @@ def machine() -> dict[str, Any]:
         "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "system": platform.platform(),
     }
+
+
+def cpu_name() -> str:
+    """What the CPU calls itself, with family and model where it tells: virtual machines hide the generation."""
+    pairs = (line.partition(":") for line in (_text("/proc/cpuinfo") or "").split("\n\n", 1)[0].splitlines())
+    fields = {name.strip(): value.strip() for name, _, value in pairs}
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" not in fields:
+        return name
+    return f"{name} (family {fields['cpu family']}, model {fields['model']})"
 
 
 def software() -> dict[str, Any]:
@@ -62,11 +72,6 @@ def busy_seconds() -> float:
         return 0.0
     user, nice, system, _, _, irq, softirq, steal = map(int, text.split("\n", 1)[0].split()[1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-
-
-def _cpu_field(name: str) -> str | None:
-    lines = (_text("/proc/cpuinfo") or "").splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), None)
 
 
 def _memory_mb() -> int | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xclip_runtime.bench.tables import plain, scenario_rows
+from xclip_runtime.bench.tables import disturbance, plain, scenario_rows
 from xclip_runtime.plots import plot_latencies, plot_load, plot_stages, plot_sweeps
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def _html(folder: Path, report: Mapping[str, Any], plots: Iterable[str]) -> str:
         '<meta name=viewport content="width=device-width">',
         f"<h1>{escape(title)}</h1><p class=note>xclip-onnx bench, {escape(report['date'])}; {escape(machine['cpu'])}, ",
         f"{machine['cpus_usable']} CPUs, {model['intra_op_threads']} intra-op threads</p>",
+        f"<p><strong>{escape(said[0].upper() + said[1:])}.</strong></p>" if (said := disturbance(report)) else "",
         _cards(report),
         "<h2>Scenarios</h2>",
         _table(*scenario_rows(report)),

@@ -23,6 +23,13 @@ def scenario_rows(report: Mapping[str, Any]) -> tuple[tuple[str, ...], list[list
     return header, rows
 
 
+def disturbance(report: Mapping[str, Any]) -> str | None:
+    """What to say where other processes ran besides; None on a quiet machine."""
+    if report["others_cpu"] <= 0.1:
+        return None
+    return f"other processes used {report['others_cpu']:.1f} CPUs meanwhile: measure again on a quiet machine"
+
+
 def plain(value: Any) -> str:
     """Four digits for a number, a dash for None, and the parts of anything that has some."""
     if value is None:

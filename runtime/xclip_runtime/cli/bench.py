@@ -107,7 +107,9 @@ def compare(a: str, b: str, *, force: bool, as_json: bool) -> None:
         raise ReportError(message)
     rows = compared(first, second)
     if as_json:
-        click.echo(json.dumps({"a": a, "b": b, "differences": differing, "metrics": rows}, indent=2))
+        others = [report["others_cpu"] for report in (first, second)]
+        found = {"a": a, "b": b, "differences": differing, "others_cpu": others, "metrics": rows}
+        click.echo(json.dumps(found, indent=2))
     else:
         _print_comparison(first, second, differing, rows)
 
@@ -177,7 +179,7 @@ def _print(report: Mapping[str, Any]) -> None:
     from rich.table import Table  # noqa: PLC0415
 
     from xclip_runtime.bench.latency import quantile  # noqa: PLC0415
-    from xclip_runtime.bench.tables import scenario_rows  # noqa: PLC0415
+    from xclip_runtime.bench.tables import disturbance, scenario_rows  # noqa: PLC0415
     from xclip_runtime.cli.render import console  # noqa: PLC0415
 
     screen, model, machine = console(), report["model"], report["machine"]
@@ -187,7 +189,7 @@ def _print(report: Mapping[str, Any]) -> None:
     screen.print(f"\nMLPerf-style, short runs, load by {report['settings']['generator']}")
     table = Table(box=None)
     for name in header:
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=name not in ("metric", "result"))
     for row in rows:
         table.add_row(*row)
     screen.print(table)
@@ -208,10 +210,8 @@ def _print(report: Mapping[str, Any]) -> None:
             )
         screen.print()
         screen.print(table)
-    if report["others_cpu"] > 0.1:
-        screen.print(
-            f"\nother processes used {report['others_cpu']:.1f} CPUs meanwhile: measure again on a quiet machine"
-        )
+    if said := disturbance(report):
+        screen.print(f"\n{said}")
 
 
 def _print_comparison(
@@ -219,6 +219,7 @@ def _print_comparison(
 ) -> None:
     from rich.table import Table  # noqa: PLC0415
 
+    from xclip_runtime.bench.tables import disturbance  # noqa: PLC0415
     from xclip_runtime.cli.render import console  # noqa: PLC0415
 
     screen = console()
@@ -226,6 +227,8 @@ def _print_comparison(
         versions = report["software"]["versions"]
         which = f"{report['model']['name']} {report['model']['precision']}, {report['date']}"
         screen.print(f"{name}: {which}, xclip-onnx {versions['xclip-onnx']}, onnxruntime {versions['onnxruntime']}")
+        if said := disturbance(report):
+            screen.print(f"{name}: {said}", style="bold")
     for difference in differing:
         screen.print(f"differs: {difference}", style="bold")
     table = Table("metric", "A", "B", "B / A", "95 % interval", "n", box=None)

@@ -8,6 +8,7 @@ import re
 import cv2
 import pytest
 
+from xclip_runtime.bench.page import write_page
 from xclip_runtime.cli.bench import SCENARIOS, SWEEPS
 
 BRIEF = ("--duration", "0", "--count", "2", "--samples-per-query", "2", "--cold-starts", "1")
@@ -110,3 +111,16 @@ def test_what_is_no_report_is_refused(run, tmp_path, content):
 
     assert done.code == 2
     assert "xclip-onnx bench --json" in done.err
+
+
+def test_noise_of_others_is_said_wherever_the_figures_are(run, benched, tmp_path):
+    noisy, quiet = ({**benched[0].json, "others_cpu": others} for others in (1.5, 0.0))
+    for name, report in (("noisy", noisy), ("quiet", quiet)):
+        write_page(tmp_path / name, report)
+    compared = run("bench", "compare", tmp_path / "quiet/report.json", tmp_path / "noisy/report.json")
+
+    said = "ther processes used 1.5 CPUs meanwhile"
+    assert said in (tmp_path / "noisy/index.html").read_text("utf-8")
+    assert "processes used" not in (tmp_path / "quiet/index.html").read_text("utf-8")
+    assert f"B: o{said}" in compared.out
+    assert "A: other processes" not in compared.out
