@@ -1,11 +1,13 @@
 """What serving costs and whether it holds: loads over loopback, driven by ApacheBench (`ab`, Debian's apache2-utils).
 
     python benchmarks/serve.py --json benchmarks/results/serve.json
+    python benchmarks/serve.py full-size-fp32 full-size-int8 --cache runs/serve --json benchmarks/results/serve.json
 
-Parts: `overhead` takes requests and the bare runtime in turn, on an encoded video and on a prepared clip; `load` has 1,
-4 and 16 clients; `memory` sends thousands of requests and reads the memory of every process in between; `burst` sends
-many times more requests at once than the server takes; `kill` kills a decode worker under load. Each has a bound on its
-requests.
+Parts: `overhead` takes requests and the bare runtime in turn, on an encoded video and on a prepared clip, which comes
+over HTTP and over gRPC; `full-size-fp32` and `full-size-int8` do the same with a seeded ViT-B/16 of 32 frames, which is
+exported into the cache when it is not there; `load` has 1, 4 and 16 clients; `memory` sends thousands of requests and
+reads the memory of every process in between; `burst` sends many times more requests at once than the server takes;
+`kill` kills a decode worker under load. Each has a bound on its requests. Nothing else should run beside it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import csv
 import http.client
 import json
+import math
 import random
 import re
 import signal
@@ -29,9 +32,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+import peers
+
 from xclip_runtime import XClip
+from xclip_runtime.bench.machine import machine
 from xclip_runtime.cpus import available_cpus
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
+from xclip_runtime.session import onnxruntime_version
 from xclip_runtime.video import read_clip
 
 if TYPE_CHECKING:
@@ -44,9 +53,10 @@ COMMAND = [sys.executable, "-c", "from xclip_runtime.cli import main; main()", "
 class Server:
     """A server process that takes requests."""
 
-    def __init__(self, process: subprocess.Popen[str], address: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], address: str, grpc: str) -> None:
         self.process = process
         self.address = address
+        self.grpc = grpc
 
     @property
     def pids(self) -> list[int]:
@@ -65,18 +75,18 @@ class Server:
 @contextmanager
 def serving(bundle: str, *options: str) -> Iterator[Server]:
     """Start a server, wait until it is ready, end it."""
-    command = [*COMMAND, "--bundle", bundle, "--port", "0", *options]
+    command = [*COMMAND, "--bundle", bundle, "--port", "0", "--grpc-port", "0", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    address = ""
+    address = grpc = ""
     for line in process.stderr or ():
         document = json.loads(line)
-        address = document.get("address", address)
+        address, grpc = document.get("address", address), document.get("grpc", grpc)
         if document["message"] == "ready":
             break
     # Somebody has to read the log, or the pipe fills and the server waits.
     threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True).start()
     try:
-        yield Server(process, address)
+        yield Server(process, address, grpc)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -105,27 +115,39 @@ def ab(address: str, body: Path, *, requests: int, clients: int, headers: tuple[
     }
 
 
-def in_turn(arms: dict[str, Callable[[], object]], count: int) -> dict[str, Any]:
+def in_turn(arms: dict[str, Callable[[], object]], count: int) -> dict[str, np.ndarray[Any, Any]]:
     """Milliseconds of each arm, one call after the other in random order: a noisy machine disturbs all alike."""
     times: dict[str, list[float]] = {name: [] for name in arms}
-    for number in range(count + 5):
+    warm_up = math.ceil(count / 20)
+    for number in range(warm_up + count):
         for name in random.sample(list(arms), len(arms)):
             begun = time.perf_counter()
             arms[name]()
-            if number >= 5:
+            if number >= warm_up:
                 times[name].append(1000 * (time.perf_counter() - begun))
-    quantiles = {name: np.percentile(values, [50, 95]) for name, values in times.items()}
-    return {name: {"n": count, "p50_ms": float(p50), "p95_ms": float(p95)} for name, (p50, p95) in quantiles.items()}
+    return {name: np.array(values) for name, values in times.items()}
+
+
+def added(bare: np.ndarray[Any, Any], served: np.ndarray[Any, Any]) -> dict[str, float]:
+    """Percent by which serving is slower: the median of the differences in each round, and its interval of 95 %."""
+    differences = served - bare
+    picks = np.random.default_rng(0).integers(0, len(bare), (2000, len(bare)))
+    value, low, high = (
+        100 * ms / np.median(bare)
+        for ms in (np.median(differences), *np.percentile(np.median(differences[picks], axis=1), [2.5, 97.5]))
+    )
+    return {"value": float(value), "low": float(low), "high": float(high)}
 
 
 def poster(server: Server, path: str, body: bytes, headers: dict[str, str]) -> Callable[[], object]:
-    """A request over one connection that is kept open."""
+    """A request, each over a connection of its own, as the server closes those that are idle for long."""
     connection = http.client.HTTPConnection(server.address.removeprefix("http://"))
 
     def post() -> None:
         connection.request("POST", path, body, headers)
         reply = connection.getresponse()
         reply.read()
+        connection.close()
         if reply.status != 200:
             message = f"{path} answers {reply.status}"
             raise SystemExit(message)
@@ -146,24 +168,64 @@ def tensor_request(clip: np.ndarray[Any, Any], folder: Path) -> tuple[Path, tupl
     return body, (f"Inference-Header-Content-Length: {len(encoded)}",)
 
 
-def overhead(bundle: str, count: int) -> dict[str, Any]:
+def over_grpc(server: Server, clip: np.ndarray[Any, Any]) -> Callable[[], object]:
+    """The same request over gRPC, by Triton's client."""
+    from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
+
+    client = InferenceServerClient(server.grpc)
+    tensor = InferInput("pixel_values", [1, *clip.shape], "UINT8")
+    tensor.set_data_from_numpy(clip[None])
+    wanted = [InferRequestedOutput("logits_per_video")]
+    return lambda: client.infer("xclip", [tensor], outputs=wanted).as_numpy("logits_per_video")
+
+
+def overhead(bundle: str, count: int, precision: str = "fp32") -> dict[str, Any]:
     """What serving adds to the bare runtime, for one client: the two in turn, on the same machine at the same time."""
-    model = XClip(bundle, device="cpu")
+    model = XClip(bundle, device="cpu", precision=precision)
     clip = read_clip(DEMO_VIDEO, num_frames=model.bundle.num_frames, transform=model.transform).frames
-    with tempfile.TemporaryDirectory() as folder, serving(bundle) as server:
+    with tempfile.TemporaryDirectory() as folder, serving(bundle, "--precision", precision) as server:
         body, headers = tensor_request(clip, Path(folder))
         fields = dict(header.split(": ") for header in headers)
-        timed = in_turn(
+        times = in_turn(
             {
                 "video, bare": lambda: model.classify(DEMO_VIDEO),
                 "video, served": poster(server, "/v1/classify", DEMO_VIDEO.read_bytes(), {}),
                 "clip, bare": lambda: model.logits(clip),
                 "clip, served": poster(server, "/v2/models/xclip/infer", body.read_bytes(), fields),
+                "clip over gRPC, served": over_grpc(server, clip),
             },
             count,
         )
-    added = {kind: timed[f"{kind}, served"]["p50_ms"] - timed[f"{kind}, bare"]["p50_ms"] for kind in ("video", "clip")}
-    return {**timed, "added_ms": added}
+    times["clip over gRPC, bare"] = times["clip, bare"]
+    kinds = ("video", "clip", "clip over gRPC")
+    pairs = {kind: (times[f"{kind}, bare"], times[f"{kind}, served"]) for kind in kinds}
+    return {
+        "model": name_of(model),
+        **{name: summary(values) for name, values in times.items()},
+        "added_ms": {kind: float(np.median(served - bare)) for kind, (bare, served) in pairs.items()},
+        "added_percent": {kind: added(*pair) for kind, pair in pairs.items()},
+    }
+
+
+def summary(ms: np.ndarray[Any, Any]) -> dict[str, Any]:
+    """Count and quantiles of times."""
+    p50, p95 = np.percentile(ms, [50, 95])
+    return {"n": len(ms), "p50_ms": float(p50), "p95_ms": float(p95)}
+
+
+def name_of(model: XClip) -> str:
+    """What runs, in words."""
+    facts = model.bundle.manifest["model"]
+    if model.bundle.path == DEMO_BUNDLE:
+        return f"motion-demo, {model.precision}"
+    return f"ViT-B/{facts['patch_size']}, {model.bundle.num_frames} frames, {model.precision}"
+
+
+def full_size(options: argparse.Namespace, precision: str) -> dict[str, Any]:
+    """The overhead on a seeded ViT-B/16 of 32 frames."""
+    options.cache.mkdir(parents=True, exist_ok=True)
+    peers.prepare_end_to_end(argparse.Namespace(frames=32, patch=16, layers=12), options.cache)
+    return overhead(str(options.cache / "bundle"), options.full_size_requests, precision)
 
 
 def load(bundle: str, count: int) -> dict[str, Any]:
@@ -225,6 +287,10 @@ def kill(bundle: str, count: int) -> dict[str, Any]:
     return {"workers_killed": len(killed), "during": done, "after": after}
 
 
+FULL_SIZE: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "full-size-fp32": lambda options: full_size(options, "fp32"),
+    "full-size-int8": lambda options: full_size(options, "int8"),
+}
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "overhead": lambda options: overhead(options.bundle, options.requests),
     "load": lambda options: load(options.bundle, options.requests),
@@ -237,18 +303,30 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 def main() -> None:
     """Measure, print, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="default: all")
+    every = {**PARTS, **FULL_SIZE}
+    parser.add_argument("parts", nargs="*", choices=[[], *every], help="default: all but those of the full size")
+    parser.add_argument("--cache", type=Path, default=Path("runs/serve"), help="of the full-size checkpoint and bundle")
+    parser.add_argument("--full-size-requests", type=int, default=20, help="of each kind, on the full-size model")
     parser.add_argument("--bundle", default=str(DEMO_BUNDLE), help="default: the embedded motion-demo")
     parser.add_argument("--requests", type=int, default=200, help="of overhead, load and kill")
     parser.add_argument("--many", type=int, default=3000, help="requests of memory")
     parser.add_argument("--queue", type=int, default=16, help="of burst; ten times as many clients come at once")
     parser.add_argument("--json", type=Path, help="also write the figures here, keeping those of other parts")
     options = parser.parse_args()
-    facts: dict[str, Any] = {"cpus": available_cpus(), "date": time.strftime("%Y-%m-%d")}
-    if options.json and options.json.is_file():
-        facts = {**json.loads(options.json.read_text()), **facts}
+    facts = json.loads(options.json.read_text()) if options.json and options.json.is_file() else {}
+    facts = {part: facts[part] for part in every if part in facts}
+    model = XClip(options.bundle, device="cpu")
+    facts = {
+        "command": "python benchmarks/serve.py",
+        "date": time.strftime("%Y-%m-%d"),
+        "cpu": machine()["cpu"],
+        "cpus": available_cpus(),
+        "onnxruntime": onnxruntime_version(),
+        "model": f"{name_of(model)}, {model.provider}",
+        **facts,
+    }
     for part in options.parts or PARTS:
-        facts[part] = PARTS[part](options)
+        facts[part] = every[part](options)
         print(part, json.dumps(facts[part], indent=1))
         if options.json:
             options.json.write_text(json.dumps(facts, indent=1) + "\n")

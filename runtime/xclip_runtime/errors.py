@@ -18,7 +18,9 @@
     ├── LabelsError(ValueError)                 a label set that cannot be used
     ├── DatasetError(ValueError)                labelled videos that are not laid out as they should be
     ├── TensorError(ValueError)                 a request that is not of the Open Inference Protocol
+    │   └── UnknownModelError                   it asks for a model that the server does not have
     ├── ServeError(RuntimeError)                a server cannot answer now
+    │   ├── UnauthorizedError                   a key is needed
     │   ├── UploadTooLargeError                 the body of a request is over the limit
     │   ├── OverloadedError                     too many requests at once
     │   └── DeadlineError(TimeoutError)         the request's time is over
@@ -111,8 +113,16 @@ class TensorError(XClipError, ValueError):
     """A request that is not one of the Open Inference Protocol, or whose tensors do not fit the model."""
 
 
+class UnknownModelError(TensorError):
+    """The server has no model of that name and version."""
+
+
 class ServeError(XClipError, RuntimeError):
     """A server cannot answer a request now."""
+
+
+class UnauthorizedError(ServeError):
+    """The client has shown no key that the server knows."""
 
 
 class UploadTooLargeError(ServeError):

@@ -28,6 +28,11 @@ BATCH_ON_GPU = 8
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for any free one.")
 @click.option(
+    "--grpc-port",
+    type=click.IntRange(0, 65535),
+    help="Also take the Open Inference Protocol over gRPC here; 0 for any free one (extra [grpc]). Default: no gRPC.",
+)
+@click.option(
     "--api-keys",
     metavar="FILE",
     type=click.Path(dir_okay=False),
@@ -98,6 +103,7 @@ def command(
     index_folder: str | None,
     host: str,
     port: int,
+    grpc_port: int | None,
     api_keys: str | None,
     queue: int,
     deadline: float,
@@ -148,7 +154,7 @@ def command(
         from xclip_runtime.index import VideoIndex  # noqa: PLC0415 - an extra
 
         index = VideoIndex.open(index_folder, model)
-    run_as_process(Server(model, settings, host, port, index=index))
+    run_as_process(Server(model, settings, host, port, grpc_port=grpc_port, index=index))
 
 
 def _keys(file: str | None) -> tuple[str, ...]:

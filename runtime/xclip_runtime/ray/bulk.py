@@ -53,6 +53,7 @@ def run_bulk(
     cpus_per_worker: int = 1,
     gpus_per_worker: float = 0.0,
     shard_size: int = 64,
+    retry_failed: bool = False,
     model_options: Mapping[str, Any] | None = None,
     progress: Callable[[BulkReport], None] = lambda _: None,
 ) -> BulkReport:
@@ -71,6 +72,7 @@ def run_bulk(
         cpus_per_worker: CPUs that each reserves and computes on.
         gpus_per_worker: GPUs that each reserves.
         shard_size: Videos in a group, which is what a dead worker loses and a file holds.
+        retry_failed: Read once more the videos that an earlier run could not, and replace their rows.
         model_options: Further arguments of :class:`xclip_runtime.XClip`, such as device and precision.
         progress: Called after every group.
 
@@ -89,7 +91,8 @@ def run_bulk(
             "bundle": sha256_of(opened.path / MANIFEST),
             "precision": options.get("precision"),
             "profile": options.get("profile"),
-        }
+        },
+        retry_failed=retry_failed,
     )
     wanted = [name for name in dict.fromkeys(names) if name not in finished]
     report = BulkReport(0, 0, len(set(names)) - len(wanted))

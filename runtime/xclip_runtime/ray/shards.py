@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xclip_runtime.errors import BulkError
@@ -55,11 +56,12 @@ class Shards:
         self._fs, self._root = fsspec.core.url_to_fs(url)
         self.url = url
 
-    def begin(self, settings: Mapping[str, Any]) -> set[str]:
+    def begin(self, settings: Mapping[str, Any], *, retry_failed: bool = False) -> set[str]:
         """Make the folder ready.
 
         Args:
             settings: What the results depend on, in terms of JSON.
+            retry_failed: Remove the rows of videos that could not be read.
 
         Returns:
             The videos that it holds results of.
@@ -69,7 +71,7 @@ class Shards:
         """
         self._fs.makedirs(self._root, exist_ok=True)
         path = f"{self._root}/{SETTINGS}"
-        shards = self._fs.glob(f"{self._root}/part-*.parquet")
+        shards = self._list()
         if not self._fs.exists(path):
             if shards:
                 message = f"{self.url} holds Parquet files and no {SETTINGS}: name another folder"
@@ -81,16 +83,35 @@ class Shards:
         if others:
             message = f"{self.url} was begun with other settings ({', '.join(others)}): name another folder"
             raise BulkError(message)
-        return set(self._videos(shards))
+        if retry_failed:
+            for shard in shards:
+                self._drop_failed(shard)
+        return set(self._videos(self._list()))
 
     def write(self, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write one shard."""
         names = "\n".join(row["video"] for row in rows)
         name = f"part-{hashlib.sha256(names.encode()).hexdigest()[:20]}.parquet"
+        self._put(f"{self._root}/{name}", pa.Table.from_pylist(list(rows), schema=schema))
+
+    def _list(self) -> list[str]:
+        return list(self._fs.glob(f"{self._root}/part-*.parquet"))
+
+    def _put(self, shard: str, table: pa.Table) -> None:
         unfinished = f"{self._root}/{_UNFINISHED}{uuid4().hex}"
         with self._fs.open(unfinished, "wb") as file:
-            pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), file)
-        self._fs.mv(unfinished, f"{self._root}/{name}")
+            pq.write_table(table, file)
+        self._fs.mv(unfinished, shard)
+
+    def _drop_failed(self, shard: str) -> None:
+        with self._fs.open(shard, "rb") as file:
+            table = pq.read_table(file)
+        read = table.filter(pc.is_null(table["error_type"]))
+        if len(read) == 0:
+            self._fs.rm_file(shard)
+        elif len(read) < len(table):
+            # It keeps its name: no group will hold all of its videos again.
+            self._put(shard, read)
 
     def _videos(self, shards: Sequence[str]) -> Iterator[str]:
         for shard in shards:

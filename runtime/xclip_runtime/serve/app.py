@@ -23,7 +23,6 @@ from xclip_runtime.serve import live, search, v1, v2
 from xclip_runtime.serve.metrics import CONTENT_TYPE
 from xclip_runtime.serve.middleware import CLIENT_GONE, ApiKeys, BodyLimit, Observed
 from xclip_runtime.serve.replies import INTERNAL, INTERNAL_MESSAGE, error_reply, first_problem, status_of
-from xclip_runtime.serve.scratch import Scratch
 from xclip_runtime.serve.visits import ClientGoneError
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda 
         engine: What answers.
         on_failure: Called when the engine does not start; until then and after the server is alive, not ready.
     """
-    scratch = Scratch()
 
     async def start() -> None:
         try:
@@ -65,7 +63,6 @@ def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda 
         yield
         await starting
         await engine.close()
-        scratch.close()
 
     app = FastAPI(
         title="xclip-onnx",
@@ -75,8 +72,8 @@ def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda 
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(v1.router(engine, scratch))
-    app.include_router(v2.router(engine, scratch))
+    app.include_router(v1.router(engine))
+    app.include_router(v2.router(engine))
     app.include_router(live.router(engine))
     if engine.index is not None:
         app.include_router(search.router(engine, engine.index))

@@ -21,6 +21,7 @@ from xclip_runtime.selftest import golden_clip, self_test
 from xclip_runtime.serve.batcher import Batcher
 from xclip_runtime.serve.decoding import DecodePool
 from xclip_runtime.serve.metrics import Metrics
+from xclip_runtime.serve.scratch import Scratch
 from xclip_runtime.serve.words import Words
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class Engine:
         self.settings = settings
         self.words = Words(model, settings.limits)
         self.metrics = Metrics(model)
+        self.scratch = Scratch()
+        """Where uploads lie."""
         self.started = threading.Event()
         self.draining = False
         """Whether the server is about to end; what has been accepted is still answered."""
@@ -109,9 +112,10 @@ class Engine:
         logger.info("ready", extra={"fields": fields})
 
     async def close(self) -> None:
-        """Let go of threads and processes; nothing may be in flight any more."""
+        """Let go of threads, processes and files; nothing may be in flight any more."""
         await self.batcher.close()
         await self.pool.close()
+        self.scratch.close()
 
     @property
     def ready(self) -> bool:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+# A path of this machine; and the most clips that a GPU is prepared for, where xclip_batch_size tells what really runs.
+_NOT_TOLD = ("bundle", "batch")
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 
@@ -51,8 +53,10 @@ class Metrics:
         self.live_sessions = Gauge("xclip_live_sessions", "Cameras connected.", registry=self.registry)
         self._in_flight = Gauge("xclip_requests_in_flight", "Requests taken, not answered yet.", registry=self.registry)
         self._waiting = Gauge("xclip_queue_depth", "Waiting for a stage.", ["stage"], registry=self.registry)
-        info = {"version": __version__, **{name: str(value) for name, value in model.info.items() if name != "bundle"}}
-        Info("xclip", "What was loaded: never what was asked for.", registry=self.registry).info(info)
+        info = {name: str(value) for name, value in model.info.items() if name not in _NOT_TOLD and value is not None}
+        Info("xclip", "What was loaded: never what was asked for.", registry=self.registry).info(
+            {"version": __version__, **info}
+        )
 
     def observe(self, in_flight: Callable[[], int], decode: Callable[[], int], vision: Callable[[], int]) -> None:
         """Read these whenever the metrics are asked for."""

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 
-from xclip_runtime.errors import UploadTooLargeError
+from xclip_runtime.errors import UnauthorizedError, UploadTooLargeError
 from xclip_runtime.serve.logs import request_id
-from xclip_runtime.serve.replies import INTERNAL, INTERNAL_MESSAGE, error_reply
+from xclip_runtime.serve.replies import INTERNAL, INTERNAL_MESSAGE, error_reply, status_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from xclip_runtime.serve.metrics import Metrics
@@ -42,6 +44,23 @@ def outcome(status: int) -> str:
     return "ok" if status < 400 else "refused" if status < 500 else "error"
 
 
+def new_id(given: str) -> str:
+    """The id of a request: the client's, where it can be logged as it is, or a new one."""
+    return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def count(metrics: Metrics, endpoint: str, status: int, seconds: float) -> None:
+    """Tell the metrics of a request that has ended."""
+    metrics.requests.labels(endpoint, outcome(status)).inc()
+    metrics.request_seconds.labels(endpoint).observe(seconds)
+
+
+def log_request(fields: Mapping[str, str], status: int, seconds: float, client: str | None, *, quiet: bool) -> None:
+    """A line of the log for a request that has ended; probes and the like only where everything is logged."""
+    told = {**fields, "status": status, "ms": round(1000 * seconds, 1), "client": client}
+    logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"fields": told})
+
+
 class Observed:
     """Gives each request an id, logs and counts it, and turns what nobody expected into a plain 500."""
 
@@ -55,8 +74,7 @@ class Observed:
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
-        given = Headers(scope=scope).get("x-request-id", "")
-        token = request_id.set(given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex)
+        token = request_id.set(new_id(Headers(scope=scope).get("x-request-id", "")))
         status = 0
 
         async def send_observed(message: Message) -> None:
@@ -80,17 +98,10 @@ class Observed:
     def _tell(self, scope: Scope, status: int, seconds: float) -> None:
         # The path as it was declared: a label for each path that someone tries would fill Prometheus.
         endpoint = getattr(scope.get("route"), "path", "other")
-        self._metrics.requests.labels(endpoint, outcome(status)).inc()
-        self._metrics.request_seconds.labels(endpoint).observe(seconds)
-        fields = {
-            "method": scope["method"],
-            "path": scope["path"],
-            "status": status,
-            "ms": round(1000 * seconds, 1),
-            "client": scope["client"][0] if scope.get("client") else None,
-        }
+        count(self._metrics, endpoint, status, seconds)
+        fields = {"method": scope["method"], "path": scope["path"]}
         quiet = endpoint.startswith("/v2/health") or endpoint == "/metrics"
-        logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"fields": fields})
+        log_request(fields, status, seconds, scope["client"][0] if scope.get("client") else None, quiet=quiet)
 
 
 class ApiKeys:
@@ -105,13 +116,15 @@ class ApiKeys:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI calls it."""
-        if scope["type"] != "http" or self.OPEN.fullmatch(scope["path"]) or self._keys.open_with(Headers(scope=scope)):
-            await self._app(scope, receive, send)
-            return
-        message = "this server needs a key: send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`"
-        reply = error_reply(Request(scope), 401, "UnauthorizedError", message)
-        reply.headers["WWW-Authenticate"] = "Bearer"
-        await reply(scope, receive, send)
+        if scope["type"] == "http" and not self.OPEN.fullmatch(scope["path"]):
+            try:
+                self._keys.check(Headers(scope=scope))
+            except UnauthorizedError as error:
+                reply = error_reply(Request(scope), status_of(error), type(error).__name__, str(error))
+                reply.headers["WWW-Authenticate"] = "Bearer"
+                await reply(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class Keys:
@@ -125,10 +138,16 @@ class Keys:
         digest = hashlib.sha256(key.encode()).digest()
         return not self._digests or sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
 
-    def open_with(self, headers: Headers) -> bool:
-        """Whether one of them is in the headers."""
+    def check(self, headers: Mapping[str, str]) -> None:
+        """Ask for one of them in the headers, whose names are in small letters.
+
+        Raises:
+            UnauthorizedError: None is there.
+        """
         kind, _, token = headers.get("authorization", "").partition(" ")
-        return self.fits(headers.get("x-api-key", token if kind.lower() == "bearer" else ""))
+        if not self.fits(headers.get("x-api-key", token if kind.lower() == "bearer" else "")):
+            message = "this server needs a key: send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`"
+            raise UnauthorizedError(message)
 
 
 class BodyLimit:

@@ -50,9 +50,11 @@ class ClassifyOptions(VideoOptions):
 
     top_k: int | None = Field(5, ge=1, description="How many labels, best first; null or none for all.")
     labels: Texts = Field(
-        default=[], description="Labels instead of the bundle's; the bundle's own keep their embeddings."
+        default=[],
+        description="Labels instead of the bundle's, one a line, or the field once for each. Those of the bundle keep "
+        "their embeddings.",
     )
-    texts: Texts = Field(default=[], description="Labels that are always encoded as they are.")
+    texts: Texts = Field(default=[], description="The same, but always encoded as they are.")
     views: str = Field("1x1", description="CLIPSxCROPS: average over so many temporal clips and 1 or 3 crops.")
 
     @field_validator("top_k", mode="before")
@@ -74,7 +76,9 @@ class EmbedOptions(VideoOptions):
 class ScoreOptions(VideoOptions):
     """What a video is scored against."""
 
-    texts: Texts = Field(default=[], description="Any words, scored in this order; the bundle's labels unless given.")
+    texts: Texts = Field(
+        default=[], description="Any words, one text a line, scored in this order; the bundle's labels unless given."
+    )
 
 
 class LabelChange(BaseModel):

@@ -15,6 +15,8 @@ from xclip_runtime.errors import (
     MissingExtraError,
     OverloadedError,
     TensorError,
+    UnauthorizedError,
+    UnknownModelError,
     UploadTooLargeError,
     VideoError,
     XClipError,
@@ -30,12 +32,14 @@ INTERNAL = 500
 INTERNAL_MESSAGE = "something went wrong here: the server's log says what"
 
 _STATUS: tuple[tuple[type[XClipError], int], ...] = (
+    (UnauthorizedError, 401),
     (UploadTooLargeError, 413),
     (OverloadedError, 503),
     (DeadlineError, 504),
     (DecoderCrashedError, 502),
     (VideoError, 422),
     (FramesError, 422),
+    (UnknownModelError, 404),
     (TensorError, 400),
     (LabelsError, 422),
     (MissingExtraError, 501),

@@ -39,10 +39,12 @@ class Server(uvicorn.Server):
         settings: What is allowed.
         host: The address to bind.
         port: 0 for any that is free.
+        grpc_port: Where to take gRPC, too, on the same host; 0 for any that is free, None for no gRPC.
         index: What /v1/search looks through; without one there is no such route.
 
     Raises:
-        OSError: The address cannot be bound.
+        OSError: An address cannot be bound.
+        MissingExtraError: gRPC needs the extra [grpc].
     """
 
     def __init__(
@@ -52,12 +54,22 @@ class Server(uvicorn.Server):
         host: str = "127.0.0.1",
         port: int = 8000,
         *,
+        grpc_port: int | None = None,
         index: VideoIndex | None = None,
     ) -> None:
         self._socket = _bind(host, port)
-        name, number = self._socket.getsockname()[:2]
-        self.address = f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
+        self.address = f"http://{_address(self._socket)}"
         self.engine = Engine(model, settings, index)
+        self.grpc_address: str | None = None
+        if grpc_port is not None:
+            from xclip_runtime.serve.rpc import RpcServer  # noqa: PLC0415 - an extra
+
+            # gRPC binds by itself, when the loop runs; until then the port is held, so that it is known and free.
+            self._grpc_socket = _bind(host, grpc_port)
+            self.grpc_address = _address(self._grpc_socket)
+            self._rpc = RpcServer(self.engine, self.grpc_address)
+        # By then everything accepted is answered, or past its deadline.
+        self._patience = math.ceil(settings.deadline) + 5
         self.error: Exception | None = None
         """Why it did not start, if so."""
         config = uvicorn.Config(
@@ -68,8 +80,7 @@ class Server(uvicorn.Server):
             lifespan="on",
             ws_max_size=MESSAGE_BYTES,
             timeout_keep_alive=30,
-            # By then everything accepted is answered, or past its deadline.
-            timeout_graceful_shutdown=math.ceil(settings.deadline) + 5,
+            timeout_graceful_shutdown=self._patience,
         )
         super().__init__(config)
 
@@ -79,10 +90,26 @@ class Server(uvicorn.Server):
         Raises:
             XClipError: The model fails its self-test, or the decode workers do not start.
         """
-        logger.info("listening", extra={"fields": {"address": self.address}})
+        grpc = {"grpc": self.grpc_address} if self.grpc_address else {}
+        logger.info("listening", extra={"fields": {"address": self.address, **grpc}})
         asyncio.run(self.serve(sockets=[self._socket]))
         if self.error is not None:
             raise self.error
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take requests over gRPC and over HTTP."""
+        if self.grpc_address is not None:
+            self._grpc_socket.close()
+            await self._rpc.start()
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no more requests of either kind, answer what has been accepted, and end the engine."""
+        if self.grpc_address is not None:
+            for listening in self.servers:
+                listening.close()
+            await self._rpc.stop(self._patience)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal has come: no longer ready, so that load balancers turn elsewhere."""
@@ -114,3 +141,8 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         message = f"cannot listen on {host} port {port} ({error.strerror or error}): choose another --host or --port"
         raise OSError(message) from error
+
+
+def _address(bound: socket.socket) -> str:
+    name, number = bound.getsockname()[:2]
+    return f"[{name}]:{number}" if ":" in name else f"{name}:{number}"

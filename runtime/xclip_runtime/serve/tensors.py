@@ -1,7 +1,7 @@
 """Requests and answers of the Open Inference Protocol, version 2, with its binary tensor extension.
 
-A body is a JSON document, which may be followed by the bytes of the tensors that it announces. Nothing here knows
-models or HTTP.
+Over HTTP a body is a JSON document, which may be followed by the bytes of the tensors that it announces; gRPC has
+messages of its own for the same. Nothing here knows models, HTTP or gRPC.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import math
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,13 @@ class Input:
     datatype: str
     shape: tuple[int, ...]
     data: memoryview | list[Any]
-    """Bytes, or what the JSON held."""
+    """Bytes, or the elements that the document or message listed."""
+
+    def __post_init__(self) -> None:
+        """Refuse a shape that is none."""
+        if any(n < 0 for n in self.shape):
+            message = f"input {self.name} has the shape {list(self.shape)}"
+            raise TensorError(message)
 
     def uint8(self) -> NDArray[np.uint8]:
         """The values, in their shape.
@@ -49,7 +56,7 @@ class Input:
         if isinstance(self.data, memoryview):
             values = np.frombuffer(self.data, np.uint8)
         else:
-            values = _uint8_of_json(self.name, self.data)
+            values = _uint8_of_list(self.name, self.data)
         if values.size != math.prod(self.shape):
             message = f"input {self.name} holds {values.size} values, its shape {list(self.shape)} says otherwise"
             raise TensorError(message)
@@ -64,10 +71,10 @@ class Input:
         if self.datatype != "BYTES":
             message = f"input {self.name} is {self.datatype}: send BYTES"
             raise TensorError(message)
-        if not isinstance(self.data, memoryview):
+        elements = self.data if isinstance(self.data, list) else list(_elements(self.name, self.data))
+        if not all(isinstance(element, bytes) for element in elements):
             message = f"input {self.name} comes as JSON, which cannot hold a video: send it as binary data"
             raise TensorError(message)
-        elements = list(_elements(self.name, self.data))
         if len(elements) != math.prod(self.shape):
             message = f"input {self.name} holds {len(elements)} elements, its shape {list(self.shape)} says otherwise"
             raise TensorError(message)
@@ -128,31 +135,65 @@ def parse(body: memoryview, json_bytes: int | None) -> InferRequest:
         raise TensorError(message) from error
 
 
-def pack(
-    head: Mapping[str, Any], outputs: Sequence[tuple[WantedOutput, NDArray[Any]]], labels: Sequence[str]
-) -> tuple[bytes, int | None]:
+@dataclass(frozen=True)
+class Output:
+    """A tensor of an answer.
+
+    Args:
+        wanted: What was asked for.
+        values: float32 (B, N).
+        labels: The names of the N, for the classification extension.
+    """
+
+    wanted: WantedOutput
+    values: NDArray[Any]
+    labels: Sequence[str]
+
+    @cached_property
+    def shown(self) -> NDArray[Any]:
+        """The values, or the best classes of each row as strings."""
+        return _classes(self.values, self.wanted.classes, self.labels) if self.wanted.classes else self.values
+
+    @property
+    def strings(self) -> bool:
+        """Whether these are classes."""
+        return self.wanted.classes > 0
+
+    @property
+    def datatype(self) -> str:
+        """As the protocol calls it."""
+        return "BYTES" if self.strings else "FP32"
+
+    def to_bytes(self) -> bytes:
+        """All elements, one after the other; strings each behind their length."""
+        if self.strings:
+            return b"".join(_LENGTH.pack(len(element)) + element for element in self.shown.flat)
+        return self.shown.tobytes()
+
+    def to_list(self) -> list[Any]:
+        """All elements, in terms of JSON."""
+        return [element.decode() for element in self.shown.flat] if self.strings else self.shown.ravel().tolist()
+
+
+def pack(head: Mapping[str, Any], outputs: Sequence[Output]) -> tuple[bytes, int | None]:
     """The body of an answer, and how much of it is JSON; None for all.
 
     Args:
         head: What stands beside the outputs.
-        outputs: Each with its values, float32 (B, N).
-        labels: The names of the N, for the classification extension.
+        outputs: Each with its values.
     """
     documents, payloads = [], []
-    for wanted, values in outputs:
-        shown = _classes(values, wanted.classes, labels) if wanted.classes else values
-        strings = shown.dtype == object
+    for output in outputs:
         document: dict[str, Any] = {
-            "name": wanted.name,
-            "datatype": "BYTES" if strings else "FP32",
-            "shape": list(shown.shape),
+            "name": output.wanted.name,
+            "datatype": output.datatype,
+            "shape": list(output.shown.shape),
         }
-        if wanted.binary:
-            payload = b"".join(_LENGTH.pack(len(s)) + s for s in shown.flat) if strings else shown.tobytes()
-            document["parameters"] = {"binary_data_size": len(payload)}
-            payloads.append(payload)
+        if output.wanted.binary:
+            payloads.append(output.to_bytes())
+            document["parameters"] = {"binary_data_size": len(payloads[-1])}
         else:
-            document["data"] = [s.decode() for s in shown.flat] if strings else shown.ravel().tolist()
+            document["data"] = output.to_list()
         documents.append(document)
     encoded = json.dumps({**head, "outputs": documents}).encode()
     return (encoded + b"".join(payloads), len(encoded)) if payloads else (encoded, None)
@@ -161,9 +202,6 @@ def pack(
 def _inputs(documents: Sequence[Mapping[str, Any]], rest: memoryview) -> Iterator[Input]:
     for document in documents:
         shape = tuple(int(n) for n in document["shape"])
-        if any(n < 0 for n in shape):
-            message = f"input {document['name']} has the shape {list(shape)}"
-            raise TensorError(message)
         size = (document.get("parameters") or {}).get("binary_data_size")
         if size is None:
             yield Input(str(document["name"]), document["datatype"], shape, list(document["data"]))
@@ -181,7 +219,7 @@ def _wanted(document: Mapping[str, Any]) -> WantedOutput:
     return WantedOutput(str(document["name"]), bool(parameters.get("binary_data", False)), max(0, classes))
 
 
-def _uint8_of_json(name: str, data: list[Any]) -> NDArray[np.uint8]:
+def _uint8_of_list(name: str, data: list[Any]) -> NDArray[np.uint8]:
     try:
         values = np.array(data).ravel()
     except ValueError as error:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from xclip_runtime.serve.engine import Engine, Seen
-    from xclip_runtime.serve.scratch import Scratch
     from xclip_runtime.serve.uploads import Upload
     from xclip_runtime.serve.visits import Visit
 
@@ -64,14 +63,14 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def router(engine: Engine, scratch: Scratch) -> APIRouter:
+def router(engine: Engine) -> APIRouter:
     """The routes of /v1."""
     routes = APIRouter(prefix="/v1")
 
     async def handle(
         request: Request, query: Options, answer: Callable[[Visit, Upload, Options], Awaitable[Result]]
     ) -> Result:
-        async with uploaded(engine, request, scratch) as (visit, upload):
+        async with uploaded(engine, request) as (visit, upload):
             # What is in the body counts over what is in the address.
             options = type(query).model_validate({**query.model_dump(exclude_unset=True), **upload.fields})
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from xclip_runtime.serve.engine import Engine
-    from xclip_runtime.serve.scratch import Scratch
     from xclip_runtime.serve.uploads import Upload
 
 Result = TypeVar("Result")
@@ -33,23 +32,21 @@ class ClientGoneError(Exception):
     """Nobody is there to take the answer."""
 
 
-class Visit:
-    """A request that has been let in.
+class Deadline:
+    """The time that a request may take, from now on.
 
     Args:
-        request: Whose it is.
         seconds: How long it may take in all.
     """
 
-    def __init__(self, request: Request, seconds: float) -> None:
-        self.request = request
+    def __init__(self, seconds: float) -> None:
         self.begun = time.perf_counter()
         self._seconds = seconds
         self._ends = self.begun + seconds
 
     @property
     def elapsed_ms(self) -> float:
-        """Milliseconds since it was let in."""
+        """Milliseconds since the request was let in."""
         return 1000 * (time.perf_counter() - self.begun)
 
     def shorten(self, seconds: float) -> None:
@@ -57,7 +54,7 @@ class Visit:
         if seconds < self._seconds:
             self._seconds, self._ends = seconds, self.begun + seconds
 
-    async def within_deadline(self, work: Coroutine[Any, Any, Result]) -> Result:
+    async def within(self, work: Coroutine[Any, Any, Result]) -> Result:
         """The result of `work`, if it comes in time.
 
         Raises:
@@ -70,6 +67,19 @@ class Visit:
             message = f"the request took longer than {self._seconds:g} s: try again later, or send a shorter video"
             raise DeadlineError(message) from None
 
+
+class Visit(Deadline):
+    """A request over HTTP that has been let in.
+
+    Args:
+        request: Whose it is.
+        seconds: How long it may take in all.
+    """
+
+    def __init__(self, request: Request, seconds: float) -> None:
+        super().__init__(seconds)
+        self.request = request
+
     async def while_connected(self, work: Coroutine[Any, Any, Result]) -> Result:
         """The result of `work`, stopped when the client goes or its time is over. The body must have been read.
 
@@ -80,7 +90,7 @@ class Visit:
         working = asyncio.ensure_future(work)
         leaving = asyncio.ensure_future(self._disconnected())
         try:
-            await self.within_deadline(_first(working, leaving))
+            await self.within(_first(working, leaving))
             if working.done():
                 return working.result()
             raise ClientGoneError
@@ -106,7 +116,7 @@ async def admitted(engine: Engine, request: Request) -> AsyncIterator[Visit]:
 
 
 @asynccontextmanager
-async def uploaded(engine: Engine, request: Request, scratch: Scratch) -> AsyncIterator[tuple[Visit, Upload]]:
+async def uploaded(engine: Engine, request: Request) -> AsyncIterator[tuple[Visit, Upload]]:
     """Let a request in and take its body; what it brought is gone when the context ends.
 
     Raises:
@@ -116,8 +126,8 @@ async def uploaded(engine: Engine, request: Request, scratch: Scratch) -> AsyncI
         VideoDecodeError: The body is no video.
     """
     async with admitted(engine, request) as visit:
-        body = received(request, scratch)
-        upload = await visit.within_deadline(body.__aenter__())
+        body = received(request, engine.scratch)
+        upload = await visit.within(body.__aenter__())
         try:
             yield visit, upload
         finally:

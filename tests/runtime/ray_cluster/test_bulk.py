@@ -94,6 +94,22 @@ def test_a_second_run_does_only_what_is_new(run_bulk, videos, tmp_path):
     assert sorted(row["video"] for row in rows_of(tmp_path / "out")) == sorted(names[:5])
 
 
+def test_videos_that_failed_are_read_again_when_that_is_asked_for(run_bulk, videos, tmp_path):
+    good = [str(path) for path in sorted((videos / "more").iterdir())[:2]]
+    alone, beside = str(videos / "alone.mp4"), str(videos / "beside.mp4")
+    run_bulk([alone], DEMO_BUNDLE, tmp_path / "out")
+    first = run_bulk([*good, beside], DEMO_BUNDLE, tmp_path / "out")
+    shutil.copy(DEMO_VIDEO, beside)
+
+    again = run_bulk([alone, beside, *good], DEMO_BUNDLE, tmp_path / "out")
+    retried = run_bulk([alone, beside, *good], DEMO_BUNDLE, tmp_path / "out", retry_failed=True)
+
+    assert [(r.done, r.failed, r.skipped) for r in (first, again, retried)] == [(3, 1, 0), (0, 0, 4), (2, 1, 2)]
+    rows = rows_of(tmp_path / "out")
+    assert sorted(row["video"] for row in rows) == sorted([alone, beside, *good])
+    assert [row["video"] for row in rows if row["error_type"]] == [alone]
+
+
 def test_addresses_are_read_and_written_through_fsspec(run_bulk, videos, tmp_path):
     out = (tmp_path / "out").as_uri()
     missing = (videos / "missing.mp4").as_uri()

@@ -55,10 +55,11 @@ def in_thread(server: Server) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def running(model: XClip, *, limits: Limits | None = None, index=None, **settings) -> Iterator[Running]:
+def running(model: XClip, *, limits: Limits | None = None, index=None, grpc_port=None, **settings) -> Iterator[Running]:
     """A server that takes requests."""
     settings = {"decode_workers": 1, **settings}
-    server = Server(model, ServeSettings(limits=limits or Limits(), **settings), port=0, index=index)
+    limited = ServeSettings(limits=limits or Limits(), **settings)
+    server = Server(model, limited, port=0, index=index, grpc_port=grpc_port)
     with in_thread(server) as client:
         assert server.engine.started.wait(PATIENCE)
         yield Running(server, client)

@@ -8,6 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from servers import running
+
 from xclip_runtime.cli.serve import command
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
 
@@ -36,11 +39,14 @@ def test_every_status_that_it_names_is_in_the_documentation_of_the_api(server):
     assert {status for status in responses if status >= "400"} <= table
 
 
-def test_the_client_in_it_works(server, tmp_path):
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_the_client_in_it_works(model, tmp_path, protocol):
     shutil.copy(DEMO_VIDEO, tmp_path / "ride.mp4")
     code = re.search(r"^```python client\n(.*?)^```$", DOCS, flags=re.MULTILINE | re.DOTALL)[1]
-    code = code.replace("127.0.0.1:8000", server.address.removeprefix("http://"))
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    with running(model, grpc_port=0) as server:
+        address = {"http": server.address.removeprefix("http://"), "grpc": server.server.grpc_address}[protocol]
+        code = code.replace("127.0.0.1:8000", address).replace("tritonclient.http", f"tritonclient.{protocol}")
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
     assert expected_label() in done.stdout

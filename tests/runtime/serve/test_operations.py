@@ -95,6 +95,9 @@ def test_metrics_count_requests_by_how_they_ended(server):
 
 def test_metrics_tell_the_provider_that_runs(server):
     assert metric(server, "xclip_info", provider="CPUExecutionProvider", precision="fp32") == 1
+    [info] = re.findall(r"^xclip_info\{(.*)\}", server.client.get("/metrics").text, flags=re.MULTILINE)
+    assert "None" not in info
+    assert "batch" not in info
 
 
 def test_unknown_paths_do_not_fill_the_metrics(server):

@@ -193,6 +193,12 @@ def test_nothing_sticks_out_in_any_size_or_colour_scheme(open_page, size, scheme
         page.locator(".route").first.wait_for()
 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    outside = page.evaluate(
+        """() => [...document.querySelectorAll(".card *")].filter((element) =>
+            element.getBoundingClientRect().right > element.closest(".card").getBoundingClientRect().right
+        ).map((element) => element.outerHTML)"""
+    )
+    assert outside == []
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (max(map(int, re.findall(r"\d+", background))) < 128) is (scheme == "dark")
 

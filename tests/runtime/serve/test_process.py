@@ -29,8 +29,9 @@ def process(*options):
     command = [*COMMAND, "--port", "0", "--decode-workers", "1", "--log-format", "json", *options]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
-        address = None
+        address, server.seen = None, []
         for line in server.stderr:
+            server.seen.append(line)
             document = json.loads(line)
             address = document.get("address", address)
             if document["message"] == "ready":

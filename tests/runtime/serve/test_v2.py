@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
 from xclip_runtime.errors import TensorError
 from xclip_runtime.serve import tensors
-from xclip_runtime.serve.tensors import WantedOutput
+from xclip_runtime.serve.tensors import Output, WantedOutput
 from xclip_runtime.video import read_clip
 
 VIDEO = DEMO_VIDEO.read_bytes()
@@ -192,8 +192,8 @@ def test_bytes_tensors_are_read_as_they_were_written(rows):
 
 def test_answers_say_where_their_json_ends():
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
-    outputs = [(WantedOutput("a", True, 0), values), (WantedOutput("b", False, 2), values)]
-    body, length = tensors.pack({"model_name": "m"}, outputs, ["x", "y", "z"])
+    wanted = [WantedOutput("a", True, 0), WantedOutput("b", False, 2)]
+    body, length = tensors.pack({"model_name": "m"}, [Output(one, values, ["x", "y", "z"]) for one in wanted])
 
     document = json.loads(body[:length])
     assert document["outputs"][0] == {

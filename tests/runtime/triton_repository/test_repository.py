@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-import tritonclient
 from bundles import copy_bundle, reseal
 from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
 from xclip_runtime import XClip
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
@@ -24,22 +22,8 @@ from xclip_runtime.video import read_clip
 MODELS = ("xclip", "xclip_prompt", "xclip_vision")
 
 
-@pytest.fixture(scope="module")
-def model_config():
-    """tritonclient's message class; its package for gRPC would also import grpc."""
-    path = Path(tritonclient.__path__[0]) / "grpc" / "model_config_pb2.py"
-    spec = importlib.util.spec_from_file_location("model_config_pb2", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def parse(model_config):
-    def parse_config(repository, name):
-        return text_format.Parse((repository / name / "config.pbtxt").read_text(), model_config.ModelConfig())
-
-    return parse_config
+def parse(repository, name):
+    return text_format.Parse((repository / name / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +40,7 @@ def session(repository, name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_triton_can_parse_every_configuration(parse, repository, name):
+def test_triton_can_parse_every_configuration(repository, name):
     config = parse(repository, name)
 
     assert config.name == name
@@ -64,8 +48,8 @@ def test_triton_can_parse_every_configuration(parse, repository, name):
 
 
 @pytest.mark.parametrize("name", ["xclip_vision", "xclip_prompt"])
-def test_types_and_shapes_are_those_that_onnx_runtime_reports(parse, model_config, repository, name):
-    types = {"tensor(float)": model_config.TYPE_FP32, "tensor(uint8)": model_config.TYPE_UINT8}
+def test_types_and_shapes_are_those_that_onnx_runtime_reports(repository, name):
+    types = {"tensor(float)": model_config_pb2.TYPE_FP32, "tensor(uint8)": model_config_pb2.TYPE_UINT8}
     config, graph = parse(repository, name), session(repository, name)
 
     for declared, real in ((config.input, graph.get_inputs()), (config.output, graph.get_outputs())):
@@ -78,7 +62,7 @@ def test_types_and_shapes_are_those_that_onnx_runtime_reports(parse, model_confi
             assert all(real == said or isinstance(real, str) for said, real in zip(dims, rest, strict=True))
 
 
-def test_the_ensemble_leads_every_tensor_to_a_model_that_has_it(parse, repository):
+def test_the_ensemble_leads_every_tensor_to_a_model_that_has_it(repository):
     ensemble = parse(repository, "xclip")
     known = shapes(ensemble.input)
 
@@ -104,7 +88,7 @@ def test_the_two_graphs_give_the_logits_of_the_model_for_a_batch(repository):
     np.testing.assert_allclose(logits, [model.logits(clip), model.logits(255 - clip)], atol=1e-3)
 
 
-def test_the_label_file_names_every_logit(parse, repository):
+def test_the_label_file_names_every_logit(repository):
     model = XClip(DEMO_BUNDLE, device="cpu")
 
     for name in ("xclip", "xclip_prompt"):
@@ -128,7 +112,7 @@ def test_an_initializer_is_what_the_onnx_package_would_write():
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), values)
 
 
-def test_what_it_was_written_from_stands_in_the_ensemble(parse, repository):
+def test_what_it_was_written_from_stands_in_the_ensemble(repository):
     parameters = {key: value.string_value for key, value in parse(repository, "xclip").parameters.items()}
 
     assert parameters["profile"] == "videox"
@@ -138,7 +122,7 @@ def test_what_it_was_written_from_stands_in_the_ensemble(parse, repository):
 @pytest.mark.parametrize(
     ("device", "expected"), [("cpu", ("KIND_CPU", 1)), ("openvino", ("KIND_CPU", 1)), ("tensorrt", ("KIND_GPU", 8))]
 )
-def test_the_device_decides_instances_and_batch(parse, model_config, tmp_path, device, expected):
+def test_the_device_decides_instances_and_batch(tmp_path, device, expected):
     kind, batch = expected
     repository = export_repository(DEMO_BUNDLE, tmp_path / "models", device=device, instances=2).path
 
@@ -146,13 +130,13 @@ def test_the_device_decides_instances_and_batch(parse, model_config, tmp_path, d
         config = parse(repository, name)
         assert config.HasField("dynamic_batching")
         assert [(g.count, g.kind) for g in config.instance_group] == [
-            (2, getattr(model_config.ModelInstanceGroup, kind))
+            (2, getattr(model_config_pb2.ModelInstanceGroup, kind))
         ]
         assert config.max_batch_size == batch
         assert {w.batch_size for w in config.model_warmup} <= {1, batch}
 
 
-def test_tensorrt_computes_in_the_precision_that_is_asked_for(parse, tmp_path):
+def test_tensorrt_computes_in_the_precision_that_is_asked_for(tmp_path):
     repository = export_repository(DEMO_BUNDLE, tmp_path / "models", device="tensorrt", precision="fp16").path
 
     (accelerator,) = parse(repository, "xclip_vision").optimization.execution_accelerators.gpu_execution_accelerator

@@ -110,7 +110,7 @@ function showTimings(answer) {
   page.track.replaceChildren(...STAGES.filter((stage) => ms[stage] > 0).map((stage) => {
     const part = document.createElement("i");
     part.className = stage;
-    part.style.flexGrow = ms[stage];
+    part.style.flexGrow = 1000 * ms[stage]; // Growths that add up to less than 1 would not fill the track.
     return part;
   }));
   const parts = STAGES.filter((stage) => ms[stage] >= 0.5).map((stage) => {
@@ -365,7 +365,7 @@ page.ask.addEventListener("submit", async (event) => {
   try {
     const found = await ask(`/v1/search?${wanted}`);
     page.moments.replaceChildren(...found.moments.map(momentCard));
-    page.searchNote.textContent = `${found.moments.length} moments of ${found.windows} windows · ${Math.round(found.timings_ms.total)} ms`;
+    page.searchNote.textContent = `${counted(found.moments.length, "moment")} of ${counted(found.windows, "window")} · ${Math.round(found.timings_ms.total)} ms`;
   } catch (error) {
     page.searchNote.textContent = error.message;
   }
@@ -387,6 +387,8 @@ function momentCard({ video, start, end, logit, thumbnails }) {
 /* Beginning. */
 
 const size = (bytes) => `${Math.round(bytes / 2 ** 20)} MB`;
+const counted = (count, thing) => `${count} ${thing}${count === 1 ? "" : "s"}`;
+const lasting = (seconds) => seconds < 120 ? `${Math.round(seconds)} seconds` : `${Math.round(seconds / 60)} minutes`;
 
 page.key.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -399,11 +401,11 @@ function begin() {
   return attempt(async () => {
     info = await ask("/v1/info");
     page.model.textContent = info.bundle;
-    page.limits.textContent = `Up to ${size(info.upload_bytes)} and ${Math.round(info.duration / 60)} minutes`;
+    page.limits.textContent = `Up to ${size(info.upload_bytes)} and ${lasting(info.duration)}`;
     page.labels.value = bundleLabels();
     page.sample.hidden = !info.sample;
     page.search.hidden = info.indexed === null;
-    page.searchNote.textContent = `${info.indexed} windows`;
+    page.searchNote.textContent = counted(info.indexed, "window");
     page.hint.hidden = shown !== null || live !== null;
     if (!info.free_text) {
       page.labels.readOnly = true;
