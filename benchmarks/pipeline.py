@@ -71,7 +71,8 @@ def with_threads(threads: int, videos: list[str], options: argparse.Namespace) -
         elapsed, processor = arm["elapsed"], arm["processor"]
         ratios = f"{elapsed / slower:9.2f} {elapsed / bound:9.2f}"
         print(f"{name:>10} {elapsed:8.2f} s {processor:8.2f} s {ratios}")
-    return {"model": dict(model.info), "seconds": seconds, "slower_stage_s": slower, "bound_s": bound}
+    facts = {**model.info, "bundle": Path(options.bundle).name}
+    return {"model": facts, "seconds": seconds, "slower_stage_s": slower, "bound_s": bound}
 
 
 def main() -> None:
