@@ -5,7 +5,8 @@
 Every arm reads the same 32 frames, spread uniformly, and prepares them: "ours" with `read_clip`; "opencv" grabs every
 frame and retrieves the wanted; "opencv read" reads every frame; "pyav" and "decord" as their documentation shows, all
 four with the same cv2 resize and crop; "transformers" is the frames of "pyav" through the image processor of the
-checkpoints. A round runs every arm once; the table gives the median over the rounds, and the ratio to ours.
+checkpoints. A round runs every arm once; the tables give the medians over the rounds, and the ratios to ours: of the
+time elapsed, and of processor time, which other programs disturb less.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import av
 import cv2
@@ -56,6 +57,8 @@ class Sample:
     pix_fmt: str = "yuv420p"
     scene: float = 0
     """Seconds after which the picture changes wholly; 0 for never."""
+    bits: float = 4
+    """A second and pixel."""
 
     def encode(self, folder: Path) -> Path:
         """Encode the clip once; longer ones repeat its packets, as a copy without re-encoding does."""
@@ -63,13 +66,14 @@ class Sample:
         if path.exists():
             return path
         options = {"libx265": {"preset": "ultrafast", "x265-params": "log-level=none"}}
-        options |= {"libx264": {"preset": "veryfast"}, "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"}}
+        options |= {"libx264": {"preset": "veryfast"}}
+        options |= {codec: {"deadline": "realtime", "cpu-used": "8"} for codec in ("libvpx", "libvpx-vp9")}
         once = path if self.times == 1 else folder / f"once-{self.name}"
         with av.open(str(once), "w") as container:
             stream: Any = container.add_stream(self.codec, rate=30, options=options.get(self.codec, {}))
             stream.width, stream.height, stream.pix_fmt = self.width, self.height, self.pix_fmt
             stream.codec_context.gop_size = self.gop
-            stream.bit_rate = self.width * self.height * 4
+            stream.bit_rate = round(self.width * self.height * self.bits)
             for picture in _texture(self.width, self.height, round(self.seconds * 30), round(self.scene * 30)):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
             container.mux(stream.encode())
@@ -86,6 +90,11 @@ SHORT = [
     Sample("640x360 hevc 10 s.mp4", "libx265", 640, 360, 10, 60),
     Sample("640x360 mpeg4 10 s.mp4", "mpeg4", 640, 360, 10, 12),
     Sample("640x360 mjpeg 10 s.avi", "mjpeg", 640, 360, 10, 1, pix_fmt="yuvj420p"),
+    Sample("640x360 h264 10 s.ts", "libx264", 640, 360, 10, 60),
+    Sample("640x360 mpeg2 10 s.ts", "mpeg2video", 640, 360, 10, 12),
+    Sample("640x360 mpeg2 10 s.mpg", "mpeg2video", 640, 360, 10, 12),
+    Sample("640x360 mpeg4 10 s.avi", "mpeg4", 640, 360, 10, 12),
+    Sample("640x360 vp8 10 s.webm", "libvpx", 640, 360, 10, 128),
     Sample("1080p h264 10 s.mp4", "libx264", 1920, 1080, 10, 60),
 ]
 LONG = [
@@ -94,7 +103,10 @@ LONG = [
     Sample("720p h264 10 min gop 250.mp4", "libx264", 1280, 720, 20, 250, times=30),
     Sample("720p h264 10 min scenes.mp4", "libx264", 1280, 720, 20, 250, times=30, scene=3.3),
 ]
-MEMORY = [Sample(f"4k h264 {seconds} s.mp4", "libx264", 3840, 2160, 2, 1000, times=seconds // 2) for seconds in (2, 30)]
+MEMORY = [
+    Sample("4k h264 2 s.mp4", "libx264", 3840, 2160, 2, 1000, bits=0.1),
+    Sample("4k h264 2 h.mp4", "libx264", 3840, 2160, 20, 250, times=360, bits=0.1),
+]
 
 
 def _texture(width: int, height: int, frames: int, scene: int) -> Any:
@@ -226,35 +238,43 @@ def arms(names: list[str] | None = None) -> dict[str, Callable[[Path], Any]]:
 class Bench:
     """How to measure."""
 
-    clock: Callable[[], float]
     rounds: int
     warm_up: int = 1
     """Rounds to run first, unmeasured: for caches and imports."""
 
 
-def interleave(path: Path, chosen: dict[str, Callable[[Path], Any]], bench: Bench) -> dict[str, float]:
-    """Median milliseconds of each arm, NaN for one that fails."""
-    times: dict[str, list[float]] = {name: [] for name in chosen}
+class Times(NamedTuple):
+    """Milliseconds of each arm, NaN for one that fails."""
+
+    elapsed: dict[str, float]
+    processor: dict[str, float]
+
+
+def interleave(path: Path, chosen: dict[str, Callable[[Path], Any]], bench: Bench) -> Times:
+    """Medians over the rounds."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in chosen}
     failed = set[str]()
     for _ in range(bench.warm_up + bench.rounds):
-        for name, arm in chosen.items():
-            if name in failed:
-                continue
-            started = bench.clock()
+        for name in [name for name in chosen if name not in failed]:
+            elapsed, processor = time.perf_counter(), time.process_time()
             try:
-                arm(path)
+                chosen[name](path)
             except Exception as error:  # noqa: BLE001 - that a peer fails is a finding
                 print(f"{name} fails on {path.name}: {str(error).splitlines()[0]}", file=sys.stderr)
                 failed.add(name)
-            times[name].append((bench.clock() - started) * 1e3)
-    return {
-        name: float("nan") if name in failed else statistics.median(measured[bench.warm_up :])
-        for name, measured in times.items()
-    }
+            taken[name].append(((time.perf_counter() - elapsed) * 1e3, (time.process_time() - processor) * 1e3))
+
+    def medians(clock: int) -> dict[str, float]:
+        return {
+            name: float("nan") if name in failed else statistics.median(row[clock] for row in rows[bench.warm_up :])
+            for name, rows in taken.items()
+        }
+
+    return Times(medians(0), medians(1))
 
 
-def prepare_1080p(bench: Bench) -> dict[str, float]:
-    """Median milliseconds to prepare 32 1080p pictures that are in memory."""
+def prepare_1080p(bench: Bench) -> Times:
+    """The times to prepare 32 1080p pictures that are in memory."""
     frames = np.random.default_rng(0).integers(0, 256, (FRAMES, 1080, 1920, 3), np.uint8)
     chosen: dict[str, Callable[[Any], Any]] = {
         "ours, videox": lambda _: prepare_frames(frames, FrameTransform("videox")),
@@ -305,33 +325,31 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="measure these arms instead of all")
     parser.add_argument("--folder", type=Path, help="keep the encoded clips here")
     parser.add_argument("--json", type=Path, help="also write the figures here, beside those of other samples")
-    parser.add_argument("--cpu", action="store_true", help="measure processor time, which other programs disturb less")
     options = parser.parse_args()
-    clock = time.process_time if options.cpu else time.perf_counter
     chosen = re.compile(options.only)
-    figures: dict[str, Any] = {"clock": "processor" if options.cpu else "wall"}
+    figures: dict[str, Any] = {"clock": "wall"}
+
+    def record(title: str, name: str, rows: dict[str, Times]) -> None:
+        for clock in Times._fields if rows else ():
+            by_clock = {row: getattr(times, clock) for row, times in rows.items()}
+            table(f"{title}: {clock}", by_clock)
+            figures[f"{name}_ms" if clock == "elapsed" else f"{name}_{clock}_ms"] = by_clock
+
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
 
-        def measure(samples: list[Sample], chosen_arms: dict[str, Callable[[Path], Any]], bench: Bench) -> Any:
-            return {
-                sample.name: interleave(sample.encode(folder), chosen_arms, bench)
-                for sample in samples
-                if chosen.search(sample.name)
-            }
+        def measure(samples: list[Sample], of: dict[str, Callable[[Path], Any]], bench: Bench) -> dict[str, Times]:
+            found = [sample for sample in samples if chosen.search(sample.name)]
+            return {sample.name: interleave(sample.encode(folder), of, bench) for sample in found}
 
-        if short := measure(SHORT, arms(options.arms), Bench(clock, options.rounds)):
-            table("A short clip to 32 prepared frames", short)
-            figures["short_ms"] = short
+        record("A short clip to 32 prepared frames", "short", measure(SHORT, arms(options.arms), Bench(options.rounds)))
         long_arms = arms(options.arms or ["ours", "ours, pyav", "opencv", "opencv read", "decord"])
-        if long := measure(LONG, long_arms, Bench(clock, options.long_rounds, warm_up=0)):
-            table("A ten-minute clip to 32 prepared frames", long)
-            figures["long_ms"] = long
+        long = measure(LONG, long_arms, Bench(options.long_rounds, warm_up=0))
+        record("A ten-minute clip to 32 prepared frames", "long", long)
         if chosen.search("prepare"):
-            prepared = {"1080p": prepare_1080p(Bench(clock, options.rounds))}
-            table("32 pictures of 1080p in memory, prepared", prepared)
-            figures["prepare_ms"] = prepared
+            prepared = {"1080p": prepare_1080p(Bench(options.rounds))}
+            record("32 pictures of 1080p in memory, prepared", "prepare", prepared)
         if peaks := {sample.name: memory(sample.encode(folder)) for sample in MEMORY if chosen.search(sample.name)}:
             table("Peak memory above an idle process", {"4k": peaks}, "MiB")
             figures["peak_mib"] = {"4k": peaks}

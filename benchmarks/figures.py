@@ -179,7 +179,7 @@ def decode_table(results: Path) -> Iterator[str]:
     rows = {**result["short_ms"], **result["long_ms"]}
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     cells = {
-        title: (f"{row[name]:.0f}" if row.get(name, math.nan) >= 0 else "" for name in names)
+        title: [f"{row[name]:.0f}" if row.get(name, math.nan) >= 0 else "" for name in names]
         for title, row in rows.items()
     }
     yield _table(("ms", *names), [[title, *row] for title, row in cells.items()])

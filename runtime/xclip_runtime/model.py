@@ -353,7 +353,7 @@ class XClip:
         return VideoScores(
             video=_name_of(video),
             texts=tuple(TextScore(text, prob, logit, logit / scale) for text, prob, logit in scores),
-            frames=FrameUse(clip.indices, clip.decoded, clip.total),
+            frames=FrameUse.of(clip),
             provider=self.provider,
             precision=self.precision,
             timings_ms=seen.timings_ms,
@@ -547,7 +547,7 @@ class XClip:
             Classification(
                 video=_name_of(video),
                 labels=best_labels(self.labels, seen.probs, seen.logits, top_k),
-                frames=FrameUse(clip.indices, clip.decoded, clip.total),
+                frames=FrameUse.of(clip),
                 provider=self.provider,
                 precision=self.precision,
                 timings_ms=seen.timings_ms,

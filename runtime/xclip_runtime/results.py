@@ -10,6 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from xclip_runtime.video import Clip
     from xclip_runtime.video.windows import Gap
 
 
@@ -39,6 +40,17 @@ class FrameUse:
 
     total: int
     """Number of frames in the video."""
+
+    decoder: str = "array"
+    """What delivered the frames: "opencv", "pyav", or "array" for frames in memory."""
+
+    notes: tuple[str, ...] = ()
+    """What was out of the ordinary, such as a wrong frame count or another decoder than usual."""
+
+    @classmethod
+    def of(cls, clip: Clip) -> FrameUse:
+        """Those of a clip."""
+        return cls(clip.indices, clip.decoded, clip.total, clip.decoder, clip.notes)
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,8 @@ def print_classification(result: Classification) -> None:
     out.print(result.video, style="bold")
     out.print(label_table(result.labels))
     out.print(timing_line(result), style="dim")
+    for note in result.frames.notes:
+        out.print(note, style="dim")
 
 
 def print_scores(scores: VideoScores) -> None:

@@ -183,7 +183,7 @@ class Engine:
             "prepare": clip.prepare_ms,
         }
         self._observe_stages(decode=clip.decode_ms, prepare=clip.prepare_ms, decode_queue=waited_ms)
-        return replace(seen, frames=FrameUse(clip.indices, clip.decoded, clip.total), timings_ms=timings)
+        return replace(seen, frames=FrameUse.of(clip), timings_ms=timings)
 
     async def see_frames(self, views: NDArray[np.uint8]) -> Seen:
         """Run the vision graph on prepared frames, uint8 RGB (V, T, size, size, 3)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -170,9 +171,7 @@ async def _facts(
     thumbnails = await _thumbnails(seen, options.thumbnails)
     return {
         "video": None if upload.path is None else upload.name,
-        "frames": protocol.FrameUse(
-            indices=list(seen.frames.indices), decoded=seen.frames.decoded, total=seen.frames.total
-        ),
+        "frames": protocol.FrameUse(**asdict(seen.frames)),
         "provider": engine.model.provider,
         "precision": engine.model.precision,
         "clip": options.clip or (engine.keep(seen) if options.keep else None),

@@ -161,7 +161,7 @@ def _read_with(request: Request, decoder: Decoder) -> Clip:
 
 def _clip(request: Request, reader: Reader) -> Clip:
     decoder = reader.read()
-    frames = np.stack([reader.kept[index] for index in reader.indices])
+    frames = reader.frames
     return Clip(
         frames=frames,
         indices=tuple(reader.indices),

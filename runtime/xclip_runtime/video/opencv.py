@@ -7,6 +7,7 @@ import math
 import os
 import threading
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import cv2
@@ -46,6 +47,8 @@ CODEC_NAMES = {
 # OpenCV's grab() returns False for a damaged packet as it does at the end of the file, and goes on when asked again.
 _DAMAGED_PACKETS_IN_A_ROW = 64
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+# MPEG program streams: what they are said to hold is an estimate from their times, often one frame short.
+_UNCOUNTED = (b"\0\0\1\xba",)
 _WITH_START_CODES = ("h264", "hevc")
 # ITU-T H.265 7.4.2.2: a clean random access picture (type 21) that follows on from something else than in the original
 # is to be marked as a broken link (type 16).
@@ -117,7 +120,9 @@ class OpenCVDecoder:
         if not self._capture.isOpened():
             raise cannot_open(path)
         # OpenCV 4 answers 0 where OpenCV 5 answers -1.
-        self.expected = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        self.expected = (
+            max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) if self._head() not in _UNCOUNTED else 0
+        )
         width, height = (self._capture.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         self.pixels = int(width * height)
         fps = self._capture.get(cv2.CAP_PROP_FPS)
@@ -130,7 +135,9 @@ class OpenCVDecoder:
 
     def grab(self) -> bool:
         """Decode the next picture; False at the end."""
-        grabbed = any(self._capture.grab() for _ in range(_DAMAGED_PACKETS_IN_A_ROW))
+        grabbed = self._capture.grab()
+        if not grabbed and self._grabbed != self.expected:
+            grabbed = _grab_beyond_damage(self._capture)
         self._grabbed += grabbed
         return grabbed
 
@@ -150,16 +157,18 @@ class OpenCVDecoder:
         return self._is_avi()
 
     def _is_avi(self) -> bool:
+        return self._head() == b"RIFF"
+
+    def _head(self) -> bytes:
+        """The first bytes of a file; none of a pipe, which would lose them."""
+        if not Path(self._path).is_file():
+            return b""
         with open(self._path, "rb") as file:  # noqa: PTH123
-            return file.read(4) == b"RIFF"
+            return file.read(4)
 
     def retrieve(self) -> NDArray[np.uint8]:
         """The picture of the last `grab`: uint8 BGR (H, W, 3), upright, overwritten by the next call."""
-        ok, picture = self._capture.retrieve(self._picture)
-        if not ok:
-            msg = f"a picture of {self._path} cannot be converted to BGR: convert the file to MP4 (H.264)"
-            raise VideoDecodeError(msg)
-        self._picture = cast("NDArray[np.uint8]", picture)
+        self._picture = _retrieve(self._capture, self._picture, self._path)
         return self._picture
 
     def scan(self) -> FrameIndex | None:
@@ -168,10 +177,10 @@ class OpenCVDecoder:
         In raw mode the capture only reads packets. OpenCV before 4.11 leaves their timestamps out, and can read from
         files only.
         """
-        if self.codec not in matroska.CODEC_IDS or not hasattr(cv2, "IStreamReader"):
+        # AVI stores no times, and those of decoding are not those of showing.
+        identified = self.codec == "mjpeg" or (self.codec in matroska.CODEC_IDS and not self._is_avi())
+        if not hasattr(cv2, "IStreamReader") or not (identified or self.expected == 0):
             return None
-        if self._is_avi() and self.codec != "mjpeg":
-            return None  # AVI stores no times, and those of decoding are not those of showing.
         reader = PacketReader(self.codec)
         packets = []
         with closing(_Packets(self._path)) as stored:
@@ -179,6 +188,9 @@ class OpenCVDecoder:
                 data = stored.data
                 role = reader.role(data[0, :HEAD].tobytes(), key=stored.key)
                 packets.append(Packet(stored.time, role, data.size))
+        if not identified:
+            self.expected = len(packets)
+            return None
         part = shown_part(self._path)
         if part is not None:
             # Which pictures FFmpeg hides is its own business; a good guess saves a second pass.
@@ -210,11 +222,12 @@ class OpenCVExcerpt:
         self._stored = _Packets(path)
         self._feed = _Feed(self._stored, PacketReader(codec), index, excerpt)
         self._zero: int | None = None
+        self._picture: NDArray[np.uint8] | None = None
         self._capture = self._open_run()
 
     def grab(self) -> bool:
         """Decode the next picture; False at the end."""
-        while not any(self._capture.grab() for _ in range(_DAMAGED_PACKETS_IN_A_ROW)):
+        while not self._capture.grab() and (self._feed.ended or not _grab_beyond_damage(self._capture)):
             if not self._feed.next_run():
                 return False
             self._capture = self._open_run()
@@ -231,13 +244,9 @@ class OpenCVExcerpt:
         return float(self._index.times[self._number]) if 0 <= self._number < len(self._index) else math.nan
 
     def retrieve(self) -> NDArray[np.uint8]:
-        """The picture of the last `grab`: uint8 BGR (H, W, 3), upright."""
-        ok, picture = self._capture.retrieve()
-        if not ok:
-            msg = f"a picture of {self._path} cannot be converted to BGR: convert the file to MP4 (H.264)"
-            raise VideoDecodeError(msg)
-        turned = picture if self._turn is None else cv2.rotate(picture, self._turn)
-        return cast("NDArray[np.uint8]", turned)
+        """The picture of the last `grab`: uint8 BGR (H, W, 3), upright, overwritten by the next call."""
+        self._picture = _retrieve(self._capture, self._picture, self._path)
+        return self._picture if self._turn is None else cast("NDArray[np.uint8]", cv2.rotate(self._picture, self._turn))
 
     def close(self) -> None:
         """Free the file and the codec."""
@@ -321,14 +330,15 @@ class _Feed(io.BufferedIOBase):
         private = b"" if self._reader.codec in _WITH_START_CODES else self._stored.private
         self._buffer = matroska.header(self._reader.codec, *self._stored.size, private) + chunk
         self._place = 0
-        self._ended = not chunk
-        return not self._ended
+        self.ended = not chunk
+        """Whether all bytes of the run have been read."""
+        return not self.ended
 
     def read(self, size: int | None = -1, /) -> bytes:
         """At most `size` bytes of the run; none at its end."""
-        if self._place == len(self._buffer) and not self._ended:
+        if self._place == len(self._buffer) and not self.ended:
             self._buffer, self._place = next(self._chunks, b""), 0
-            self._ended = not self._buffer
+            self.ended = not self._buffer
         end = len(self._buffer) if size is None or size < 0 else self._place + size
         part = self._buffer[self._place : end]
         self._place += len(part)
@@ -359,6 +369,20 @@ class _Feed(io.BufferedIOBase):
                         self.first = number
                         data = data if own_sets else parameter_sets + data
             yield matroska.cluster(number + self.offset, data, key=self._stored.key)
+
+
+def _grab_beyond_damage(capture: cv2.VideoCapture) -> bool:
+    """Grab again after a failure; at the end of a file this takes milliseconds."""
+    return any(capture.grab() for _ in range(_DAMAGED_PACKETS_IN_A_ROW))
+
+
+def _retrieve(capture: cv2.VideoCapture, space: NDArray[np.uint8] | None, path: str) -> NDArray[np.uint8]:
+    """The picture that was grabbed, uint8 BGR (H, W, 3), written into `space` where that has its size."""
+    ok, picture = capture.retrieve(space)
+    if not ok:
+        msg = f"a picture of {path} cannot be converted to BGR: convert the file to MP4 (H.264)"
+        raise VideoDecodeError(msg)
+    return cast("NDArray[np.uint8]", picture)
 
 
 def _decoding_threads() -> int:

@@ -122,6 +122,8 @@ class PyAVDecoder:
         return (extradata[place] & 3) + 1 if place < len(extradata) and extradata[0] == 1 else 0
 
     def _estimate(self) -> int:
+        if self._container.format.name == "mpeg":
+            return 0  # The times of an MPEG program stream often give one frame too few.
         rate, duration = self._stream.guessed_rate, self._container.duration
         return round(rate * duration / 1_000_000) if rate and duration and duration > 0 else 0
 

@@ -144,6 +144,8 @@ class Reader:
         self._open_decoder = open_decoder
         self.kept: dict[int, NDArray[np.uint8]] = {}
         """The prepared frames by number."""
+        self._stored: NDArray[np.uint8] | None = None
+        """uint8 (T, …): the first T frames that were kept, in the order in which they came."""
         self.indices: list[int] = []
         """The frames that were asked for."""
         self.in_range = 0
@@ -184,6 +186,13 @@ class Reader:
             self.kept.clear()
             self._read_in_order(decoder, index.times)
         return decoder
+
+    @property
+    def frames(self) -> NDArray[np.uint8]:
+        """uint8 (T, …): what was made of the frames `indices`, after `read`."""
+        if self._stored is not None and self.indices == list(self.kept):
+            return self._stored
+        return np.stack([self.kept[index] for index in self.indices])
 
     def _open(self) -> closing[VideoDecoder]:
         return closing(self._open_decoder(self._request.name))
@@ -248,8 +257,18 @@ class Reader:
     def _keep(self, number: int, decoder: Pictures) -> None:
         picture = decoder.retrieve()
         started = time.perf_counter()
-        self.kept[number] = self._request.prepare(picture)
+        self.kept[number] = self._store(self._request.prepare(picture))
         self.prepare_ms += (time.perf_counter() - started) * 1e3
+
+    def _store(self, prepared: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Move a frame to its place among the kept, while there is one."""
+        if self._stored is None:
+            self._stored = np.empty((self._request.count, *prepared.shape), np.uint8)
+        if len(self.kept) >= len(self._stored):
+            return prepared
+        place: NDArray[np.uint8] = self._stored[len(self.kept)]
+        place[...] = prepared
+        return place
 
 
 def _credible(expected: int) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -11,11 +13,30 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Outputs that share one matrix product: few, so that little of the matrix is zero, yet enough to keep BLAS busy.
-_BAND = 4
+# Outputs and inputs that share one matrix product: few, so that little of the matrix is zero, yet enough to keep BLAS
+# busy and calls of it rare.
+_LEAST_OUTPUTS = 4
+_LEAST_INPUTS = 16
 # Multiply-adds of one product: OpenBLAS wakes its threads for a million, which costs more than it saves here, and a
 # hundred times more when the cores are busy.
 _PRODUCT = 900_000
+
+
+class _Scratch(threading.local):
+    """Arrays that are used again: the page faults of fresh ones take longer than the filter itself."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, NDArray[np.float32]] = {}
+
+    def __call__(self, name: str, *shape: int) -> NDArray[np.float32]:
+        """A float32 array of finite numbers, this thread's own until the next call for `name`."""
+        size = math.prod(shape)
+        if name not in self._held or self._held[name].size < size:
+            self._held[name] = np.zeros(size, np.float32)
+        return self._held[name][:size].reshape(shape)
+
+
+_scratch = _Scratch()
 
 
 class Band(NamedTuple):
@@ -36,9 +57,10 @@ def triangle_bands(length: int, resized: int, start: int, count: int) -> tuple[B
     """
     scale = length / resized
     support = max(scale, 1.0)
+    outputs = max(_LEAST_OUTPUTS, int(_LEAST_INPUTS / scale))
     bands = []
-    for first in range(0, count, _BAND):
-        last = min(first + _BAND, count)
+    for first in range(0, count, outputs):
+        last = min(first + outputs, count)
         centres = (np.arange(start + first, start + last) + 0.5) * scale
         low, high = max(int(centres[0] - support), 0), min(int(centres[-1] + support) + 1, length)
         distance = np.abs(np.arange(low, high) + 0.5 - centres[:, None]) / support
@@ -64,26 +86,40 @@ def resize_crop(
     top, left, height, width = crop
     down = triangle_bands(frame.shape[0], resized[0], top, height)
     across = triangle_bands(frame.shape[1], resized[1], left, width)
-    used = across[0].inputs.start
-    rows = _filter_rows(frame[:, used : across[-1].inputs.stop], down)
-    turned = cast("NDArray[np.float32]", cv2.transpose(rows))
-    return cast("NDArray[np.uint8]", cv2.transpose(cv2.convertScaleAbs(_filter_rows(turned, across, used))))
+    used = slice(across[0].inputs.start, across[-1].inputs.stop)
+    columns = used.stop - used.start
+    rows = _scratch("rows", height, columns, 3)
+    _filter_rows(frame[:, used], down, rows)
+    turned = _scratch("turned", columns, height, 3)
+    cv2.transpose(rows, dst=turned)
+    square = _scratch("square", width, height, 3)
+    _filter_rows(turned, across, square, used.start)
+    return np.asarray(cv2.transpose(cv2.convertScaleAbs(square)), np.uint8)
 
 
 def _filter_rows(
-    picture: NDArray[np.uint8] | NDArray[np.float32], bands: tuple[Band, ...], skipped: int = 0
-) -> NDArray[np.float32]:
-    """Filter along the first axis; `skipped` is the number of leading inputs that `picture` lacks."""
+    picture: NDArray[np.uint8] | NDArray[np.float32],
+    bands: tuple[Band, ...],
+    out: NDArray[np.float32],
+    skipped: int = 0,
+) -> None:
+    """Filter along the first axis into `out`; `skipped` is the number of leading inputs that `picture` lacks."""
     _, width, channels = picture.shape
-    out = np.empty((bands[-1].outputs.stop, width * channels), np.float32)
-    strip = np.empty((max(band.weights.shape[1] for band in bands), width, channels), np.float32)
+    flat_out = out.reshape(len(out), -1)
+    strip = _scratch("strip", max(band.weights.shape[1] for band in bands), width, channels)
     for band in bands:
         inputs = picture[band.inputs.start - skipped : band.inputs.stop - skipped]
-        part = strip[: len(inputs)]
-        np.copyto(part, inputs)
-        flat = part.reshape(len(inputs), -1)
+        flat = _as_float(inputs, strip[: len(inputs)]).reshape(len(inputs), -1)
         tile = max(_PRODUCT // band.weights.size, 1)
         for column in range(0, flat.shape[1], tile):
             columns = slice(column, column + tile)
-            np.matmul(band.weights, flat[:, columns], out=out[band.outputs, columns])
-    return out.reshape(-1, width, channels)
+            np.matmul(band.weights, flat[:, columns], out=flat_out[band.outputs, columns])
+
+
+def _as_float(inputs: NDArray[np.uint8] | NDArray[np.float32], space: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The inputs as float32, converted in `space` where they need to be."""
+    if inputs.dtype == np.float32:
+        return np.asarray(inputs, np.float32)
+    # With weight 1 nothing of the finite numbers in `space` remains: OpenCV's quickest way from bytes to float.
+    cv2.accumulateWeighted(inputs, space, 1.0)
+    return space

@@ -21,6 +21,7 @@ import numpy as np
 from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundError
 from xclip_runtime.video.opencv import OpenCVDecoder, require_utf8
 from xclip_runtime.video.pyav import PyAVDecoder
+from xclip_runtime.video.reader import cannot_open
 
 if TYPE_CHECKING:
     import os
@@ -142,7 +143,7 @@ def open_source(
     if name == STANDARD_INPUT:
         if raw is not None:
             return RawSource(sys.stdin.buffer, raw, live=bool(live))
-        return DecoderSource(OpenCVDecoder("pipe:0"), "standard input", live=bool(live))
+        return DecoderSource(_open_standard_input(), "standard input", live=bool(live))
     if name.isdecimal():
         return CaptureSource(
             partial(_open_camera, int(name)), f"camera {name}", live=live is not False, backoff=backoff
@@ -326,6 +327,14 @@ def _open_address(address: str, timeout: float) -> cv2.VideoCapture:
         cv2.CAP_PROP_N_THREADS: _LIVE_THREADS,
     }
     return cv2.VideoCapture(address, cv2.CAP_FFMPEG, [number for pair in options.items() for number in pair])
+
+
+def _open_standard_input() -> VideoDecoder:
+    try:
+        return OpenCVDecoder("pipe:0")
+    except VideoDecodeError:
+        name = "standard input"
+        raise cannot_open(name) from None
 
 
 def _open_file(name: str, decoder: Decoder) -> VideoDecoder:

@@ -70,7 +70,7 @@ def test_classify_json_is_one_document_a_video_in_order(run):
     assert [d["video"] for d in documents] == [str(DEMO_VIDEO)] * 2
     assert set(documents[0]) == {"video", "labels", "frames", "provider", "precision", "timings_ms"}
     assert [set(score) for score in documents[0]["labels"]] == [{"label", "prob", "logit"}] * 3
-    assert set(documents[0]["frames"]) == {"indices", "decoded", "total"}
+    assert set(documents[0]["frames"]) == {"indices", "decoded", "total", "decoder", "notes"}
     assert set(documents[0]["timings_ms"]) == TIMINGS
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import av
 import pytest
 
 from xclip_runtime.cli.inputs import expand
@@ -106,10 +107,28 @@ def test_views_and_a_range_are_read(run):
 
 def test_the_decoder_can_be_named(run):
     opencv, pyav = (
-        run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--json", "--decoder", d) for d in ("opencv", "pyav")
+        run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--json", "--decoder", d).json["frames"]
+        for d in ("opencv", "pyav")
     )
 
-    assert opencv.json["frames"] == pyav.json["frames"]
+    assert (opencv.pop("decoder"), pyav.pop("decoder")) == ("opencv", "pyav")
+    assert opencv == pyav
+
+
+def test_what_was_out_of_the_ordinary_is_in_the_result_and_shown(run, tmp_path):
+    path = tmp_path / "cut.mkv"
+    with av.open(str(DEMO_VIDEO)) as source, av.open(str(path), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                copy.mux(packet)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+    (note,) = run("classify", path, "-b", DEMO_BUNDLE, "--json").json["frames"]["notes"]
+
+    assert note.startswith("the container promises 75 frames and holds ")
+    assert note in run("classify", path, "-b", DEMO_BUNDLE).out
 
 
 def test_a_video_over_the_time_limit_is_its_own_error(run):

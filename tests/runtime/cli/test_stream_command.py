@@ -82,6 +82,7 @@ def test_standard_input_that_is_no_video_is_one_line(data):
 
     assert (code, documents) == (2, [])
     assert len(errors.splitlines()) == 1
+    assert "standard input cannot be opened as a video" in errors
 
 
 def test_a_camera_that_is_gone_for_good_is_exit_code_1_after_its_windows():

@@ -36,7 +36,7 @@ def test_a_bare_video_is_classified_as_the_library_does(server, model):
     assert answer["labels"][0]["label"] == expected_label()
     assert [s["label"] for s in answer["labels"]] == [s["label"] for s in here["labels"]]
     assert [s["logit"] for s in answer["labels"]] == pytest.approx([s["logit"] for s in here["labels"]], abs=1e-4)
-    assert answer["frames"] == {**here["frames"], "indices": list(here["frames"]["indices"])}
+    assert answer["frames"] == {**here["frames"], "indices": list(here["frames"]["indices"]), "notes": []}
     assert (answer["provider"], answer["precision"]) == ("CPUExecutionProvider", "fp32")
     timings = answer["timings_ms"]
     assert set(timings) == {"upload", "queue", "decode", "prepare", "vision", "prompt", "total"}

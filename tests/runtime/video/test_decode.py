@@ -23,7 +23,7 @@ from xclip_runtime.errors import (
     VideoNotFoundError,
     VideoTimeoutError,
 )
-from xclip_runtime.video import FrameTransform, deadline, decode, read_clip, reader, uniform_indices
+from xclip_runtime.video import FrameTransform, deadline, decode, opencv, read_clip, reader, uniform_indices
 from xclip_runtime.video.edits import shown_part
 from xclip_runtime.video.index import FrameIndex, Packet
 from xclip_runtime.video.opencv import OpenCVDecoder
@@ -206,6 +206,25 @@ def test_a_wrong_frame_count_in_the_container_does_not_matter(clip_folder, tmp_p
     clip = read(with_avi_count(source, tmp_path / "lie.avi", count), decoder=decoder)
     assert clip.total == 90
     assert numbers(clip) == list(clip.indices) == uniform_indices(90, 8).tolist()
+
+
+@pytest.mark.parametrize("decoder", ["opencv", "pyav"])
+def test_a_program_stream_which_has_no_frame_count_is_decoded_once_at_most(clip_folder, decoder, monkeypatch):
+    source = Recipe("count.mpg", "mpeg2video", frames=90).encode(clip_folder)
+    passes = []
+    honest = reader.Reader._pass
+    monkeypatch.setattr(reader.Reader, "_pass", lambda *args, **options: passes.append(1) or honest(*args, **options))
+    clip = read(source, decoder=decoder)
+    assert numbers(clip) == list(clip.indices) == uniform_indices(90, 8).tolist()
+    assert len(passes) <= 1
+    assert clip.notes == ()
+
+
+def test_at_the_end_that_the_container_promises_opencv_is_asked_once(plain, monkeypatch):
+    asked = []
+    monkeypatch.setattr(opencv, "_grab_beyond_damage", asked.append)
+    assert read(plain).total == 90
+    assert asked == []
 
 
 @pytest.fixture

@@ -39,6 +39,7 @@ RECIPES = [
     Recipe("mpeg4.mp4", "mpeg4", options={"bf": "2"}),
     Recipe("mpeg4.avi", "mpeg4", options={"bf": "2"}),
     Recipe("mpeg2.ts", "mpeg2video", options={"bf": "2"}),
+    Recipe("mpeg2.mpg", "mpeg2video", options={"bf": "2"}),
     Recipe("mjpeg.avi", "mjpeg", pix_fmt="yuvj420p"),
     Recipe("prores-alpha.mov", "prores_ks", pix_fmt="yuva444p10le"),
     Recipe("png-alpha.mov", "png", pix_fmt="rgba"),
@@ -61,12 +62,13 @@ WHOLLY_DECODED = {
         "vp8-alt-ref.webm",
         "mpeg4.avi",
         "mpeg2.ts",
+        "mpeg2.mpg",
         "prores-alpha.mov",
         "png-alpha.mov",
         "edit-list.mp4",
         "trimmed.mp4",
     },
-    "pyav": {"trimmed.mp4"},
+    "pyav": {"trimmed.mp4", "mpeg2.mpg"},
 }
 
 

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -70,6 +72,14 @@ def test_hf_is_within_one_grey_level_of_pillow_at_common_and_extreme_sizes(shape
     difference = np.abs(FrameTransform("hf")(frame, bgr=False).astype(int) - pillow(frame, 224))
     assert difference.max() <= 1
     assert difference.mean() < 0.25
+
+
+def test_hf_pictures_of_other_sizes_before_or_in_other_threads_leave_no_trace():
+    frames = [noise(height, width) for height, width in ((700, 900), (64, 300), (224, 224), (500, 90))]
+    with ThreadPoolExecutor(4) as pool:
+        prepared = list(pool.map(FrameTransform("hf"), frames * 8))
+    for frame, square in zip(frames * 8, prepared, strict=True):
+        assert np.abs(square[..., ::-1].astype(int) - pillow(frame, 224)).max() <= 1
 
 
 def test_hf_antialiases_and_videox_does_not():
