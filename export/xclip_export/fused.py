@@ -3,15 +3,14 @@
 It computes what :class:`xclip_export.towers.VisionTower` computes, with the kernels that provider runs best
 (``com.microsoft.MultiHeadAttention`` without mask or bias takes its flash path, ``QuickGelu`` with alpha 1 its
 vectorised SiLU path), and cache-blocked: frames go through attention and MLP in groups, one group after the other, so
-that the 4d-wide activation of the MLP stays in cache. Only the message attention sees all frames. The groups share
-their weights.
-
-Group g holds the frames [g·G, (g + 1)·G) of every clip of the batch.
+that the 4d-wide activation of the MLP stays in cache. Only the message attention sees all frames. A layer is a ``Scan``
+over the groups of all clips: its weights are prepared once, and a clip of a batch takes the steps that it takes alone.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -19,7 +18,7 @@ import numpy as np
 from .graph import MICROSOFT, GraphBuilder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from onnx import ModelProto
@@ -95,8 +94,8 @@ def fused_vision_model(tower: VisionTower, *, frames_per_group: int | None = Non
 
     Returns:
         A model with input pixel_values uint8 (batch_size, T, H, W, 3) and outputs video_embeds float32
-        (batch_size, D) and img_features float32 (batch_size, P, D). The output of layer i for group g is the tensor
-        ``layers.{i}.output.{g}``.
+        (batch_size, D) and img_features float32 (batch_size, P, D). The output of layer i is the tensor
+        ``layers.{i}.output``, float32 (groups, G·(1 + P), d).
 
     Raises:
         ValueError: When ``frames_per_group`` does not divide the number of frames.
@@ -116,16 +115,40 @@ class VisionGraph:
         self.tower, self.graph = tower, GraphBuilder("vision")
         self.frames, self.dim, self.patches = tower.num_frames, tower.embed_dim, tower.grid**2
         self.group = group_size(self.frames, 1 + self.patches, frames_per_group)
-        self.groups = range(self.frames // self.group)
+        self.group_rows = [self.group * (1 + self.patches), self.dim]
 
     def build(self) -> ModelProto:
         """The finished model."""
-        xs = self.embed()
+        x = self.embed()
         for index in range(len(self.tower.layers)):
-            xs = self.layer(index, xs)
-        self.video_embeds(self.gather_cls("cls", xs))
-        self.img_features(xs)
+            x = self.layer(index, x)
+        self.video_embeds(self.clips(self.cls_rows(x, "cls")))
+        self.img_features(x)
         return self.graph.model()
+
+    def each_group(
+        self,
+        name: str,
+        parts: Mapping[str, tuple[type[np.generic], Sequence[int]]],
+        write: Callable[..., str],
+        shape: Sequence[int],
+    ) -> str:
+        """Do the same with every group, one after the other, so that what lies between stays in cache.
+
+        Args:
+            name: Of the result.
+            parts: Tensors that hold a part for each group along their first axis; type and shape of a part.
+            write: Called once with the names of a group's parts; adds the nodes and returns the name of their result.
+            shape: Of a group's result, float32.
+
+        Returns:
+            The results of all groups, float32 (groups, *shape).
+        """
+        outer, self.graph = self.graph, self.graph.body(f"{name}.group")
+        result = write(*(self.graph.input(f"{name}.group.{i}", *part) for i, part in enumerate(parts.values())))
+        self.graph.output(result, np.float32, shape)
+        body, self.graph = self.graph, outer
+        return outer.scan(body, list(parts), [name])[0]
 
     def block(self, index: int) -> Block:
         """The weights of vision layer ``index``, as the graph uses them."""
@@ -155,78 +178,65 @@ class VisionGraph:
         """What is added to the projected patches, (1 + P, d)."""
         return array(self.tower.position_table)
 
-    def embed(self) -> list[str]:
-        """uint8 frames → the tokens of each group, (B·G, 1 + P, d)."""
-        graph, tower, grid, patch = self.graph, self.tower, self.tower.grid, self.tower.patch_size
-        size = grid * patch
-        pixels = graph.input("pixel_values", np.uint8, ["batch_size", self.frames, size, size, 3])
-        names = [f"pixels.{g}" for g in self.groups]
-        if len(names) > 1:
-            graph.nodes("Split", [pixels], names, axis=1, num_outputs=len(names))
-        else:
-            names = [pixels]
-        norm = read_norm(tower.pre_layernorm)
+    def embed(self) -> str:
+        """uint8 frames → the tokens that enter layer 0, (groups, G·(1 + P), d)."""
+        size, group = self.tower.grid * self.tower.patch_size, self.group
+        pixels = self.graph.input("pixel_values", np.uint8, ["batch_size", self.frames, size, size, 3])
+        pixels = self.graph.reshape(pixels, [-1, group, size, size, 3], "pixels")
+        part = (np.uint8, [group, size, size, 3])
+        return self.each_group("embed.output", {pixels: part}, self.embed_group, self.group_rows)
+
+    def embed_group(self, pixels: str) -> str:
+        """uint8 frames (G, H, W, 3) of one group → rows (G·(1 + P), d)."""
+        graph, grid, patch = self.graph, self.tower.grid, self.tower.patch_size
+        x = graph.reshape(pixels, [-1, grid, patch, grid, patch * 3], "patches")
+        x = graph.node("Transpose", [x], "patches.transposed", perm=[0, 1, 3, 2, 4])
+        x = graph.reshape(x, [-1, self.patches, patch * patch * 3], "patches.flat")
         # A black patch in front of every frame keeps a row free for the class token.
-        pads = graph.constant("embed.pads", [0, 1, 0, 0, 0, 0])
-        table = graph.constant("position_table", self.position_table())
-        xs = []
-        for g, group in enumerate(names):
-            x = graph.reshape(group, [-1, grid, patch, grid, patch * 3], f"patches.{g}")
-            x = graph.node("Transpose", [x], f"patches.{g}.transposed", perm=[0, 1, 3, 2, 4])
-            x = graph.reshape(x, [-1, self.patches, patch * patch * 3], f"patches.{g}.flat")
-            x = graph.node("Pad", [x, pads], f"patches.{g}.padded")
-            x = self.patch_embedding(x, f"embed.{g}.projected")
-            x = graph.node("Add", [x, table], f"embed.{g}.positioned")
-            xs.append(self.norm(x, norm, "pre_layernorm", f"embed.{g}.output"))
-        return xs
+        x = graph.node("Pad", [x, graph.constant("embed.pads", [0, 1, 0, 0, 0, 0])], "patches.padded")
+        x = self.patch_embedding(x, "embed.projected")
+        x = graph.node("Add", [x, graph.constant("position_table", self.position_table())], "embed.positioned")
+        return self.norm(
+            self.rows(x, "embed.rows"), read_norm(self.tower.pre_layernorm), "pre_layernorm", "embed.normed"
+        )
 
-    def layer(self, index: int, xs: Sequence[str]) -> list[str]:
-        """One vision layer for all groups."""
+    def layer(self, index: int, x: str) -> str:
+        """One vision layer, (groups, G·(1 + P), d)."""
         block, site = self.block(index), f"layers.{index}"
+        cls = self.cls_rows(x, f"{site}.cls")
         if index == 0:
-            messages = self.first_messages(site, xs)
+            told = self.first_messages(cls, f"{site}.message")
         else:
-            messages = self.messages(self.messenger(index), f"{site}.message", xs)
-        return [
-            self.group_layer(block, site, x, message, f"{site}.output.{g}")
-            for g, (x, message) in enumerate(zip(xs, messages, strict=True))
-        ]
+            told = self.messages(self.messenger(index), f"{site}.message", cls)
+        message = self.graph.reshape(told, [-1, self.group, 1, self.dim], f"{site}.messages")
+        parts = {x: (np.float32, self.group_rows), message: (np.float32, [self.group, 1, self.dim])}
+        return self.each_group(f"{site}.output", parts, partial(self.layer_group, block, site), self.group_rows)
 
-    def group_layer(self, block: Block, site: str, x: str, message: str, output: str) -> str:
-        """One vision layer for one group: ``x`` (B·G, 1 + P, d) and ``message`` (B·G, 1, d)."""
-        graph, tokens, prefix = self.graph, 1 + self.patches, output.replace("output", "group")
+    def layer_group(self, block: Block, site: str, x: str, message: str) -> str:
+        """One vision layer for one group: rows ``x`` (G·(1 + P), d) and ``message`` (G, 1, d) → rows."""
+        graph, tokens, prefix = self.graph, 1 + self.patches, f"{site}.group"
         normed = self.norm(x, block.norm1, f"{site}.norm1", f"{prefix}.norm1")
         message = self.norm(message, block.norm1, f"{site}.norm1", f"{prefix}.message")
         normed, message = (self.activation(part, f"{site}.attention") for part in (normed, message))
-        context = graph.node("Concat", [normed, message], f"{prefix}.context", axis=1)
-        queries, keys = self.rows(normed, f"{prefix}.queries"), self.rows(context, f"{prefix}.keys")
-        mixed = self.attention(queries, keys, (tokens, tokens + 1), block.attention, site=site, prefix=prefix)
-        x = graph.node("Add", [mixed, self.rows(x, f"{prefix}.rows")], f"{prefix}.attended")
-        x = graph.node("Add", [self.mlp(x, block, site, prefix), x], f"{prefix}.output")
-        return graph.reshape(x, [-1, tokens, self.dim], output)
+        frames = graph.reshape(normed, [-1, tokens, self.dim], f"{prefix}.frames")
+        keys = self.rows(graph.node("Concat", [frames, message], f"{prefix}.context", axis=1), f"{prefix}.keys")
+        mixed = self.attention(normed, keys, (tokens, tokens + 1), block.attention, site=site, prefix=prefix)
+        x = graph.node("Add", [mixed, x], f"{prefix}.attended")
+        # Computed where the scan wants it: a Reshape behind it would copy.
+        return graph.node("Add", [self.mlp(x, block, site, prefix), x], f"{prefix}.output")
 
-    def first_messages(self, site: str, xs: Sequence[str]) -> list[str]:
-        """The message tokens of layer 0, (B·G, 1, d) for each group: a constant away from the class token."""
+    def first_messages(self, cls: str, output: str) -> str:
+        """The message tokens of layer 0, rows (B·T, d): a constant away from the class tokens."""
         message = cast("ConstantMessage", self.tower.layers[0].message)
-        shift, cls = self.graph.constant(f"{site}.message.shift", array(message.shift)), f"{site}.message.cls"
-        return [
-            self.graph.node("Add", [self.cls(x, f"{cls}.{g}"), shift], f"{site}.message.{g}") for g, x in enumerate(xs)
-        ]
+        shift = self.graph.constant("layers.0.message.shift", array(message.shift))
+        return self.graph.node("Add", [cls, shift], output)
 
-    def messages(self, messenger: Messenger, site: str, xs: Sequence[str]) -> list[str]:
-        """The message tokens of a later layer, (B·G, 1, d) for each group."""
-        graph, dim = self.graph, self.dim
-        rows = self.rows(self.gather_cls(f"{site}.cls", xs), f"{site}.cls.rows")
-        base = self.project(rows, messenger.fc, f"{site}.fc", f"{site}.fc")
+    def messages(self, messenger: Messenger, site: str, cls: str) -> str:
+        """The message tokens of a later layer, rows (B·T, d), from the class tokens, rows likewise."""
+        base = self.project(cls, messenger.fc, f"{site}.fc", f"{site}.fc")
         normed = self.activation(self.norm(base, messenger.norm, f"{site}.norm", f"{site}.norm"), f"{site}.attention")
         mixed = self.attention(normed, normed, (self.frames, self.frames), messenger.attention, site=site, prefix=site)
-        told = graph.node("Add", [base, mixed], f"{site}.told")
-        if len(self.groups) == 1:
-            return [graph.reshape(told, [-1, 1, dim], f"{site}.0")]
-        clips = graph.reshape(told, [-1, self.frames, dim], f"{site}.clips")
-        parts = [f"{site}.{g}.frames" for g in self.groups]
-        graph.nodes("Split", [clips], parts, axis=1, num_outputs=len(parts))
-        return [graph.reshape(part, [-1, 1, dim], f"{site}.{g}") for g, part in enumerate(parts)]
+        return self.graph.node("Add", [base, mixed], f"{site}.told")
 
     def attention(
         self, queries: str, keys: str, tokens: tuple[int, int], weights: Projections, *, site: str, prefix: str
@@ -267,17 +277,15 @@ class VisionGraph:
             self.activation(hidden, f"{site}.fc2"), block.fc2, f"{site}.fc2", f"{site}.fc2", f"{prefix}.fc2"
         )
 
-    def cls(self, x: str, output: str) -> str:
-        """The class tokens of a group, (B·G, 1, d)."""
-        graph = self.graph
-        start, end, axis = (graph.constant(f"index.{i}", [i]) for i in (0, 1, 1))
-        return graph.node("Slice", [x, start, end, axis], output)
+    def cls_rows(self, x: str, output: str) -> str:
+        """The class tokens of tokens (…, d), as rows (B·T, d)."""
+        frames = self.graph.reshape(x, [-1, 1 + self.patches, self.dim], f"{output}.frames")
+        start, end, axis = (self.graph.constant(f"index.{i}", [i]) for i in (0, 1, 1))
+        return self.rows(self.graph.node("Slice", [frames, start, end, axis], f"{output}.tokens"), output)
 
-    def gather_cls(self, site: str, xs: Sequence[str]) -> str:
-        """The class tokens of all frames, (B, T, d)."""
-        graph, shape = self.graph, [-1, self.group, self.dim]
-        parts = [graph.reshape(self.cls(x, f"{site}.{g}.row"), shape, f"{site}.{g}") for g, x in enumerate(xs)]
-        return graph.node("Concat", parts, site, axis=1)
+    def clips(self, x: str) -> str:
+        """Rows (B·T, d) → (B, T, d)."""
+        return self.graph.reshape(x, [-1, self.frames, self.dim], f"{x}.clips")
 
     def video_embeds(self, cls: str) -> None:
         """Class tokens (B, T, d) of the last layer → video_embeds, through the multi-frame integration transformer."""
@@ -298,16 +306,20 @@ class VisionGraph:
         graph.node("ReduceMean", [x, graph.constant("index.1", [1])], "video_embeds", keepdims=0)
         graph.output("video_embeds", np.float32, ["batch_size", dim])
 
-    def img_features(self, xs: Sequence[str]) -> None:
+    def img_features(self, x: str) -> None:
         """Tokens of the last layer → img_features: the frame mean of the normed patches, projected."""
-        graph, tower, tokens, dim = self.graph, self.tower, 1 + self.patches, self.dim
-        norm = Norm(np.ones(dim, np.float32), None, tower.prompts_norm.eps)
-        axis, sums = graph.constant("index.1", [1]), []
-        for g, x in enumerate(xs):
-            normed = self.norm(x, norm, "prompts_norm", f"features.{g}.normed")
-            clips = graph.reshape(normed, [-1, self.group, tokens, dim], f"features.{g}.clips")
-            sums.append(graph.node("ReduceSum", [clips, axis], f"features.{g}", keepdims=0))
-        self.project_features(graph.node("Sum", sums, "features") if len(sums) > 1 else sums[0])
+        shape = [1 + self.patches, self.dim]
+        sums = self.each_group("features.groups", {x: (np.float32, self.group_rows)}, self.features_group, shape)
+        sums = self.graph.reshape(sums, [-1, self.frames // self.group, *shape], "features.clips")
+        axis = self.graph.constant("index.1", [1])
+        self.project_features(self.graph.node("ReduceSum", [sums, axis], "features", keepdims=0))
+
+    def features_group(self, x: str) -> str:
+        """The sum of the normed tokens over the frames of one group, (1 + P, d)."""
+        norm = Norm(np.ones(self.dim, np.float32), None, self.tower.prompts_norm.eps)
+        normed = self.norm(x, norm, "prompts_norm", "features.normed")
+        frames = self.graph.reshape(normed, [-1, 1 + self.patches, self.dim], "features.frames")
+        return self.graph.node("ReduceSum", [frames, self.graph.constant("index.0", [0])], "features.sum", keepdims=0)
 
     def project_features(self, total: str) -> None:
         """The fp32 sum of the normed tokens over the frames, (B, 1 + P, d) → img_features."""

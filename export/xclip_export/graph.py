@@ -22,12 +22,13 @@ class GraphBuilder:
     Args:
         name: Of the graph.
         opset: Of the standard domain.
+        initializers: Where to store them; those of the graph around it for the body of a loop.
     """
 
-    def __init__(self, name: str, opset: int = 18) -> None:
+    def __init__(self, name: str, opset: int = 18, initializers: dict[str, TensorProto] | None = None) -> None:
         self._name, self._opset = name, opset
         self._nodes: list[NodeProto] = []
-        self._initializers: dict[str, TensorProto] = {}
+        self._initializers = {} if initializers is None else initializers
         self._inputs: list[ValueInfoProto] = []
         self._outputs: list[ValueInfoProto] = []
 
@@ -70,11 +71,27 @@ class GraphBuilder:
         """Reshape ``x``; 0 keeps a dimension and -1 is inferred."""
         return self.node("Reshape", [x, self.constant("shape." + ".".join(map(str, shape)), shape)], output)
 
+    def body(self, name: str) -> GraphBuilder:
+        """A builder for the body of a :meth:`scan`; its initializers are stored here."""
+        return GraphBuilder(name, self._opset, self._initializers)
+
+    def scan(self, body: GraphBuilder, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
+        """Run ``body`` once for every index of the inputs' first axis, and stack its outputs.
+
+        Args:
+            body: From :meth:`body`; its inputs and outputs are those of one step.
+            inputs: For each input of the body, the tensor whose parts it takes.
+            outputs: Names for the stacked outputs of the body.
+        """
+        return self.nodes("Scan", inputs, outputs, body=body.graph(), num_scan_inputs=len(inputs))
+
+    def graph(self, initializers: Sequence[TensorProto] = ()) -> GraphProto:
+        """The graph, with these initializers."""
+        return helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, initializers)
+
     def model(self) -> ModelProto:
         """The checked model."""
-        graph = helper.make_graph(
-            self._nodes, self._name, self._inputs, self._outputs, list(self._initializers.values())
-        )
+        graph = self.graph(list(self._initializers.values()))
         opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid(MICROSOFT, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="xclip-onnx")
         checker.check_model(model)

@@ -71,7 +71,7 @@ class HalfVisionGraph(VisionGraph):
         normed = self.norm(x, blocks[0].norm1, "layers.0.norm1", "layers.0.norm1")
         for index, (block, (norm, site)) in enumerate(zip(blocks, [*following, (last, "prompts_norm")], strict=True)):
             x, normed = self.encoder_layer(index, block, x, normed, norm=norm, site=site)
-        cls = self.as_float(self.clips(self.cls_rows("cls", x)), "cls.float")
+        cls = self.as_float(self.clips(self.cls_rows(x, "cls")), "cls.float")
         self._dtype = np.float32
         self.video_embeds(cls)
         frames = self.graph.reshape(normed, [-1, self.frames, 1 + self.patches, self.dim], "features.frames")
@@ -140,7 +140,7 @@ class HalfVisionGraph(VisionGraph):
     def message(self, index: int, block: Block, x: str) -> str:
         """The message tokens of a layer after its first norm, (B·T, 1, d)."""
         graph, site, norm = self.graph, f"layers.{index}.message", f"layers.{index}.norm1"
-        cls = self.cls_rows(f"{site}.cls", x)
+        cls = self.cls_rows(x, f"{site}.cls")
         if index == 0:
             shift = array(cast("ConstantMessage", self.tower.layers[0].message).shift)
             told = graph.node("Add", [cls, self.weight(f"{site}.shift", shift)], f"{site}.told")
@@ -165,15 +165,6 @@ class HalfVisionGraph(VisionGraph):
         outputs = [f"{output}.normed", "", "", output]
         graph.nodes("SkipLayerNormalization", inputs, outputs, domain=MICROSOFT, epsilon=norm.epsilon)
         return output, outputs[0]
-
-    def cls_rows(self, name: str, x: str) -> str:
-        """The class tokens of rows (B·T·(1 + P), d), as rows (B·T, d)."""
-        frames = self.graph.reshape(x, [-1, 1 + self.patches, self.dim], f"{name}.frames")
-        return self.rows(self.cls(frames, f"{name}.tokens"), name)
-
-    def clips(self, x: str) -> str:
-        """Rows (B·T, d) → (B, T, d)."""
-        return self.graph.reshape(x, [-1, self.frames, self.dim], f"{x}.clips")
 
     def as_float(self, x: str, output: str) -> str:
         """``x`` in fp32."""

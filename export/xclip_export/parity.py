@@ -277,9 +277,9 @@ class Gate:
     def _moved_layer(self, graph: Path, precision: str) -> str:
         """Name the first vision layer whose output left the checkpoint's, on the first clip."""
         probes = _layer_outputs(onnx.load(graph))
-        found = _run_with_outputs(graph, [name for names in probes for name in names], self._clips[:1])
-        for index, (names, wanted) in enumerate(zip(probes, self._torch.layers(self._clips[0]), strict=True)):
-            got = np.concatenate([found[name].reshape(-1, *wanted.shape[1:]) for name in names])
+        found = _run_with_outputs(graph, probes, self._clips[:1])
+        for index, (name, wanted) in enumerate(zip(probes, self._torch.layers(self._clips[0]), strict=True)):
+            got = found[name].reshape(wanted.shape)
             off = float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
             if not off <= LAYER_TOLERANCE[precision]:
                 return f"the output of layers.{index} (by {off:.2g} of its norm)"
@@ -324,16 +324,16 @@ def _out_of_tolerance(graph: Path, parity: Parity, culprit: str) -> ParityError:
     )
 
 
-def _layer_outputs(model: onnx.ModelProto) -> list[list[str]]:
-    """Names of the tensors that leave each vision layer: named so, or the last output of the layer's scope."""
-    named: dict[int, list[str]] = {}
-    scoped: dict[int, list[str]] = {}
+def _layer_outputs(model: onnx.ModelProto) -> list[str]:
+    """The tensor that leaves each vision layer: named so, or the last output of the layer's scope."""
+    named: dict[int, str] = {}
+    scoped: dict[int, str] = {}
     for node in model.graph.node:
         for name in node.output:
-            if match := re.fullmatch(r"layers\.(\d+)\.output(?:\.\d+)?", name):
-                named.setdefault(int(match[1]), []).append(name)
+            if match := re.fullmatch(r"layers\.(\d+)\.output", name):
+                named[int(match[1])] = name
         if match := re.match(r"/layers\.(\d+)/", node.name):
-            scoped[int(match[1])] = [node.output[0]]
+            scoped[int(match[1])] = node.output[0]
     found = named or scoped
     return [found[index] for index in sorted(found)]
 
