@@ -14,6 +14,7 @@ import math
 import re
 import statistics
 import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ DOCUMENTS = (
 )
 BLOCK = re.compile(r"(<!-- figures: ([\w-]+) -->)\n.*?(<!-- end of figures -->)", re.DOTALL)
 SHORT_VIDEO = "640x272 h264 10 s.mp4"
+WIDTH = 120
 PAIRS = {"seen": "seen in training", "held-out": "held out of training, clips and texts both"}
 
 
@@ -58,7 +60,7 @@ def motion_demo(results: Path) -> Iterator[str]:
     n = sum(r["comparison"]["n"] for r in reports.values())
     measured = f"{reports['seen']['date']} with onnxruntime {reports['seen']['versions']['onnxruntime']}"
     yield (
-        f"Of the {mistakes.total()} mistakes of fp32 on held-out pairs, {most} take `{label}` for `{answer}`.\n"
+        f"Of the {mistakes.total()} mistakes of fp32 on held-out pairs, {most} take `{label}` for `{answer}`. "
         f"fp32 and int8 give the same answer for {agreed} of all {n} videos. Measured on {measured}."
     )
     rows = []
@@ -126,8 +128,8 @@ def retrieval(results: Path) -> Iterator[str]:
     yield _table(("", "score", "R@1", "R@5", "R@10", "median rank", "n"), rows)
     yield (
         f"A video, or a window, takes {size['fp16'] / 1000:.1f} kB on the disk, {size['fp32'] / 1000:.1f} kB with "
-        f"`--features fp32`;\nfp16 moves a logit by at most {result['fp16_max_abs_logit']:.3f}. A search takes "
-        f"{took['shortlist']:.0f} ms, an exact one {took['exact']:.0f} ms.\nTo compare a text with "
+        f"`--features fp32`; fp16 moves a logit by at most {result['fp16_max_abs_logit']:.3f}. A search takes "
+        f"{took['shortlist']:.0f} ms, an exact one {took['exact']:.0f} ms. To compare a text with "
         f"{_thousands(scan['windows'])} embeddings of {scan['projection_dim']} numbers takes {scan['nearest_ms']:.0f} "
         f"ms, and more take longer in proportion. {_where(result)}"
     )
@@ -147,7 +149,7 @@ def image_size(results: Path) -> Iterator[str]:
     cpu, cuda = (result["megabytes"][f"server {name}"] for name in ("cpu", "cuda"))
     yield (
         f"Their packages take {cpu['all']:.0f} MB for the CPU and {cuda['all'] / 1000:.1f} GB for CUDA, "
-        f"{cuda['nvidia'] / 1000:.1f} GB of it NVIDIA's\nlibraries ({result['date']}, Python {result['python']}, "
+        f"{cuda['nvidia'] / 1000:.1f} GB of it NVIDIA's libraries ({result['date']}, Python {result['python']}, "
         f"{result['system']})."
     )
 
@@ -174,51 +176,93 @@ def peer_tables(results: Path) -> Iterator[str]:
 
 
 def decode_table(results: Path) -> Iterator[str]:
-    """Time to read a video, beside other ways to read it."""
+    """Time to read a video, beside other ways to read it, and the memory that it takes."""
     result = _read(results / "decode.json")
-    rows = {**result["short_ms"], **result["long_ms"]}
-    names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    cells = {
-        title: [f"{row[name]:.0f}" if row.get(name, math.nan) >= 0 else "" for name in names]
-        for title, row in rows.items()
-    }
-    yield _table(("ms", *names), [[title, *row] for title, row in cells.items()])
+    elapsed, processor = ({**result[f"short_{clock}"], **result[f"long_{clock}"]} for clock in ("ms", "processor_ms"))
+    names = list(dict.fromkeys(name for row in elapsed.values() for name in row))
+    rows = [
+        [title, *(_milliseconds(row.get(name, math.nan)) for name in names), _milliseconds(processor[title]["ours"])]
+        for title, row in elapsed.items()
+    ]
+    yield _table(("ms", *names, "ours, processor"), rows)
     prepared = ", ".join(f"{name} {ms:.0f} ms" for name, ms in result["prepare_ms"]["1080p"].items())
-    versions = ", ".join(f"{name} {value}" for name, value in result["machine"].items() if name != "architecture")
-    clock = "processor time" if result["clock"] == "processor" else "elapsed time"
-    yield f"Preparing 32 1080p pictures in memory: {prepared}.\nMedians of {clock}; {versions}."
+    peaks = ", ".join(f"{title} {peak:.0f} MiB" for title, peak in result["peak_mib"]["4k"].items())
+    others = ("architecture", "cpus")
+    versions = ", ".join(f"{name} {value}" for name, value in result["machine"].items() if name not in others)
+    yield (
+        "Medians of elapsed time; the last column is processor time. Preparing 32 1080p pictures in memory: "
+        f"{prepared}. Peak memory above an idle process: {peaks}. On {result['machine']['cpus']} cores, {versions}."
+    )
+
+
+def _milliseconds(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.0f}"
+
+
+def pipeline(results: Path) -> Iterator[str]:
+    """What reading ahead hides."""
+    result = _read(results / "pipeline.json")
+    cpus = result["cpus"]
+    run = next(run for run in result["runs"] if run["model"]["intra_op_threads"] == cpus)
+    model, seconds = run["model"]["bundle"], {arm: f"{took['elapsed']:.2f} s" for arm, took in run["seconds"].items()}
+    yield (
+        f"With {model} on {cpus} cores {result['videos']} clips take {seconds[f'{cpus} workers']}, and "
+        f"{seconds['in turn']} without reading ahead; reading alone takes {seconds['decode']}, the model alone "
+        f"{seconds['inference']}."
+    )
+
+
+def stream_table(results: Path) -> Iterator[str]:
+    """What overlapping windows of a stream gain from frames that they share."""
+    result = _read(results / "stream.json")
+    window, hops = result["window_s"], result["ms_by_hop"]
+    yield (
+        f"Milliseconds to decode and resize a window of {window:g} s ({result['frames']} frames) of a 720p stream on "
+        f"{result['cpus']} cores, without the model:"
+    )
+    rows = [
+        [title, *(f"{times[arm]:.0f}" for times in hops.values())]
+        for title, arm in (("frames shared, as `stream` does", "shared"), ("every window read by itself", "anew"))
+    ]
+    yield _table(("hop", *(f"{float(hop):g} s" for hop in hops)), rows)
 
 
 def serve_added(results: Path) -> Iterator[str]:
     """In a sentence, what serving adds."""
-    added = ", ".join(
-        f"{_range(list(part['added_ms'].values()), '.0f')} ms with {model}"
+    added = "; ".join(
+        f"{_range(list(part['added_ms'].values()), '.0f')} ms ({_range(_added(part, 'value'), '.1f')} %) with {model}"
         for model, part in _overheads(_read(results / "serve.json"))
     )
-    yield f"Serving adds to a request: {added}."
+    yield f"What serving adds to a video, a clip, and a clip over gRPC: {added}."
 
 
 def serve_tables(results: Path) -> Iterator[str]:
     """What serving costs and that it holds."""
     result = _read(results / "serve.json")
-    where = f"{result['date']}, {result['cpus']} cores, client and server on the same machine."
-    yield " ".join([where, *([result["note"]] if "note" in result else [])])
+    yield (
+        f"{result['date']}, {result['cpu']}, {result['cpus']} cores, onnxruntime {result['onnxruntime']}, client and "
+        "server on the same machine."
+    )
     overhead = [
         [
             model,
             what,
             *(f"{part[f'{what}, {how}']['p50_ms']:.0f}" for how in ("bare", "served")),
             f"{added:.0f}",
-            "{value:.1f} % ({low:.1f} to {high:.1f})".format(**part["added_percent"][what])
-            if "added_percent" in part
-            else "",
+            "{value:.1f} % ({low:.1f} to {high:.1f})".format(**part["added_percent"][what]),
         ]
         for model, part in _overheads(result)
         for what, added in part["added_ms"].items()
     ]
     header = ("model", "request", "bare ms", "served ms", "added ms", "added, 95 % interval")
     yield _table(header, overhead)
-    yield "Those are medians, taken in turn. Under load:"
+    full_size = [part for name, part in result.items() if name.startswith("full-size")]
+    share, high = (max(max(_added(part, key)) for part in full_size) for key in ("value", "high"))
+    yield (
+        "Bare and served in turn; added is the median of their differences. To a full-size request serving adds at "
+        f"most {share:.1f} %, and {high:.1f} % at the upper ends of the intervals; the aim was at most 10 %."
+    )
+    yield "Under load:"
     header = ("answers/s", "p50 ms", "p95 ms")
     load = [
         [video["clients"], *(f"{each[key]:.{digits}f}" for each in (video, clip) for key, digits in LOAD)]
@@ -231,13 +275,13 @@ def serve_tables(results: Path) -> Iterator[str]:
     refused, killed = flood["flood"], kill["during"]
     yield (
         f"- Memory over {requests} requests, read {len(server)} times: the server between "
-        f"{_range(server, '.0f', ' and ')} MB ({server[0]:.0f} first, {server[-1]:.0f} last), its\n  workers between "
+        f"{_range(server, '.0f', ' and ')} MB ({server[0]:.0f} first, {server[-1]:.0f} last), its workers between "
         f"{_range(workers, '.0f', ' and ')} MB; {memory['open_files']} open files at the end.\n"
         f"- {refused['clients']} clients at once on a server that takes {flood['queue']}: of {refused['requests']} "
-        f"requests {_answered(refused)} answered with 200, {refused['refused']} with 503, {refused['failed']}\n  "
+        f"requests {_answered(refused)} answered with 200, {refused['refused']} with 503, {refused['failed']} "
         f"not at all; afterwards {_answered(flood['after'])} of {flood['after']['requests']} with 200.\n"
         f"- {kill['workers_killed']} decode workers killed with `kill -9` under load of {killed['clients']} clients: "
-        f"{_answered(killed)} of {killed['requests']} requests answered, all but those\n  that were being decoded, and "
+        f"{_answered(killed)} of {killed['requests']} requests answered, all but those that were being decoded, and "
         f"{_answered(kill['after'])} of {kill['after']['requests']} after."
     )
 
@@ -255,13 +299,16 @@ def _overheads(result: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(part.get("model", result["model"]), part) for part in parts]
 
 
+def _added(part: dict[str, Any], key: str) -> list[float]:
+    return [percent[key] for percent in part["added_percent"].values()]
+
+
 def machines(results: Path) -> Iterator[str]:
     """Processor time of a clip, and the machines that follow from it."""
-    decode, peer = _read(results / "decode.json"), _read(results / "peers.json")
+    decode, peer, gpu = (_read(results / f"{name}.json") for name in ("decode", "peers", "gpu"))
     threads, arms = peer["options"]["threads"], peer["vision"]["arms"]
-    # Results that tell one clock only tell the processor's.
-    short, tens = (decode.get(f"{name}_processor_ms", decode[f"{name}_ms"]) for name in ("short", "long"))
-    read, long = short[SHORT_VIDEO]["ours"] / 1000, [row["ours"] / 1000 for row in tens.values()]
+    read = decode["short_processor_ms"][SHORT_VIDEO]["ours"] / 1000
+    long = [row["ours"] / 1000 for row in decode["long_processor_ms"].values()]
     seconds = {name: arms[f"ours-{name}"]["seconds_median"] for name in ("fp32", "int8")}
     vision = {name: each * threads for name, each in seconds.items()}
     yield _table(
@@ -284,60 +331,102 @@ def machines(results: Path) -> Iterator[str]:
         an_hour = _thousands(round(64 * 3600 / clip, -2))
         bullets.append(
             f"- In {name} a clip takes {clip:.1f} processor seconds: 1000 clips an hour need {clip / 3.6:.1f} cores, a "
-            f"machine\n  of 64 does {an_hour} an hour, and decoding is {read / clip:.0%} of it."
+            f"machine of 64 does {an_hour} an hour, and decoding is {read / clip:.0%} of it."
         )
     of_long = max(long) / (max(long) + vision["int8"])
-    yield "\n".join(
-        [
-            *bullets,
-            f"- Of ten-minute files decoding is up to {of_long:.0%} in int8, and then faster vision gains little.",
-            "- Beside a GPU, decoding decides. If vision took 50 ms there, each GPU would use 20 clips a second, and",
-            f"  need {20 * read:.1f} cores to read them. Put in the figure of your own GPU, from `xclip-onnx bench`.",
+    best = max(gpu["sweep"], key=lambda row: row["model"]["clips_per_second"])
+    rate = best["model"]["clips_per_second"]
+    bullets.append(f"- Of ten-minute files decoding is up to {of_long:.0%} in int8; faster vision gains little there.")
+    bullets.append(
+        f"- Beside a GPU, decoding decides. An {_names(gpu)} takes up to {rate:.0f} clips a second "
+        f"({best['precision']}, batches of {best['batch']}), for which {rate * read:.0f} of these cores would have to "
+        "read. Put in the figure of your own GPU, from `xclip-onnx bench`."
+    )
+    yield "\n".join(bullets)
+
+
+def gpu_checks(results: Path) -> Iterator[str]:
+    """How far a GPU's logits were from where they should be."""
+    result = _read(results / "gpu.json")
+    checks = result["checks"]
+    kinds = {
+        "self-test": "from the checkpoint's logits",
+        "a clip alone": "between a clip alone and in a batch",
+        "CUDA graphs on and off": "between CUDA graphs and plain runs",
+    }
+    rows = []
+    for kind, meaning in kinds.items():
+        found = [check for check in checks if kind in check["check"]]
+        errors = [
+            max(check["max_abs_logit"] for check in found if check["check"].startswith(precision))
+            for precision in ("fp32", "fp16")
         ]
+        rows.append([meaning, *(f"{error:.2g}" for error in errors)])
+    yield _table(("largest difference of a logit", "fp32", "fp16"), rows)
+    passed = sum(check["ok"] for check in checks)
+    allowed = " and ".join(dict.fromkeys(str(check["tolerance"]) for check in checks if "tolerance" in check))
+    yield (
+        f"From the checkpoint's logits {allowed} are allowed. {passed} of {len(checks)} checks of `benchmarks/gpu.py` "
+        f"passed. {_gpu(result)}"
     )
 
 
 def gpu_table(results: Path) -> Iterator[str]:
-    """Speed of a bundle on a GPU."""
+    """Speed of a bundle on a GPU, with CUDA graphs."""
     result = _read(results / "gpu.json")
-    rows = [
-        [
-            row["precision"],
-            "yes" if row["cuda_graph"] else "no",
-            row["batch"],
-            *(f"{row['model'][key]:.1f}" for key in ("ms_p50", "ms_p90")),
-            *(f"{row[part]['clips_per_second']:.0f}" for part in ("model", "files")),
-        ]
-        for row in result["sweep"]
-    ]
-    header = ("precision", "CUDA graphs", "batch", "ms p50", "ms p90", "clips/s", "clips/s from files")
-    yield _table(header, rows)
+    rows = [[row["precision"], *_speed(row)] for row in result["sweep"] if row["cuda_graph"]]
+    yield _table(("precision", *SPEED), rows)
+
+
+def gpu_sweep(results: Path) -> Iterator[str]:
+    """The same, with CUDA graphs and without."""
+    result = _read(results / "gpu.json")
+    rows = [[row["precision"], "yes" if row["cuda_graph"] else "no", *_speed(row)] for row in result["sweep"]]
+    yield _table(("precision", "CUDA graphs", *SPEED), rows)
     yield _gpu(result)
+
+
+SPEED = ("batch", "ms p50", "ms p90", "clips/s", "clips/s from files")
+
+
+def _speed(row: dict[str, Any]) -> list[object]:
+    milliseconds = [f"{row['model'][key]:.1f}" for key in ("ms_p50", "ms_p90")]
+    return [row["batch"], *milliseconds, *(f"{row[part]['clips_per_second']:.0f}" for part in ("model", "files"))]
 
 
 def gpu_peers_table(results: Path) -> Iterator[str]:
     """Other ways to run the model on a GPU."""
     result = _read(results / "gpu-peers.json")
-    rows = [
-        [
-            arm["what"],
-            arm["batch"],
-            f"{arm['ms']:.1f}",
-            f"{arm['clips_per_second']:.0f}",
-            f"{arm['ratio_to_ours']:.2f}",
-            f"{arm['logit_p50']:.4f} / {arm['logit_max']:.4f}",
-        ]
-        for arm in result["arms"]
-    ]
-    yield _table(("arm", "batch", "ms", "clips/s", "/ ours fp16", "logit error p50 / max"), rows)
-    yield _gpu(result)
+    arms: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in result["arms"]:
+        arms.setdefault(row["what"], {})[row["batch"]] = row
+    batches = sorted({row["batch"] for row in result["arms"]})
+    header = [f"batch {batch}: {of}" for batch in batches for of in ("ms", "/ ours fp16", "logit error p50 / max")]
+    yield _table(("", *header), [[what, *(c for b in batches for c in _gpu_peer(of[b]))] for what, of in arms.items()])
+    nearest = [row for row in result["arms"] if row["arm"] == "compile-fp16" and "ms" in row]
+    ratios = " and ".join(f"{row['ratio_to_ours']:.2f} (batch {row['batch']})" for row in nearest)
+    peers_used = result["environment"]["peers"]
+    yield (
+        f"torch.compile in fp16, the nearest, takes {ratios} of the time of xclip-onnx fp16; 1.03 or less is noise. "
+        f"{_gpu(result)} torch {peers_used['torch']}, transformers {peers_used['transformers']}."
+    )
+
+
+def _gpu_peer(row: dict[str, Any]) -> list[str]:
+    if "missing" in row:
+        return [row["missing"], "", ""]
+    error = f"{row['logit_p50']:.4f} / {row['logit_max']:.4f}" if row["arm"] != "eager-fp32" else "reference"
+    return [f"{row['ms']:.1f}", f"{row['ratio_to_ours']:.2f}", error]
 
 
 def _gpu(result: dict[str, Any]) -> str:
     environment = result["environment"]
     versions = environment.get("versions", environment)
-    names = ", ".join(gpu["name"] for gpu in environment["gpus"])
-    return f"Measured on {environment['date']}: {names}, onnxruntime-gpu {versions['onnxruntime']}."
+    return f"Measured on {environment['date']}: {_names(result)}, onnxruntime-gpu {versions['onnxruntime']}."
+
+
+def _names(result: dict[str, Any]) -> str:
+    return ", ".join(gpu["name"] for gpu in result["environment"]["gpus"])
 
 
 def threads_table(results: Path) -> Iterator[str]:
@@ -351,6 +440,22 @@ def threads_table(results: Path) -> Iterator[str]:
     rows = [[arm, *(goals.get(goal, "") for goal in ("throughput", "latency"))] for arm, goals in arms.items()]
     yield _table(("clips/s in all", "throughput (idle threads sleep)", "latency (they spin)"), rows)
     yield f"Medians of {result['rounds']} rounds. {_where(result)}"
+
+
+def spinning(results: Path) -> Iterator[str]:
+    """In a sentence, what idle threads that spin cost beside a decoder."""
+    rows = _read(results / "threads.json")["rows"]
+    threads = max(row["threads"] for row in rows)
+
+    def pace(goal: str, *, decoder: bool) -> str:
+        wanted = {"threads": threads, "goal": goal, "decoder": decoder, "batch": 1, "processes": 1}
+        return next(f"{row['clips_per_s']:.2f}" for row in rows if wanted.items() <= row.items())
+
+    yield (
+        f"The int8 graph of ViT-B/16 on {threads} threads beside a decoder: {pace('throughput', decoder=True)} clips a "
+        f"second, with spinning {pace('latency', decoder=True)}; alone {pace('throughput', decoder=False)} and "
+        f"{pace('latency', decoder=False)}."
+    )
 
 
 def cpu_aims(results: Path) -> Iterator[str]:
@@ -367,7 +472,7 @@ def cpu_aims(results: Path) -> Iterator[str]:
     median, largest = (errors["ours-int8"][q] / errors["openvino-int8"][q] for q in ("p50", "max"))
     yield (
         f"On {result['date']} the fp32 graph took {fp32} of the time of a plain export and of OpenVINO, the int8 graph "
-        f"{int8:.2f} of\nOpenVINO's int8, at {median:.1f} of its median and {largest:.1f} of its largest logit error. "
+        f"{int8:.2f} of OpenVINO's int8, at {median:.1f} of its median and {largest:.1f} of its largest logit error. "
         "The aim was 0.87, 1.0 and 1.0."
     )
 
@@ -377,18 +482,23 @@ FIGURES: dict[str, Callable[[Path], Iterable[str]]] = {
     "labels": labels,
     "index-size": index_size,
     "retrieval": retrieval,
+    "pipeline": pipeline,
+    "stream": stream_table,
     "serve-added": serve_added,
     "motion-demo": motion_demo,
     "peers": peer_tables,
     "decode": decode_table,
     "parity": parity,
     "image-size": image_size,
+    "gpu-checks": gpu_checks,
     "gpu": gpu_table,
     "gpu-peers": gpu_peers_table,
+    "gpu-sweep": gpu_sweep,
     "machines": machines,
     "serve": serve_tables,
     "cpu-aims": cpu_aims,
     "threads": threads_table,
+    "spinning": spinning,
 }
 
 
@@ -396,7 +506,7 @@ def with_figures(text: str, results: Path = RESULTS) -> str:
     """A document whose blocks hold what the results say."""
 
     def with_paragraphs(block: re.Match[str]) -> str:
-        return "\n\n".join([block[1], *FIGURES[block[2]](results), block[3]])
+        return "\n\n".join([block[1], *map(_wrapped, FIGURES[block[2]](results)), block[3]])
 
     return BLOCK.sub(with_paragraphs, text)
 
@@ -404,6 +514,15 @@ def with_figures(text: str, results: Path = RESULTS) -> str:
 def _table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     lines = [f"| {' | '.join(map(str, header))} |", "|---" * len(header) + "|"]
     return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
+
+
+def _wrapped(paragraph: str) -> str:
+    """A paragraph, or each item of a list, in lines of the documents' width; tables as they are."""
+    if paragraph.startswith("|"):
+        return paragraph
+    items, indent = (paragraph.split("\n"), "  ") if paragraph.startswith("- ") else ([paragraph], "")
+    fill = textwrap.TextWrapper(WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False).fill
+    return "\n".join(map(fill, items))
 
 
 def _range(values: Sequence[float], digits: str, to: str = " to ") -> str:
