@@ -17,6 +17,7 @@ OpenVINO's arms appear when ``openvino`` and ``nncf`` are installed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -502,7 +503,7 @@ def machine() -> dict[str, Any]:
     """What the numbers were taken on."""
     versions = {}
     for name in ("onnxruntime", "openvino", "nncf", "torch", "transformers", "numpy"):
-        if importlib.util.find_spec(name):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return {"cpu": cpu_name(), "cores": os.cpu_count(), "python": platform.python_version(), "versions": versions}
 

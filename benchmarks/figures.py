@@ -477,6 +477,39 @@ def cpu_aims(results: Path) -> Iterator[str]:
     )
 
 
+def openvino_table(results: Path) -> Iterator[str]:
+    """What OpenVINO's provider costs and how exact it is, in every precision."""
+    result = _read(results / "openvino.json")
+    rows = [
+        [
+            arm["what"],
+            f"{arm['seconds_median']:.2f}",
+            f"{arm['ratio_to_cpu_int8']:.2f}",
+            f"{arm['load_s']:.1f}",
+            f"{arm['logit_p50']:.4f} / {arm['logit_max']:.3f}",
+        ]
+        for arm in result["arms"]
+    ]
+    yield _table(("", "s/clip", "/ CPU int8", "load s", "logit error p50 / max"), rows)
+    yield f"ViT-B/16 with 32 frames, seeded weights, {result['rounds']} rounds in turns. {_where(result)}"
+
+
+def outlier_twin(results: Path) -> Iterator[str]:
+    """How exact the CPU graphs of the full-size model are, on its outlier twin as well."""
+    result = _read(results / "outlier-twin.json")
+    found = result["accuracy"]
+    rows = [
+        [
+            name,
+            *(f"{arm[q]:.3f}" for q in ("p50", "p99", "max")),
+            f"{round(arm['top1_agreement'] * found['clips'])} of {found['clips']}",
+        ]
+        for name, arm in found["arms"].items()
+    ]
+    yield _table(("graph", "logit error p50", "p99", "max", "same top-1"), rows)
+    yield f"The logits have a standard deviation of {found['logit_std']:.1f}. {_where(result)}"
+
+
 FIGURES: dict[str, Callable[[Path], Iterable[str]]] = {
     "typed-labels": typed_labels,
     "labels": labels,
@@ -494,6 +527,8 @@ FIGURES: dict[str, Callable[[Path], Iterable[str]]] = {
     "gpu": gpu_table,
     "gpu-peers": gpu_peers_table,
     "gpu-sweep": gpu_sweep,
+    "openvino": openvino_table,
+    "outlier-twin": outlier_twin,
     "machines": machines,
     "serve": serve_tables,
     "cpu-aims": cpu_aims,

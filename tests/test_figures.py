@@ -93,6 +93,8 @@ RECORDS = [
     ("gpu-peers", "gpu-peers", ("arms",), every),
     ("labels", "labels", ("rows",), lambda row: row["graph"] == "prompt" and row["at_once"] == 1024),
     ("motion-demo", "int8-accuracy", ("models", "outlier twin", "int8"), every),
+    ("openvino", "openvino", ("arms",), every),
+    ("outlier-twin", "outlier-twin", ("accuracy", "arms"), every),
     ("parity", "parity", ("models", "motion-demo"), every),
     ("parity", "parity", ("models", "seeded ViT-B/16, 32 frames"), every),
     ("peers", "peers", ("vision", "arms"), every),
