@@ -30,6 +30,10 @@ import av
 import cv2
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+import cpu
+
 from xclip_runtime.cpus import available_cpus
 from xclip_runtime.video import FrameTransform, prepare_frames, read_clip, uniform_indices
 
@@ -362,7 +366,10 @@ def _write(path: Path, figures: dict[str, Any]) -> None:
     written = json.loads(path.read_text()) if path.exists() else {}
     for title, rows in figures.items():
         written[title] = {**written.get(title, {}), **rows} if isinstance(rows, dict) else rows
+    head = cpu.record()
+    written["date"] = head["date"]
     written["machine"] = {
+        "cpu": head["machine"]["cpu"],
         "architecture": platform.machine(),
         "cpus": available_cpus(),
         **{package: version(package) for package in PACKAGES if find_spec(PACKAGES[package])},

@@ -187,11 +187,12 @@ def decode_table(results: Path) -> Iterator[str]:
     yield _table(("ms", *names, "ours, processor"), rows)
     prepared = ", ".join(f"{name} {ms:.0f} ms" for name, ms in result["prepare_ms"]["1080p"].items())
     peaks = ", ".join(f"{title} {peak:.0f} MiB" for title, peak in result["peak_mib"]["4k"].items())
-    others = ("architecture", "cpus")
+    others = ("architecture", "cpu", "cpus")
     versions = ", ".join(f"{name} {value}" for name, value in result["machine"].items() if name not in others)
     yield (
         "Medians of elapsed time; the last column is processor time. Preparing 32 1080p pictures in memory: "
-        f"{prepared}. Peak memory above an idle process: {peaks}. On {result['machine']['cpus']} cores, {versions}."
+        f"{prepared}. Peak memory above an idle process: {peaks}. Measured on {result['date']}: "
+        f"{result['machine']['cpu']}, {result['machine']['cpus']} cores, {versions}."
     )
 
 
@@ -208,7 +209,7 @@ def pipeline(results: Path) -> Iterator[str]:
     yield (
         f"With {model} on {cpus} cores {result['videos']} clips take {seconds[f'{cpus} workers']}, and "
         f"{seconds['in turn']} without reading ahead; reading alone takes {seconds['decode']}, the model alone "
-        f"{seconds['inference']}."
+        f"{seconds['inference']}. Measured on {result['date']}: {result['machine']['cpu']}."
     )
 
 
@@ -218,7 +219,7 @@ def stream_table(results: Path) -> Iterator[str]:
     window, hops = result["window_s"], result["ms_by_hop"]
     yield (
         f"Milliseconds to decode and resize a window of {window:g} s ({result['frames']} frames) of a 720p stream on "
-        f"{result['cpus']} cores, without the model:"
+        f"{result['cpus']} cores, without the model ({result['date']}, {result['machine']['cpu']}):"
     )
     rows = [
         [title, *(f"{times[arm]:.0f}" for times in hops.values())]

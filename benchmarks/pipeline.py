@@ -15,11 +15,16 @@ import argparse
 import json
 import random
 import statistics
+import sys
 import time
 from collections import deque
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import cpu
 
 from xclip_runtime import XClip
 from xclip_runtime.cli.inputs import expand
@@ -89,7 +94,7 @@ def main() -> None:
     runs = [with_threads(threads, videos, options) for threads in options.threads]
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        facts = {"videos": len(videos), "cpus": available_cpus(), "runs": runs}
+        facts = {**cpu.record(), "videos": len(videos), "cpus": available_cpus(), "runs": runs}
         options.json.write_text(json.dumps(facts, indent=2) + "\n")
 
 

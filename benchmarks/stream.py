@@ -12,11 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 from decode import FRAMES, TRANSFORM, Sample
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import cpu
 
 from xclip_runtime.cpus import available_cpus
 from xclip_runtime.video import read_clip
@@ -67,7 +72,7 @@ def main() -> None:
     for hop, arms in figures.items():
         print(f"{hop:4g} s {arms['shared']:8.0f} {arms['anew']:8.0f} {arms['anew'] / arms['shared']:6.1f} x")
     if options.json:
-        facts = {"cpus": available_cpus(), "window_s": WINDOW, "frames": FRAMES, "ms_by_hop": figures}
+        facts = {**cpu.record(), "cpus": available_cpus(), "window_s": WINDOW, "frames": FRAMES, "ms_by_hop": figures}
         options.json.write_text(json.dumps(facts, indent=2) + "\n")
 
 
