@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 # Outputs and inputs that share one matrix product: few, so that little of the matrix is zero, yet enough to keep BLAS
@@ -20,6 +22,9 @@ _LEAST_INPUTS = 16
 # Multiply-adds of one product: OpenBLAS wakes its threads for a million, which costs more than it saves here, and a
 # hundred times more when the cores are busy.
 _PRODUCT = 900_000
+# Numbers that are converted at once: few enough to stay in a core's cache, so that neighbouring bands, which share
+# inputs, find them converted.
+_PIECE = 300_000
 
 
 class _Scratch(threading.local):
@@ -46,6 +51,8 @@ class Band(NamedTuple):
     inputs: slice
     weights: NDArray[np.float32]
     """float32 (outputs, inputs)."""
+    pixel_weights: NDArray[np.float32]
+    """float32 (3 * inputs, 3 * outputs): the same for rows of pixels of three channels, which do not mix."""
 
 
 @lru_cache(maxsize=64)
@@ -66,7 +73,9 @@ def triangle_bands(length: int, resized: int, start: int, count: int) -> tuple[B
         distance = np.abs(np.arange(low, high) + 0.5 - centres[:, None]) / support
         weights = np.maximum(1.0 - distance, 0.0)
         weights /= weights.sum(axis=1, keepdims=True)
-        bands.append(Band(slice(first, last), slice(low, high), weights.astype(np.float32)))
+        weights = weights.astype(np.float32)
+        pixel_weights = np.kron(weights.T, np.eye(3, dtype=np.float32))
+        bands.append(Band(slice(first, last), slice(low, high), weights, pixel_weights))
     return tuple(bands)
 
 
@@ -87,39 +96,50 @@ def resize_crop(
     down = triangle_bands(frame.shape[0], resized[0], top, height)
     across = triangle_bands(frame.shape[1], resized[1], left, width)
     used = slice(across[0].inputs.start, across[-1].inputs.stop)
-    columns = used.stop - used.start
-    rows = _scratch("rows", height, columns, 3)
-    _filter_rows(frame[:, used], down, rows)
-    turned = _scratch("turned", columns, height, 3)
-    cv2.transpose(rows, dst=turned)
-    square = _scratch("square", width, height, 3)
-    _filter_rows(turned, across, square, used.start)
-    return np.asarray(cv2.transpose(cv2.convertScaleAbs(square)), np.uint8)
+    rows = _scratch("rows", height, used.stop - used.start, 3)
+    _filter_down(frame[:, used], down, rows)
+    square = _scratch("square", height, width, 3)
+    _filter_across(rows, across, square)
+    return np.asarray(cv2.convertScaleAbs(square), np.uint8)
 
 
-def _filter_rows(
-    picture: NDArray[np.uint8] | NDArray[np.float32],
-    bands: tuple[Band, ...],
-    out: NDArray[np.float32],
-    skipped: int = 0,
-) -> None:
-    """Filter along the first axis into `out`; `skipped` is the number of leading inputs that `picture` lacks."""
-    _, width, channels = picture.shape
+def _filter_down(picture: NDArray[np.uint8], bands: tuple[Band, ...], out: NDArray[np.float32]) -> None:
+    """Filter the columns of a picture (H, W, 3) into `out`."""
     flat_out = out.reshape(len(out), -1)
-    strip = _scratch("strip", max(band.weights.shape[1] for band in bands), width, channels)
+    for piece in _pieces(bands, _PIECE // flat_out.shape[1]):
+        first = piece[0].inputs.start
+        inputs = picture[first : piece[-1].inputs.stop]
+        strip = _scratch("strip", *inputs.shape)
+        # With weight 1 nothing of the finite numbers in `strip` remains: OpenCV's quickest way from bytes to float.
+        cv2.accumulateWeighted(inputs, strip, 1.0)
+        flat = strip.reshape(len(strip), -1)
+        for band in piece:
+            rows = flat[band.inputs.start - first : band.inputs.stop - first]
+            tile = max(_PRODUCT // band.weights.size, 1)
+            for column in range(0, flat.shape[1], tile):
+                columns = slice(column, column + tile)
+                np.matmul(band.weights, rows[:, columns], out=flat_out[band.outputs, columns])
+
+
+def _pieces(bands: tuple[Band, ...], inputs: int) -> Iterator[tuple[Band, ...]]:
+    """Split bands into runs that depend on at most so many inputs each, or on more where one band alone does."""
+    first = 0
+    for place, band in enumerate(bands):
+        if place > first and band.inputs.stop - bands[first].inputs.start > inputs:
+            yield bands[first:place]
+            first = place
+    yield bands[first:]
+
+
+def _filter_across(picture: NDArray[np.float32], bands: tuple[Band, ...], out: NDArray[np.float32]) -> None:
+    """Filter the rows of a picture (H, W, 3), which starts at the first input of the bands, into `out`."""
+    flat, flat_out = picture.reshape(len(picture), -1), out.reshape(len(out), -1)
+    first = bands[0].inputs.start
     for band in bands:
-        inputs = picture[band.inputs.start - skipped : band.inputs.stop - skipped]
-        flat = _as_float(inputs, strip[: len(inputs)]).reshape(len(inputs), -1)
-        tile = max(_PRODUCT // band.weights.size, 1)
-        for column in range(0, flat.shape[1], tile):
-            columns = slice(column, column + tile)
-            np.matmul(band.weights, flat[:, columns], out=flat_out[band.outputs, columns])
-
-
-def _as_float(inputs: NDArray[np.uint8] | NDArray[np.float32], space: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The inputs as float32, converted in `space` where they need to be."""
-    if inputs.dtype == np.float32:
-        return np.asarray(inputs, np.float32)
-    # With weight 1 nothing of the finite numbers in `space` remains: OpenCV's quickest way from bytes to float.
-    cv2.accumulateWeighted(inputs, space, 1.0)
-    return space
+        weights = band.pixel_weights
+        inputs = slice(3 * (band.inputs.start - first), 3 * (band.inputs.stop - first))
+        outputs = slice(3 * band.outputs.start, 3 * band.outputs.stop)
+        tile = max(_PRODUCT // weights.size, 1)
+        for row in range(0, len(flat), tile):
+            rows = slice(row, row + tile)
+            np.matmul(flat[rows, inputs], weights, out=flat_out[rows, outputs])
