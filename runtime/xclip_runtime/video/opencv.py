@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 import cv2
 import numpy as np
 
-from xclip_runtime.cpus import available_cpus
 from xclip_runtime.errors import VideoDecodeError
 from xclip_runtime.video import matroska
 from xclip_runtime.video.edits import shown_part
 from xclip_runtime.video.index import FrameIndex, Packet
 from xclip_runtime.video.packets import HEAD, START_CODE, PacketReader
 from xclip_runtime.video.reader import cannot_open
+from xclip_runtime.video.threads import frame_threads, slice_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +49,8 @@ _DAMAGED_PACKETS_IN_A_ROW = 64
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 # MPEG program streams: what they are said to hold is an estimate from their times, often one frame short.
 _UNCOUNTED = (b"\0\0\1\xba",)
+# Program and transport streams; they mostly hold MPEG-2, whose decoder has its threads share each picture.
+_MPEG_STREAMS = (*_UNCOUNTED, b"G")
 _WITH_START_CODES = ("h264", "hevc")
 # ITU-T H.265 7.4.2.2: a clean random access picture (type 21) that follows on from something else than in the original
 # is to be marked as a broken link (type 16).
@@ -115,8 +117,9 @@ class OpenCVDecoder:
     def __init__(self, path: str) -> None:
         require_utf8(path)
         self._path = path
+        threads = slice_threads() if self._head().startswith(_MPEG_STREAMS) else frame_threads()
         with _quiet():
-            self._capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _decoding_threads()])
+            self._capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
         if not self._capture.isOpened():
             raise cannot_open(path)
         # OpenCV 4 answers 0 where OpenCV 5 answers -1.
@@ -256,9 +259,7 @@ class OpenCVExcerpt:
     def _open_run(self) -> cv2.VideoCapture:
         self._zero = None
         with _quiet():
-            return cv2.VideoCapture(
-                cast("Any", self._feed), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _decoding_threads()]
-            )
+            return cv2.VideoCapture(cast("Any", self._feed), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, frame_threads()])
 
 
 class _Packets:
@@ -383,11 +384,3 @@ def _retrieve(capture: cv2.VideoCapture, space: NDArray[np.uint8] | None, path: 
         msg = f"a picture of {path} cannot be converted to BGR: convert the file to MP4 (H.264)"
         raise VideoDecodeError(msg)
     return cast("NDArray[np.uint8]", picture)
-
-
-def _decoding_threads() -> int:
-    """One a CPU; OpenCV by itself takes the number of cores of the whole machine.
-
-    Each thread holds a picture of its own: without a limit, a large server would need gigabytes for a 4K video.
-    """
-    return min(available_cpus(), 16)
