@@ -118,8 +118,7 @@ class OpenCVDecoder:
         require_utf8(path)
         self._path = path
         threads = slice_threads() if self._head().startswith(_MPEG_STREAMS) else frame_threads()
-        with _quiet():
-            self._capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
+        self._capture = _open(path, threads)
         if not self._capture.isOpened():
             raise cannot_open(path)
         # OpenCV 4 answers 0 where OpenCV 5 answers -1.
@@ -186,7 +185,7 @@ class OpenCVDecoder:
             return None
         reader = PacketReader(self.codec)
         packets = []
-        with closing(_Packets(self._path)) as stored:
+        with closing(_Packets(_open(self._path, 1))) as stored:
             while stored.next():
                 data = stored.data
                 role = reader.role(data[0, :HEAD].tobytes(), key=stored.key)
@@ -202,9 +201,10 @@ class OpenCVDecoder:
         return FrameIndex.from_packets(packets)
 
     def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> OpenCVExcerpt:
-        """Decode only the packets of an excerpt."""
+        """Decode only the packets of an excerpt; the decoder itself cannot be used after that."""
         turn = _TURNS.get(int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)))
-        return OpenCVExcerpt(self._path, self.codec, turn, index, excerpt)
+        feed = _Feed(_Packets(self._capture), PacketReader(self.codec), index, excerpt)
+        return OpenCVExcerpt(self._path, feed, turn, index)
 
     def close(self) -> None:
         """Free the file and the codec."""
@@ -218,12 +218,11 @@ class OpenCVExcerpt:
     handed the packets that are needed, from any number of places, as one stream.
     """
 
-    def __init__(self, path: str, codec: str, turn: int | None, index: FrameIndex, excerpt: Excerpt) -> None:
+    def __init__(self, path: str, feed: _Feed, turn: int | None, index: FrameIndex) -> None:
         self._path = path
+        self._feed = feed
         self._turn = turn
         self._index = index
-        self._stored = _Packets(path)
-        self._feed = _Feed(self._stored, PacketReader(codec), index, excerpt)
         self._zero: int | None = None
         self._picture: NDArray[np.uint8] | None = None
         self._capture = self._open_run()
@@ -254,20 +253,19 @@ class OpenCVExcerpt:
     def close(self) -> None:
         """Free the file and the codec."""
         self._capture.release()
-        self._stored.close()
 
     def _open_run(self) -> cv2.VideoCapture:
         self._zero = None
-        with _quiet():
-            return cv2.VideoCapture(cast("Any", self._feed), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, frame_threads()])
+        return _open(self._feed, frame_threads())
 
 
 class _Packets:
     """The packets of the picture track in stored order, H.264 and HEVC with start codes."""
 
-    def __init__(self, path: str) -> None:
-        with _quiet():
-            self._capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_FORMAT, -1, cv2.CAP_PROP_N_THREADS, 1])
+    def __init__(self, capture: cv2.VideoCapture) -> None:
+        """Take the capture, which nothing was read from, for packets instead of pictures."""
+        self._capture = capture
+        self._capture.set(cv2.CAP_PROP_FORMAT, -1)
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         self.place = -1
 
@@ -370,6 +368,11 @@ class _Feed(io.BufferedIOBase):
                         self.first = number
                         data = data if own_sets else parameter_sets + data
             yield matroska.cluster(number + self.offset, data, key=self._stored.key)
+
+
+def _open(source: str | _Feed, threads: int) -> cv2.VideoCapture:
+    with _quiet():
+        return cv2.VideoCapture(cast("Any", source), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
 
 
 def _grab_beyond_damage(capture: cv2.VideoCapture) -> bool:

@@ -89,14 +89,9 @@ class PyAVDecoder:
         return FrameIndex.from_packets(packets)
 
     def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> PyAVDecoder:  # noqa: ARG002
-        """Decode only the packets of an excerpt."""
-        decoder = PyAVDecoder(self._path)
-        decoder.select(excerpt)
-        return decoder
-
-    def select(self, excerpt: Excerpt) -> None:
-        """Grab only the pictures of an excerpt from now on, which is the beginning."""
+        """Decode only the packets of an excerpt: from now on, which is the beginning, `grab` knows no others."""
         self._pictures = self._decode_excerpt(excerpt)
+        return self
 
     def close(self) -> None:
         """Free the file and the codec."""

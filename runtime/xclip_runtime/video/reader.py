@@ -71,7 +71,7 @@ class VideoDecoder(Pictures, Protocol):
         """List the pictures without decoding them, or None where that cannot be trusted."""
 
     def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> Pictures:
-        """The pictures of some packets only."""
+        """The pictures of some packets only, before anything is grabbed; the decoder itself has none to give then."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +184,9 @@ class Reader:
                     return decoder
             self.notes.append("the packets do not hold the pictures that the file says: read from the start instead")
             self.kept.clear()
-            self._read_in_order(decoder, index.times)
-        return decoder
+        with self._open() as again:
+            self._read_in_order(again, index.times)
+        return again
 
     @property
     def frames(self) -> NDArray[np.uint8]:
