@@ -1,12 +1,14 @@
-"""Cameras for the tests: a synthetic one, and one that serves real streams over HTTP on loopback."""
+"""Cameras for the tests: a synthetic one, and some that serve real streams over HTTP and RTSP on loopback."""
 
 from __future__ import annotations
 
 import fractions
 import io
+import socketserver
+import struct
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
@@ -30,8 +32,17 @@ def grey(number: int) -> np.ndarray:
 
 def transport_stream(frames: int) -> list[bytes]:
     """MPEG-TS (H.264), one piece a frame."""
+    return _encode(frames, "mpegts")
+
+
+def elementary_stream(frames: int) -> list[bytes]:
+    """H.264 with start codes, one piece a frame."""
+    return _encode(frames, "h264")
+
+
+def _encode(frames: int, container_format: str) -> list[bytes]:
     file, pieces = io.BytesIO(), []
-    with av.open(file, "w", format="mpegts") as container:
+    with av.open(file, "w", format=container_format) as container:
         stream = container.add_stream("libx264", rate=FPS, options={"tune": "zerolatency", "preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = 128, 96, "yuv420p"
         stream.codec_context.gop_size = 5
@@ -120,6 +131,81 @@ def transport_camera(plan: list[int], interval: float = 0.01) -> Camera:
 def jpeg_camera(plan: list[int], interval: float = 0.02) -> Camera:
     content_type = f"multipart/x-mixed-replace; boundary={BOUNDARY.decode()}"
     return Camera(multipart_jpeg(max(map(abs, plan))), content_type, plan=plan, interval=interval)
+
+
+class _RtspConnection(socketserver.StreamRequestHandler):
+    """An RTSP server (RFC 2326) that sends H.264 (RFC 6184) between its answers, as OpenCV asks for it."""
+
+    def handle(self) -> None:
+        server = self.server
+        assert isinstance(server, RtspServer)
+        while request := self.rfile.readline().decode():
+            headers = {}
+            while line := self.rfile.readline().decode().strip():
+                name, value = line.split(":", 1)
+                headers[name.lower()] = value.strip()
+            method = request.split()[0]
+            if server.connections >= len(server.plan):
+                return
+            self._answer(method, headers["cseq"])
+            if method == "PLAY":
+                with suppress(OSError):
+                    self._play(server)
+                return
+
+    def _answer(self, method: str, number: str) -> None:
+        description = (
+            "v=0\r\ns=camera\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=control:track\r\n"
+        )
+        told, body = {
+            "OPTIONS": ("Public: DESCRIBE, SETUP, PLAY, TEARDOWN", ""),
+            "DESCRIBE": (f"Content-Type: application/sdp\r\nContent-Length: {len(description)}", description),
+            "SETUP": ("Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1", ""),
+        }.get(method, ("Session: 1", ""))
+        self.wfile.write(f"RTSP/1.0 200 OK\r\nCSeq: {number}\r\n{told}\r\n\r\n{body}".encode())
+
+    def _play(self, server: RtspServer) -> None:
+        frames = server.plan[server.connections]
+        server.connections += 1
+        sequence = 0
+        for number, piece in enumerate(server.pieces[:frames]):
+            units = [unit.rstrip(b"\0") for unit in piece.split(b"\0\0\1")[1:]]
+            for unit in units:
+                last = 0x80 if unit is units[-1] else 0
+                rtp = struct.pack(">BBHII", 0x80, last | 96, sequence, number * 90_000 // FPS, 1)
+                self.wfile.write(struct.pack(">cBH", b"$", 0, len(rtp) + len(unit)) + rtp + unit)
+                sequence += 1
+            time.sleep(server.interval)
+
+
+class RtspServer(socketserver.ThreadingTCPServer):
+    """Connection c gets the first ``plan[c]`` frames; then there are no more."""
+
+    daemon_threads = True
+
+    def __init__(self, plan: list[int], interval: float = 0.01) -> None:
+        super().__init__(("127.0.0.1", 0), _RtspConnection)
+        self.plan = plan
+        self.interval = interval
+        self.pieces = elementary_stream(max(plan))
+        self.connections = 0
+
+    @property
+    def address(self) -> str:
+        return f"rtsp://127.0.0.1:{self.server_address[1]}/camera"
+
+
+@contextmanager
+def rtsp_camera(plan: list[int]) -> Iterator[RtspServer]:
+    """Serve on 127.0.0.1."""
+    with RtspServer(plan) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class SyntheticSource:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cameras import FPS, SyntheticSource, jpeg_camera, serving, transport_camera, transport_stream
+from cameras import FPS, SyntheticSource, jpeg_camera, rtsp_camera, serving, transport_camera, transport_stream
 
 from xclip_runtime import XClip
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
@@ -17,7 +17,7 @@ from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundErro
 from xclip_runtime.model import softmax
 from xclip_runtime.streaming import WindowFeed
 from xclip_runtime.video.decode import read_clip
-from xclip_runtime.video.stream import Backoff, open_source
+from xclip_runtime.video.stream import Backoff, _Clock, open_source
 
 QUICKLY = Backoff(first=0.05, longest=0.1, give_up=1.0, timeout=1.0)
 
@@ -110,6 +110,34 @@ def test_a_transport_stream_that_is_cut_off_and_restored_goes_on_and_reports_the
     # Each window shows the frames of its own second: a frame's brightness is its number and about 19.
     for shown, first in zip(seen, [0, 12.5, 25, 0, 12.5, 25], strict=True):
         assert np.abs(shown - (19.5 + first + (np.arange(32) + 0.5) * FPS / 32)).max() < 4
+
+
+def test_an_rtsp_stream_that_is_cut_off_and_restored_keeps_its_own_times(model, seen):
+    results = []
+    with rtsp_camera([60, 50]) as camera:
+        source = open_source(camera.address, backoff=QUICKLY)
+        assert source.live
+        until_it_is_gone(model.stream(source, window=1.0, hop=0.5, newest_wins=False), results)
+
+    before, after = results[:3], results[3:]
+    assert camera.connections == 2
+    # By the clock of the stream: it was sent at more than twice its rate.
+    assert [(r.start, r.end) for r in before] == [(0, 1), (0.5, 1.5), (1, 2)]
+    assert [r.gap is None for r in results] == [True, True, True, False, *[True] * (len(after) - 1)]
+    for shown, first in zip(seen, [0, 12.5, 25, 0, 12.5, 25][: len(seen)], strict=True):
+        assert np.abs(shown - (19.5 + first + (np.arange(32) + 0.5) * FPS / 32)).max() < 4
+
+
+@pytest.mark.parametrize(
+    "clock", [[0, 0, 0, 0], [0, 0.04, 0.08, 0.12], [0, 0, 0.04, 0.08], [5, 5, 5.04, 5.08], [3, 2, 1, 0]]
+)
+def test_a_clock_that_does_not_run_is_told_from_one_whose_first_time_comes_twice(clock):
+    source = _Clock(10.0, 100.0, 0.04, trusted=True)
+
+    times = [source.read(t, 100 + number) for number, t in enumerate(clock)]
+
+    runs = clock[-1] > clock[-2]
+    assert times[-2:] == pytest.approx([10.08, 10.12] if runs else [12, 13])
 
 
 def test_a_camera_that_falls_silent_is_left_and_sought_again(model, seen):

@@ -247,7 +247,9 @@ class CaptureSource:
                 now = time.monotonic()
                 after_gap = clock is None and before is not None
                 if clock is None:
-                    clock = _Clock(before.after(now) if before else 0.0, now, trusted=self._has_own_clock())
+                    begin = before.after(now) if before else 0.0
+                    interval = 1 / self.fps if self.fps else 0.0
+                    clock = _Clock(begin, now, interval, trusted=self._has_own_clock())
                     waits = self._backoff.waits()
                 yield Moment(clock.read(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3, now), self._retrieve, after_gap)
             self._capture.release()
@@ -288,21 +290,31 @@ class CaptureSource:
 
 
 class _Clock:
-    """Times of the frames of one connection, the first at `begin`, by the source's clock if it runs."""
+    """Times of the frames of one connection, the first at `begin`, by the source's clock if it runs.
 
-    def __init__(self, begin: float, arrived: float, *, trusted: bool) -> None:
+    FFmpeg does not know when the first picture of an RTSP stream is shown, and OpenCV makes the time of the second one
+    of that: a first time that comes twice is counted back by `interval`, one that comes again is of no clock.
+    """
+
+    def __init__(self, begin: float, arrived: float, interval: float, *, trusted: bool) -> None:
         self._begin = self._last = begin
         self._first_arrived = self.last_arrived = arrived
-        self._first: float | None = None
-        self._trusted = trusted
+        self._interval = interval
+        self._read = 0
+        self._first = self._zero = 0.0
+        self._runs = None if trusted else False
+        """None while that is not known."""
 
     def read(self, t: float, arrived: float) -> float:
         """The time of the next frame, which the source shows at `t` and which arrived at `arrived`, seconds."""
-        if self._first is None:
-            self._first = t
-        elif self._last == self._begin:
-            self._trusted = self._trusted and t > self._first
-        self._last = self._begin + (t - self._first if self._trusted else arrived - self._first_arrived)
+        if self._read == 0:
+            self._first = self._zero = t
+        elif self._read == 1 and t == self._first:
+            self._zero -= self._interval
+        elif self._runs is None:
+            self._runs = t > self._first
+        self._read += 1
+        self._last = self._begin + (arrived - self._first_arrived if self._runs is False else t - self._zero)
         self.last_arrived = arrived
         return self._last
 
