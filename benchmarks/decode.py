@@ -5,8 +5,8 @@
 Every arm reads the same 32 frames, spread uniformly, and prepares them: "ours" with `read_clip`; "opencv" grabs every
 frame and retrieves the wanted; "opencv read" reads every frame; "pyav" and "decord" as their documentation shows, all
 four with the same cv2 resize and crop; "transformers" is the frames of "pyav" through the image processor of the
-checkpoints. A round runs every arm once; the tables give the medians over the rounds, and the ratios to ours: of the
-time elapsed, and of processor time, which other programs disturb less.
+checkpoints. A round runs every arm once, in random order; the tables give the medians over the rounds, and the ratios
+to ours: of the time elapsed, and of processor time, which other programs disturb less.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import random
 import re
 import statistics
 import subprocess
@@ -259,7 +260,7 @@ def interleave(path: Path, chosen: dict[str, Callable[[Path], Any]], bench: Benc
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in chosen}
     failed = set[str]()
     for _ in range(bench.warm_up + bench.rounds):
-        for name in [name for name in chosen if name not in failed]:
+        for name in random.sample([name for name in chosen if name not in failed], len(chosen) - len(failed)):
             elapsed, processor = time.perf_counter(), time.process_time()
             try:
                 chosen[name](path)

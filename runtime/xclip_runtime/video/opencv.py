@@ -19,7 +19,7 @@ from xclip_runtime.video.edits import shown_part
 from xclip_runtime.video.index import FrameIndex, Packet
 from xclip_runtime.video.packets import HEAD, START_CODE, PacketReader
 from xclip_runtime.video.reader import cannot_open
-from xclip_runtime.video.threads import frame_threads, slice_threads
+from xclip_runtime.video.threads import decoding_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +49,6 @@ _DAMAGED_PACKETS_IN_A_ROW = 64
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 # MPEG program streams: what they are said to hold is an estimate from their times, often one frame short.
 _UNCOUNTED = (b"\0\0\1\xba",)
-# Program and transport streams; they mostly hold MPEG-2, whose decoder has its threads share each picture.
-_MPEG_STREAMS = (*_UNCOUNTED, b"G")
 _WITH_START_CODES = ("h264", "hevc")
 # ITU-T H.265 7.4.2.2: a clean random access picture (type 21) that follows on from something else than in the original
 # is to be marked as a broken link (type 16).
@@ -117,8 +115,7 @@ class OpenCVDecoder:
     def __init__(self, path: str) -> None:
         require_utf8(path)
         self._path = path
-        threads = slice_threads() if self._head().startswith(_MPEG_STREAMS) else frame_threads()
-        self._capture = _open(path, threads)
+        self._capture = _open(path, decoding_threads())
         if not self._capture.isOpened():
             raise cannot_open(path)
         # OpenCV 4 answers 0 where OpenCV 5 answers -1.
@@ -186,13 +183,13 @@ class OpenCVDecoder:
         reader = PacketReader(self.codec)
         packets = []
         with closing(_Packets(_open(self._path, 1))) as stored:
+            if not identified:
+                self.expected = sum(iter(stored.next, False))
+                return None
             while stored.next():
                 data = stored.data
                 role = reader.role(data[0, :HEAD].tobytes(), key=stored.key)
                 packets.append(Packet(stored.time, role, data.size))
-        if not identified:
-            self.expected = len(packets)
-            return None
         part = shown_part(self._path)
         if part is not None:
             # Which pictures FFmpeg hides is its own business; a good guess saves a second pass.
@@ -256,7 +253,7 @@ class OpenCVExcerpt:
 
     def _open_run(self) -> cv2.VideoCapture:
         self._zero = None
-        return _open(self._feed, frame_threads())
+        return _open(self._feed, decoding_threads(self._feed.codec))
 
 
 class _Packets:
@@ -313,6 +310,7 @@ class _Feed(io.BufferedIOBase):
     """
 
     def __init__(self, stored: _Packets, reader: PacketReader, index: FrameIndex, excerpt: Excerpt) -> None:
+        self.codec = reader.codec
         self._stored = stored
         self._reader = reader
         self._numbers = index.numbers

@@ -11,7 +11,7 @@ from xclip_runtime.errors import MissingExtraError, NoFramesError, VideoDecodeEr
 from xclip_runtime.video.index import FrameIndex, Packet
 from xclip_runtime.video.packets import HEAD, PacketReader
 from xclip_runtime.video.reader import cannot_open
-from xclip_runtime.video.threads import frame_threads, slice_threads
+from xclip_runtime.video.threads import decoding_threads
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xclip_runtime.video.index import Excerpt
-
-# Codecs whose decoder has its threads share each picture.
-_SLICED = ("mpeg1video", "mpeg2video")
 
 
 class PyAVDecoder:
@@ -41,7 +38,7 @@ class PyAVDecoder:
         self._container, self._stream = self._open()
         context = self._stream.codec_context
         context.thread_type = "AUTO"
-        context.thread_count = slice_threads() if context.codec.canonical_name in _SLICED else frame_threads()
+        context.thread_count = decoding_threads(context.codec.canonical_name)
         self.pixels: int = context.width * context.height
         self.expected: int = self._stream.frames or self._estimate()
         rate = self._stream.guessed_rate
