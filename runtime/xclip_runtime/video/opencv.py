@@ -118,6 +118,7 @@ class OpenCVDecoder:
         self._capture = _open(path, decoding_threads())
         if not self._capture.isOpened():
             raise cannot_open(path)
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV 4.11 does not by itself.
         # OpenCV 4 answers 0 where OpenCV 5 answers -1.
         self.expected = (
             max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) if self._head() not in _UNCOUNTED else 0

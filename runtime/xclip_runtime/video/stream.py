@@ -338,7 +338,9 @@ def _open_address(address: str, timeout: float) -> cv2.VideoCapture:
         cv2.CAP_PROP_READ_TIMEOUT_MSEC: limit,
         cv2.CAP_PROP_N_THREADS: _LIVE_THREADS,
     }
-    return cv2.VideoCapture(address, cv2.CAP_FFMPEG, [number for pair in options.items() for number in pair])
+    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, [number for pair in options.items() for number in pair])
+    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV 4.11 does not by itself.
+    return capture
 
 
 def _open_standard_input() -> VideoDecoder:
