@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import logging
 import re
 import time
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -34,6 +36,9 @@ OUTCOMES = {
     503: "overloaded",
     504: "deadline",
 }
+# Of a body that is too large; whoever sends more, or more slowly, may lose the answer.
+_DRAINED_BYTES = 16 << 20
+_DRAINED_SECONDS = 2.0
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -163,10 +168,13 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         message = f"the body is larger than {self._most} bytes, which is all this server takes: send a shorter part"
-        announced = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "0")
         if announced.isdigit() and int(announced) > self._most:
             reply = error_reply(Request(scope), 413, UploadTooLargeError.__name__, message)
             reply.headers["Connection"] = "close"
+            if "expect" not in headers:
+                await _drain(receive)
             await reply(scope, receive, send)
             return
         size = 0
@@ -176,7 +184,23 @@ class BodyLimit:
             event = await receive()
             size += len(event.get("body", b""))
             if size > self._most:
+                if event.get("more_body"):
+                    await _drain(receive)
                 raise UploadTooLargeError(message)
             return event
 
         await self._app(scope, receive_counted, send)
+
+
+async def _drain(receive: Receive) -> None:
+    """Take the rest of a body, within bounds: where a connection closes as the client sends, the answer may be lost."""
+
+    async def take() -> None:
+        left, more = _DRAINED_BYTES, True
+        while more and left > 0:
+            event = await receive()
+            left -= len(event.get("body", b""))
+            more = event.get("more_body", False)
+
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(take(), _DRAINED_SECONDS)

@@ -14,6 +14,7 @@ from servers import Gate, eventually, in_thread, running
 
 from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.errors import DeviceError
+from xclip_runtime.serve import middleware
 from xclip_runtime.serve.logs import JsonFormatter, request_id
 from xclip_runtime.serve.scratch import PREFIX, Scratch
 from xclip_runtime.serve.server import Server
@@ -171,6 +172,27 @@ def test_a_body_over_the_limit_is_refused_and_leaves_nothing(model, announced, m
 
     assert reply.status_code == form.status_code == 413
     assert left == []
+
+
+def test_a_client_that_sends_far_too_much_reads_why_it_is_refused(model):
+    with running(model, limits=Limits(upload_bytes=10_000)) as server:
+        replies = [server.client.post("/v1/classify", content=bytes(5_000_000)) for _ in range(60)]
+
+    assert {reply.status_code for reply in replies} == {413}
+    assert all("send a shorter part" in reply.json()["error"]["message"] for reply in replies)
+
+
+@pytest.mark.parametrize("expects", [True, False], ids=["asks before it sends", "stalls"])
+def test_a_client_that_announces_too_much_and_sends_nothing_is_not_waited_for(model, expects, monkeypatch):
+    monkeypatch.setattr(middleware, "_DRAINED_SECONDS", 600 if expects else 0.05)
+    head = "POST /v1/classify HTTP/1.1\r\nHost: here\r\nContent-Length: 20000000\r\n"
+    with running(model, limits=Limits(upload_bytes=10_000)) as server:
+        address = server.client.base_url
+        with socket.create_connection((address.host, address.port), timeout=20) as connection:
+            connection.sendall(f"{head}{'Expect: 100-continue' if expects else 'X: y'}\r\n\r\n".encode())
+            answer = connection.recv(1000)
+
+    assert answer.startswith(b"HTTP/1.1 413")
 
 
 def test_uploads_are_gone_after_every_request_and_their_folder_with_the_server(model, monkeypatch, tmp_path):
