@@ -204,13 +204,23 @@ def pipeline(results: Path) -> Iterator[str]:
     """What reading ahead hides."""
     result = _read(results / "pipeline.json")
     cpus = result["cpus"]
-    run = next(run for run in result["runs"] if run["model"]["intra_op_threads"] == cpus)
-    model, seconds = run["model"]["bundle"], {arm: f"{took['elapsed']:.2f} s" for arm, took in run["seconds"].items()}
-    yield (
-        f"With {model} on {cpus} cores {result['videos']} clips take {seconds[f'{cpus} workers']}, and "
-        f"{seconds['in turn']} without reading ahead; reading alone takes {seconds['decode']}, the model alone "
-        f"{seconds['inference']}. Measured on {result['date']}: {result['machine']['cpu']}."
-    )
+    runs = [run for run in result["runs"] if run["model"]["intra_op_threads"] == cpus]
+    yield f"Seconds with {runs[0]['model']['bundle']} on {cpus} cores ({result['date']}, {result['machine']['cpu']}):"
+    arms = {
+        "reading alone": "decode",
+        "the model alone": "inference",
+        "one after the other": "in turn",
+        "reading ahead": f"{cpus} workers",
+    }
+    rows = [
+        [
+            f"{run['videos']} clips, {run['clips']}",
+            *(f"{run['seconds'][arm]['elapsed']:.2f}" for arm in arms.values()),
+            f"{run['bound_s']:.2f}",
+        ]
+        for run in runs
+    ]
+    yield _table(("", *arms, "least possible"), rows)
 
 
 def stream_table(results: Path) -> Iterator[str]:

@@ -1,12 +1,12 @@
 """Does reading ahead hide the shorter of decoding and inference? Interleaved in one run.
 
-    python benchmarks/pipeline.py clips --threads 2 1 --json results/pipeline.json
+    python benchmarks/pipeline.py short mixed --threads 2 1 --json results/pipeline.json
 
-A round takes, in turn and in random order: only reading every video, only running the model on clips in memory, one
-video after the other, and `classify_each` with several numbers of workers. The table gives medians over the rounds, and
-each as a ratio to the longer of the first two, the least that any schedule can reach where there are cores for both.
-Where both want all cores, the least is the processor time of the two, spread evenly over the cores; the table has that
-bound, too.
+Each folder is measured by itself. A round takes, in turn and in random order: only reading every video, only running
+the model on clips in memory, one video after the other, and `classify_each` with several numbers of workers. The table
+gives medians over the rounds, and each as a ratio to the longer of the first two, the least that any schedule can reach
+where there are cores for both. Where both want all cores, the least is the processor time of the two, spread evenly
+over the cores; the table has that bound, too.
 """
 
 from __future__ import annotations
@@ -63,38 +63,39 @@ def measure(to_measure: dict[str, Callable[[], object]], rounds: int) -> dict[st
     return {name: {"elapsed": elapsed, "processor": processor} for name, (elapsed, processor) in medians.items()}
 
 
-def with_threads(threads: int, videos: list[str], options: argparse.Namespace) -> dict[str, Any]:
-    """Measure with so many intra-op threads of the model, and print the table."""
+def with_threads(threads: int, folder: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure a folder with so many intra-op threads of the model, and print the table."""
+    videos = list(expand([folder]))
     model = XClip(options.bundle, device="cpu", intra_op_threads=threads)
     seconds = measure(arms(model, videos, options.workers), options.rounds)
     alone = seconds["decode"], seconds["inference"]
     slower = max(arm["elapsed"] for arm in alone)
     bound = max(slower, sum(arm["processor"] for arm in alone) / available_cpus())
-    print(f"\n{len(videos)} videos, {available_cpus()} CPUs, {model.info['intra_op_threads']} intra-op threads")
+    facts = {**model.info, "bundle": Path(options.bundle).name}
+    counted = {"clips": Path(folder).name, "videos": len(videos)}
+    print(f"\n{folder}: {len(videos)} videos, {available_cpus()} CPUs, {facts['intra_op_threads']} intra-op threads")
     print(f"{'':>10} {'elapsed':>10} {'processor':>10} {'/ slower':>9} {'/ bound':>9}")
     for name, arm in seconds.items():
         elapsed, processor = arm["elapsed"], arm["processor"]
         ratios = f"{elapsed / slower:9.2f} {elapsed / bound:9.2f}"
         print(f"{name:>10} {elapsed:8.2f} s {processor:8.2f} s {ratios}")
-    facts = {**model.info, "bundle": Path(options.bundle).name}
-    return {"model": facts, "seconds": seconds, "slower_stage_s": slower, "bound_s": bound}
+    return {**counted, "model": facts, "seconds": seconds, "slower_stage_s": slower, "bound_s": bound}
 
 
 def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("videos", nargs="+", help="files, folders or patterns")
+    parser.add_argument("folders", nargs="+", help="of videos; or files, or patterns")
     parser.add_argument("--bundle", default=str(DEMO_BUNDLE), help="default: the embedded motion-demo")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--threads", type=int, nargs="+", default=[available_cpus()], help="of the model, intra-op")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
-    videos = list(expand(options.videos))
-    runs = [with_threads(threads, videos, options) for threads in options.threads]
+    runs = [with_threads(threads, folder, options) for folder in options.folders for threads in options.threads]
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        facts = {**cpu.record(), "videos": len(videos), "cpus": available_cpus(), "runs": runs}
+        facts = {**cpu.record(), "cpus": available_cpus(), "runs": runs}
         options.json.write_text(json.dumps(facts, indent=2) + "\n")
 
 
