@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 import signal
@@ -11,6 +12,7 @@ import sys
 import kernels
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from checkpoints import write_seeded_checkpoint
@@ -168,6 +170,22 @@ def test_labels_and_template_reach_the_bundle(demo_checkpoint, tmp_path):
     labels = Bundle.open(report.bundle).labels
     assert labels.names == ("kick", "run")
     assert labels.texts == ("a video of kick", "a video of run")
+
+
+def test_an_export_needs_no_wheel_of_the_name_onnxruntime(demo_checkpoint, tmp_path, monkeypatch):
+    """The wheels for CUDA and OpenVINO have other names and the same module."""
+
+    def version(name):
+        if name == "onnxruntime":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", version)
+
+    report = export_bundle(str(demo_checkpoint), tmp_path / "b", fused=False)
+
+    assert Bundle.open(report.bundle).manifest["tools"]["onnxruntime"] == onnxruntime.__version__
 
 
 def test_a_checkpoint_without_labels_asks_for_them(small_checkpoint, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -74,6 +75,22 @@ def test_a_device_that_this_wheel_lacks_is_refused_with_the_install_command(devi
 def test_cuda_that_falls_back_to_the_cpu_is_an_error(gpu_wheel_without_gpu):
     with pytest.raises(DeviceError, match="fell back to CPUExecutionProvider"):
         Session(GRAPH, SessionOptions("cuda"))
+
+
+def test_onnx_runtime_is_silent_only_while_it_loads_a_provider(gpu_wheel_without_gpu, monkeypatch):
+    severities = []
+    monkeypatch.setattr(gpu_wheel_without_gpu, "set_default_logger_severity", severities.append)
+
+    class Loading(FakeInferenceSession):
+        def __init__(self, *_args, **_kwargs):
+            severities.append("loads")
+
+    monkeypatch.setattr(gpu_wheel_without_gpu, "InferenceSession", Loading)
+    with suppress(DeviceError):
+        Session(GRAPH, SessionOptions("cuda"))
+
+    fatal, warning = 4, 2
+    assert severities == [fatal, "loads", warning]
 
 
 def test_a_provider_that_fails_is_an_error_with_nothing_on_stdout_and_no_second_try(
