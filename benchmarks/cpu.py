@@ -24,6 +24,7 @@ import importlib.util
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -493,7 +494,7 @@ def record() -> dict[str, Any]:
     """How, when and on what figures were taken: the head of every result that is kept."""
     script = Path(sys.argv[0]).resolve()
     return {
-        "command": " ".join(["python", script.relative_to(ROOT).as_posix(), *sys.argv[1:]]),
+        "command": shlex.join(["python", script.relative_to(ROOT).as_posix(), *sys.argv[1:]]),
         "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": machine(),
     }
