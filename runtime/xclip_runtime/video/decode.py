@@ -47,7 +47,7 @@ class Clip:
     decode_ms: float
     """Time spent opening and decoding, milliseconds."""
     prepare_ms: float
-    """Time spent resizing and cropping, milliseconds."""
+    """Time that decoding waited for resizing and cropping, which go on beside it, milliseconds."""
     decoder: str
     """The decoder that delivered the frames: "opencv" or "pyav"."""
     codec: str

@@ -6,7 +6,7 @@ import io
 import math
 import os
 import threading
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +19,7 @@ from xclip_runtime.video.edits import shown_part
 from xclip_runtime.video.index import FrameIndex, Packet
 from xclip_runtime.video.packets import HEAD, START_CODE, PacketReader
 from xclip_runtime.video.reader import cannot_open
-from xclip_runtime.video.threads import decoding_threads
+from xclip_runtime.video.threads import LIVE_THREADS, decoding_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -115,10 +115,11 @@ class OpenCVDecoder:
     def __init__(self, path: str) -> None:
         require_utf8(path)
         self._path = path
-        self._capture = _open(path, decoding_threads())
-        if not self._capture.isOpened():
-            raise cannot_open(path)
-        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV 4.11 does not by itself.
+        self._is_file = Path(path).is_file()
+        self._threads = 1 if self._is_file else LIVE_THREADS
+        self._capture = self._open()
+        self._read = False
+        """Whether packets or pictures were read with the capture."""
         # OpenCV 4 answers 0 where OpenCV 5 answers -1.
         self.expected = (
             max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) if self._head() not in _UNCOUNTED else 0
@@ -130,11 +131,15 @@ class OpenCVDecoder:
         fourcc = int(self._capture.get(cv2.CAP_PROP_FOURCC))
         tag = fourcc.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ").lower() if fourcc > 0 else "unknown"
         self.codec = CODEC_NAMES.get(tag, tag)
+        self._decodes = False
         self._grabbed = 0
         self._picture: NDArray[np.uint8] | None = None
 
     def grab(self) -> bool:
         """Decode the next picture; False at the end."""
+        if not self._decodes:
+            self._decodes = True
+            self._rewind(decoding_threads(self.codec, self.pixels))
         grabbed = self._capture.grab()
         if not grabbed and self._grabbed != self.expected:
             grabbed = _grab_beyond_damage(self._capture)
@@ -161,7 +166,7 @@ class OpenCVDecoder:
 
     def _head(self) -> bytes:
         """The first bytes of a file; none of a pipe, which would lose them."""
-        if not Path(self._path).is_file():
+        if not self._is_file:
             return b""
         with open(self._path, "rb") as file:  # noqa: PTH123
             return file.read(4)
@@ -181,16 +186,16 @@ class OpenCVDecoder:
         identified = self.codec == "mjpeg" or (self.codec in matroska.CODEC_IDS and not self._is_avi())
         if not hasattr(cv2, "IStreamReader") or not (identified or self.expected == 0):
             return None
+        stored = self._packets()
+        if not identified:
+            self.expected = sum(iter(stored.next, False))
+            return None
         reader = PacketReader(self.codec)
         packets = []
-        with closing(_Packets(_open(self._path, 1))) as stored:
-            if not identified:
-                self.expected = sum(iter(stored.next, False))
-                return None
-            while stored.next():
-                data = stored.data
-                role = reader.role(data[0, :HEAD].tobytes(), key=stored.key)
-                packets.append(Packet(stored.time, role, data.size))
+        while stored.next():
+            data = stored.data
+            role = reader.role(data[0, :HEAD].tobytes(), key=stored.key)
+            packets.append(Packet(stored.time, role, data.size))
         part = shown_part(self._path)
         if part is not None:
             # Which pictures FFmpeg hides is its own business; a good guess saves a second pass.
@@ -201,12 +206,31 @@ class OpenCVDecoder:
     def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> OpenCVExcerpt:
         """Decode only the packets of an excerpt; the decoder itself cannot be used after that."""
         turn = _TURNS.get(int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)))
-        feed = _Feed(_Packets(self._capture), PacketReader(self.codec), index, excerpt)
+        feed = _Feed(self._packets(), PacketReader(self.codec), index, excerpt)
         return OpenCVExcerpt(self._path, feed, turn, index)
 
     def close(self) -> None:
         """Free the file and the codec."""
         self._capture.release()
+
+    def _open(self) -> cv2.VideoCapture:
+        capture = _open(self._path, self._threads)
+        if not capture.isOpened():
+            raise cannot_open(self._path)
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV 4.11 does not by itself.
+        return capture
+
+    def _rewind(self, threads: int) -> None:
+        """Go to the start of a file, where more than its head was read or so many threads are to decode it."""
+        if self._is_file and (self._read or threads != self._threads):
+            self._capture.release()
+            self._threads = threads
+            self._capture = self._open()
+        self._read = True
+
+    def _packets(self) -> _Packets:
+        self._rewind(1)
+        return _Packets(self._capture)
 
 
 class OpenCVExcerpt:
@@ -254,7 +278,7 @@ class OpenCVExcerpt:
 
     def _open_run(self) -> cv2.VideoCapture:
         self._zero = None
-        return _open(self._feed, decoding_threads(self._feed.codec))
+        return _open(self._feed, decoding_threads(self._feed.codec, self._feed.pixels))
 
 
 class _Packets:
@@ -312,6 +336,7 @@ class _Feed(io.BufferedIOBase):
 
     def __init__(self, stored: _Packets, reader: PacketReader, index: FrameIndex, excerpt: Excerpt) -> None:
         self.codec = reader.codec
+        self.pixels = math.prod(stored.size)
         self._stored = stored
         self._reader = reader
         self._numbers = index.numbers

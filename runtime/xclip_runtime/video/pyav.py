@@ -38,12 +38,12 @@ class PyAVDecoder:
         self._container, self._stream = self._open()
         context = self._stream.codec_context
         context.thread_type = "AUTO"
-        context.thread_count = decoding_threads(context.codec.canonical_name)
+        self.codec: str = context.codec.canonical_name
         self.pixels: int = context.width * context.height
+        context.thread_count = decoding_threads(self.codec, self.pixels)
         self.expected: int = self._stream.frames or self._estimate()
         rate = self._stream.guessed_rate
         self.fps = float(rate) if rate else None
-        self.codec: str = context.codec.canonical_name
         self._start: int = self._stream.start_time or 0
         self._tick = float(self._stream.time_base) * 1e3
         self._picture: Any = None

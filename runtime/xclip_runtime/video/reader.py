@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -153,6 +154,10 @@ class Reader:
         self.method: Method = "sequential"
         self.notes: list[str] = []
         self.prepare_ms = 0.0
+        """How long decoding waited for pictures to be prepared, milliseconds."""
+        self._helper = ThreadPoolExecutor(1, thread_name_prefix="xclip-prepare")
+        self._preparing: Future[None] | None = None
+        """The picture that is prepared while the decoder goes on."""
         self.stopped_short = False
         """Whether the decoder may have ended before the video did."""
 
@@ -165,6 +170,10 @@ class Reader:
         Raises:
             VideoError: And its subclasses, as `decode.read_clip` says.
         """
+        with self._helper:
+            return self._read()
+
+    def _read(self) -> VideoDecoder:
         with self._open() as decoder:
             index = decoder.scan() if self._may_gain(decoder) else None
             if index is None:
@@ -179,9 +188,11 @@ class Reader:
                 self._read_in_order(decoder, index.times)
                 return decoder
             with closing(decoder.excerpt(index, excerpt)) as pictures:
-                if self._read_excerpt(pictures, index, excerpt):
-                    self.method = "selective"
-                    return decoder
+                complete = self._read_excerpt(pictures, index, excerpt)
+                self._finish()
+            if complete:
+                self.method = "selective"
+                return decoder
             self.notes.append("the packets do not hold the pictures that the file says: read from the start instead")
             self.kept.clear()
         with self._open() as again:
@@ -236,6 +247,7 @@ class Reader:
                 self._keep(len(times), decoder)
             times.append(decoder.time)
             self._request.check_time()
+        self._finish()
         return times
 
     def _read_excerpt(self, pictures: Pictures, index: FrameIndex, excerpt: Excerpt) -> bool:
@@ -256,10 +268,19 @@ class Reader:
         return not pictures.grab()
 
     def _keep(self, number: int, decoder: Pictures) -> None:
-        picture = decoder.retrieve()
-        started = time.perf_counter()
+        self._finish()
+        self._preparing = self._helper.submit(self._prepare, number, decoder.retrieve())
+
+    def _prepare(self, number: int, picture: NDArray[np.uint8]) -> None:
         self.kept[number] = self._store(self._request.prepare(picture))
-        self.prepare_ms += (time.perf_counter() - started) * 1e3
+
+    def _finish(self) -> None:
+        """Wait until the last picture is prepared, for the decoder overwrites it with the next."""
+        if self._preparing is not None:
+            started = time.perf_counter()
+            self._preparing.result()
+            self._preparing = None
+            self.prepare_ms += (time.perf_counter() - started) * 1e3
 
     def _store(self, prepared: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Move a frame to its place among the kept, while there is one."""

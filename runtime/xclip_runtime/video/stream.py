@@ -22,6 +22,7 @@ from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundErro
 from xclip_runtime.video.opencv import OpenCVDecoder, require_utf8
 from xclip_runtime.video.pyav import PyAVDecoder
 from xclip_runtime.video.reader import cannot_open
+from xclip_runtime.video.threads import LIVE_THREADS
 
 if TYPE_CHECKING:
     import os
@@ -40,8 +41,6 @@ STANDARD_INPUT = "-"
 _ASSUMED_FPS = 30.0
 # OpenCV's grab() returns False for a damaged packet as it does at the end, and goes on when asked again.
 _DAMAGED_PACKETS_IN_A_ROW = 64
-# Each thread of a decoder holds a frame back: OpenCV's own choice, one a core, would be seconds late on a large server.
-_LIVE_THREADS = 4
 
 
 class Moment(NamedTuple):
@@ -336,7 +335,7 @@ def _open_address(address: str, timeout: float) -> cv2.VideoCapture:
     options = {
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: limit,
         cv2.CAP_PROP_READ_TIMEOUT_MSEC: limit,
-        cv2.CAP_PROP_N_THREADS: _LIVE_THREADS,
+        cv2.CAP_PROP_N_THREADS: LIVE_THREADS,
     }
     capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, [number for pair in options.items() for number in pair])
     capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV 4.11 does not by itself.

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from xclip_runtime.video import threads
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -13,3 +15,9 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("clips")
+
+
+@pytest.fixture
+def many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small clips of the tests are decoded with several threads, as large ones are."""
+    monkeypatch.setattr(threads, "_worth_sharing", lambda *_: True)

@@ -31,6 +31,8 @@ from xclip_runtime.video.packets import Role
 from xclip_runtime.video.pyav import PyAVDecoder
 from xclip_runtime.video.sampling import at_rate, consecutive, given
 
+pytestmark = pytest.mark.usefixtures("many_threads")
+
 TRANSFORM = FrameTransform("videox")
 
 
@@ -90,6 +92,35 @@ def test_colours_come_out_red_first(tmp_path):
         container.mux(stream.encode())
     for decoder in ("opencv", "pyav"):
         assert np.abs(read(path, 1, decoder=decoder).frames.mean((0, 1, 2)) - (200, 30, 60)).max() < 6
+
+
+@pytest.mark.parametrize("decoder", [OpenCVDecoder, PyAVDecoder])
+def test_the_decoder_goes_on_while_a_picture_is_prepared(plain, decoder, monkeypatch):
+    grabbed, honest = threading.Event(), decoder.grab
+    monkeypatch.setattr(decoder, "grab", lambda self: grabbed.set() or honest(self))
+
+    def wait_for_the_next(picture):
+        grabbed.clear()
+        assert grabbed.wait(10)
+        return TRANSFORM(picture)
+
+    clip = read_clip(plain, num_frames=8, transform=wait_for_the_next, decoder=decoder.name)
+    assert numbers(clip) == uniform_indices(90, 8).tolist()
+
+
+def test_the_decoder_waits_for_a_transform_that_is_slower(plain):
+    def late(picture):
+        time.sleep(0.02)
+        return TRANSFORM(picture)
+
+    clip = read_clip(plain, num_frames=32, transform=late)
+    assert numbers(clip) == uniform_indices(90, 32).tolist()
+    assert clip.prepare_ms > 200
+
+
+def test_an_error_of_a_transform_is_raised(plain):
+    with pytest.raises(ZeroDivisionError):
+        read_clip(plain, num_frames=8, transform=lambda picture: 1 // 0)
 
 
 # Files that are no videos

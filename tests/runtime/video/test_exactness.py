@@ -93,6 +93,14 @@ def shown(clip):
     return pictures
 
 
+def test_frames_of_small_clips_are_those_of_a_full_decode(clip, shown):
+    read = read_clip(clip, num_frames=16, transform=TRANSFORM)
+    assert read.total == len(shown)
+    for frame, index in zip(read.frames, read.indices, strict=True):
+        np.testing.assert_array_equal(frame, shown[index])
+
+
+@pytest.mark.usefixtures("many_threads")
 @pytest.mark.parametrize("decoder", ["opencv", "pyav"])
 def test_frames_read_in_order_are_those_of_a_full_decode(clip, shown, decoder):
     read = read_clip(clip, num_frames=16, transform=TRANSFORM, decoder=decoder)
@@ -102,6 +110,7 @@ def test_frames_read_in_order_are_those_of_a_full_decode(clip, shown, decoder):
         np.testing.assert_array_equal(frame, shown[index])
 
 
+@pytest.mark.usefixtures("many_threads")
 @pytest.mark.parametrize("decoder", ["opencv", "pyav"])
 def test_frames_picked_out_are_those_of_a_full_decode(recipe, clip, shown, decoder, monkeypatch):
     monkeypatch.setattr(reader, "_PIXELS_OF_A_LISTING", -math.inf)

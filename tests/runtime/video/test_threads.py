@@ -8,16 +8,19 @@ from xclip_runtime.video import threads
 
 
 @pytest.mark.parametrize(
-    ("cpus", "codec", "expected"),
+    ("cpus", "codec", "size", "expected"),
     [
-        pytest.param(1, "h264", 1, id="one CPU gains nothing from two"),
-        pytest.param(2, "h264", 3, id="one more where a thread waits for another"),
-        pytest.param(2, "mpeg4", 2, id="one a CPU where changing threads costs more"),
-        pytest.param(2, None, 2, id="one a CPU while the codec is not known"),
-        pytest.param(128, "hevc", 16, id="never more than sixteen pictures at once"),
+        pytest.param(1, "h264", (1920, 1080), 1, id="one CPU gains nothing from two"),
+        pytest.param(2, "h264", (640, 360), 3, id="one more where a thread waits for another"),
+        pytest.param(2, "mpeg4", (720, 576), 2, id="one a CPU where changing threads costs more"),
+        pytest.param(2, "unknown", (720, 576), 2, id="one a CPU for a codec without a name"),
+        pytest.param(8, "h264", (320, 240), 1, id="one for pictures that are decoded in no time"),
+        pytest.param(8, "mpeg4", (640, 360), 1, id="one for larger pictures of a simple codec"),
+        pytest.param(8, "vp9", (320, 240), 9, id="more for small pictures of a slow codec"),
+        pytest.param(128, "hevc", (1920, 1080), 16, id="never more than sixteen pictures at once"),
     ],
 )
-def test_threads_follow_the_cpus_and_the_codec(monkeypatch, cpus, codec, expected):
+def test_threads_follow_the_cpus_the_codec_and_the_size(monkeypatch, cpus, codec, size, expected):
     monkeypatch.setattr(threads, "available_cpus", lambda: cpus)
 
-    assert threads.decoding_threads(codec) == expected
+    assert threads.decoding_threads(codec, size[0] * size[1]) == expected
