@@ -25,6 +25,35 @@ class Packet(NamedTuple):
     """Bytes."""
 
 
+def list_packets(packets: Iterable[Packet], patience: float) -> list[Packet] | None:
+    """All the packets, or None when the first of them, more than `patience`, show nothing that might be left out."""
+    listed: list[Packet] = []
+    promising = False
+    for packet in packets:
+        promising = promising or packet.role.droppable or (packet.role.entry and len(listed) > 0)
+        listed.append(packet)
+        if not promising and len(listed) > patience:
+            return None
+    return listed
+
+
+def timed_by_order(packets: Sequence[Packet], interval: float) -> list[Packet]:
+    """Give packets whose times are not known those of a constant rate.
+
+    Of a codec in which pictures are shown as they are stored, but for one that others refer to: it waits until the next
+    of its kind (ITU-T H.262 6.1.1.11).
+
+    Args:
+        packets: In stored order.
+        interval: Milliseconds from one picture to the next.
+    """
+    references = [place for place, packet in enumerate(packets) if not packet.role.droppable]
+    turns = np.arange(len(packets))
+    turns[references] = [*references[1:], len(packets)]
+    turns -= 1
+    return [packet._replace(time=turn * interval) for packet, turn in zip(packets, turns.tolist(), strict=True)]
+
+
 @dataclass(frozen=True)
 class Excerpt:
     """The packets to decode for a few pictures, and what has to come out if the index is right."""
@@ -63,7 +92,8 @@ class FrameIndex:
         Packets from before time 0 are those that an edit list hides: decoding needs them, no one sees them.
 
         Returns:
-            None when the times are no identity (missing or repeated), or when nothing can be decoded at the start.
+            None when the times are no identity (missing or repeated), when nothing can be decoded at the start, or when
+            the first packet is not the first to be shown: those before it may miss what they depend on.
         """
         stored = np.array([packet.time for packet in packets], np.float64)
         order = np.argsort(stored, kind="stable")
@@ -74,6 +104,8 @@ class FrameIndex:
             return None
         numbers = np.empty(order.size, np.int64)
         numbers[order] = np.arange(order.size) - hidden
+        if numbers[0] > 0:
+            return None
         highest = max(packet.role.layer for packet in packets)
         droppable = np.array([packet.role.droppable and packet.role.layer == highest for packet in packets])
         return cls(shown[hidden:], numbers, entries, droppable, np.array([packet.size for packet in packets]))

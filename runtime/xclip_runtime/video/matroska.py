@@ -6,6 +6,8 @@ CODEC_IDS = {
     "h264": "V_MPEG4/ISO/AVC",
     "hevc": "V_MPEGH/ISO/HEVC",
     "mjpeg": "V_MJPEG",
+    "mpeg1video": "V_MPEG1",
+    "mpeg2video": "V_MPEG2",
     "mpeg4": "V_MPEG4/ISO/ASP",
     "vp9": "V_VP9",
 }

@@ -16,9 +16,9 @@ import numpy as np
 from xclip_runtime.errors import VideoDecodeError
 from xclip_runtime.video import matroska
 from xclip_runtime.video.edits import shown_part
-from xclip_runtime.video.index import FrameIndex, Packet
+from xclip_runtime.video.index import FrameIndex, Packet, list_packets, timed_by_order
 from xclip_runtime.video.packets import HEAD, START_CODE, PacketReader
-from xclip_runtime.video.reader import cannot_open
+from xclip_runtime.video.reader import ASSUMED_FPS, cannot_open
 from xclip_runtime.video.threads import LIVE_THREADS, decoding_threads
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ CODEC_NAMES = {
     "hvc1": "hevc",
     "mjpg": "mjpeg",
     "mp4v": "mpeg4",
+    "mpg1": "mpeg1video",
+    "mpg2": "mpeg2video",
     "vp08": "vp8",
     "vp09": "vp9",
     "vp80": "vp8",
@@ -47,8 +49,13 @@ CODEC_NAMES = {
 # OpenCV's grab() returns False for a damaged packet as it does at the end of the file, and goes on when asked again.
 _DAMAGED_PACKETS_IN_A_ROW = 64
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
-# MPEG program streams: what they are said to hold is an estimate from their times, often one frame short.
-_UNCOUNTED = (b"\0\0\1\xba",)
+# The first bytes of containers that leave times out, of all or of some pictures. What an MPEG program stream is said to
+# hold is an estimate from its times, often one frame short.
+_AVI, _PROGRAM_STREAM = b"RIFF", b"\0\0\1\xba"
+# Codecs whose pictures are shown as they are stored, but for those that others refer to.
+_SHOWN_IN_TURN = ("mpeg1video", "mpeg2video", "mpeg4")
+# Bytes of the largest packet that stands in for a picture of MPEG-4 that another packet holds: a VOP that is not coded.
+_PLACEHOLDER = 8
 _WITH_START_CODES = ("h264", "hevc")
 # ITU-T H.265 7.4.2.2: a clean random access picture (type 21) that follows on from something else than in the original
 # is to be marked as a broken link (type 16).
@@ -116,14 +123,15 @@ class OpenCVDecoder:
         require_utf8(path)
         self._path = path
         self._is_file = Path(path).is_file()
+        self._container = _first_bytes(path) if self._is_file else b""
         self._threads = 1 if self._is_file else LIVE_THREADS
         self._capture = self._open()
         self._read = False
         """Whether packets or pictures were read with the capture."""
         # OpenCV 4 answers 0 where OpenCV 5 answers -1.
-        self.expected = (
-            max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0) if self._head() not in _UNCOUNTED else 0
-        )
+        self.expected = max(int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+        if self._container == _PROGRAM_STREAM:
+            self.expected = 0
         width, height = (self._capture.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
         self.pixels = int(width * height)
         fps = self._capture.get(cv2.CAP_PROP_FPS)
@@ -159,49 +167,58 @@ class OpenCVDecoder:
         """
         if self._grabbed != self.expected + 1:
             return False
-        return self._is_avi()
-
-    def _is_avi(self) -> bool:
-        return self._head() == b"RIFF"
-
-    def _head(self) -> bytes:
-        """The first bytes of a file; none of a pipe, which would lose them."""
-        if not self._is_file:
-            return b""
-        with open(self._path, "rb") as file:  # noqa: PTH123
-            return file.read(4)
+        return self._container == _AVI
 
     def retrieve(self) -> NDArray[np.uint8]:
         """The picture of the last `grab`: uint8 BGR (H, W, 3), upright, overwritten by the next call."""
         self._picture = _retrieve(self._capture, self._picture, self._path)
         return self._picture
 
-    def scan(self) -> FrameIndex | None:
-        """List the pictures without decoding them, or None where that cannot be trusted.
+    def scan(self, patience: float = math.inf) -> FrameIndex | None:
+        """List the pictures without decoding them, or None where that cannot be trusted or will not help.
 
         In raw mode the capture only reads packets. OpenCV before 4.11 leaves their timestamps out, and can read from
         files only.
         """
-        # AVI stores no times, and those of decoding are not those of showing.
-        identified = self.codec == "mjpeg" or (self.codec in matroska.CODEC_IDS and not self._is_avi())
-        if not hasattr(cv2, "IStreamReader") or not (identified or self.expected == 0):
+        if not hasattr(cv2, "IStreamReader"):
             return None
-        stored = self._packets()
-        if not identified:
-            self.expected = sum(iter(stored.next, False))
+        if not self._tells_pictures_apart():
+            if self.expected == 0:
+                self.expected = sum(iter(self._packets().next, False))
             return None
-        reader = PacketReader(self.codec)
-        packets = []
-        while stored.next():
-            data = stored.data
-            role = reader.role(data[0, :HEAD].tobytes(), key=stored.key)
-            packets.append(Packet(stored.time, role, data.size))
+        packets = list_packets(self._listed(), patience)
+        return None if packets is None else self._index(packets)
+
+    def _tells_pictures_apart(self) -> bool:
+        if self._container == _AVI:  # It stores no times, and those of decoding are not those of showing.
+            return self.codec == "mjpeg" or self._shows_in_turn()
+        return self.codec in matroska.CODEC_IDS
+
+    def _shows_in_turn(self) -> bool:
+        """Whether the order of the packets stands in for times, which the container does not have for all of them."""
+        return self._container in (_AVI, _PROGRAM_STREAM) and self.codec in _SHOWN_IN_TURN
+
+    def _index(self, packets: list[Packet]) -> FrameIndex | None:
         part = shown_part(self._path)
         if part is not None:
             # Which pictures FFmpeg hides is its own business; a good guess saves a second pass.
             self.expected = sum(part.begin <= packet.time < part.end for packet in packets)
             return None
+        if self._container == _AVI and len(packets) > self.expected:
+            return None  # See `stopped_short`.
+        self.expected = self.expected or len(packets)
+        if self._shows_in_turn():
+            if any(packet.size <= _PLACEHOLDER for packet in packets):
+                return None
+            packets = timed_by_order(packets, 1e3 / (self.fps or ASSUMED_FPS))
         return FrameIndex.from_packets(packets)
+
+    def _listed(self) -> Iterator[Packet]:
+        stored, reader = self._packets(), PacketReader(self.codec)
+        while stored.next():
+            data = stored.data
+            role = reader.role(data[0, :HEAD].tobytes(), key=stored.key)
+            yield Packet(stored.time, role, data.size)
 
     def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> OpenCVExcerpt:
         """Decode only the packets of an excerpt; the decoder itself cannot be used after that."""
@@ -392,6 +409,11 @@ class _Feed(io.BufferedIOBase):
                         self.first = number
                         data = data if own_sets else parameter_sets + data
             yield matroska.cluster(number + self.offset, data, key=self._stored.key)
+
+
+def _first_bytes(path: str) -> bytes:
+    with open(path, "rb") as file:  # noqa: PTH123
+        return file.read(4)
 
 
 def _open(source: str | _Feed, threads: int) -> cv2.VideoCapture:

@@ -44,7 +44,7 @@ class PacketReader:
             return self._role_in_h264(data, key=key)
         if self.codec == "hevc":
             return self._role_in_hevc(data, key=key)
-        return Role(entry=key, instant=key, droppable=self.codec == "mpeg4" and _is_b_picture(data))
+        return Role(entry=key, instant=key, droppable=_is_b_picture(self.codec, data))
 
     def units(self, data: bytes) -> Iterator[bytes]:
         """The NAL units of a packet, the last of them cut where `data` is."""
@@ -83,7 +83,13 @@ class PacketReader:
         return Role(key and 16 <= kind <= 23, 16 <= kind <= 20, kind in range(0, 15, 2), layer=(unit[1] & 7) - 1)
 
 
-def _is_b_picture(data: bytes) -> bool:
-    # ISO/IEC 14496-2 6.2.5: vop_coding_type 2 after the start code of a VOP.
-    place = data.find(START_CODE + b"\xb6")
-    return 0 <= place < len(data) - 4 and data[place + 4] >> 6 == 2
+def _is_b_picture(codec: str, data: bytes) -> bool:
+    if codec == "mpeg4":
+        # ISO/IEC 14496-2 6.2.5: vop_coding_type 2 in the first two bits of a VOP.
+        place = data.find(START_CODE + b"\xb6")
+        return 0 <= place < len(data) - 4 and data[place + 4] >> 6 == 2
+    if codec in ("mpeg1video", "mpeg2video"):
+        # ITU-T H.262 6.2.3: picture_coding_type 3 after the ten bits of temporal_reference.
+        place = data.find(START_CODE + b"\0")
+        return 0 <= place < len(data) - 5 and data[place + 5] >> 3 & 7 == 3
+    return False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from xclip_runtime.errors import MissingExtraError, NoFramesError, VideoDecodeError
-from xclip_runtime.video.index import FrameIndex, Packet
+from xclip_runtime.video.index import FrameIndex, Packet, list_packets
 from xclip_runtime.video.packets import HEAD, PacketReader
 from xclip_runtime.video.reader import cannot_open
 from xclip_runtime.video.threads import decoding_threads
@@ -70,20 +70,22 @@ class PyAVDecoder:
         turns = round(self._picture.rotation / 90) % 4
         return cast("NDArray[np.uint8]", np.rot90(picture, turns) if turns else picture)
 
-    def scan(self) -> FrameIndex | None:
-        """List the pictures without decoding them, or None where that cannot be trusted."""
+    def scan(self, patience: float = math.inf) -> FrameIndex | None:
+        """List the pictures without decoding them, or None where that cannot be trusted or will not help."""
+        packets = list_packets(self._listed(), patience)
+        return None if packets is None else FrameIndex.from_packets(packets)
+
+    def _listed(self) -> Iterator[Packet]:
         reader = PacketReader(self.codec, self._length_size())
         container, stream = self._open()
-        packets = []
         with container:
             for packet in self._packets(container, stream):
                 time = self._milliseconds(packet.pts)
                 if packet.is_discard and time >= 0:
-                    return None  # An edit list hides pictures other than the first.
+                    time = math.nan  # An edit list hides pictures other than the first.
                 if packet.size:
                     role = reader.role(bytes(memoryview(packet)[:HEAD]), key=packet.is_keyframe)
-                    packets.append(Packet(time, role, packet.size))
-        return FrameIndex.from_packets(packets)
+                    yield Packet(time, role, packet.size)
 
     def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> PyAVDecoder:  # noqa: ARG002
         """Decode only the packets of an excerpt: from now on, which is the beginning, `grab` knows no others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -29,10 +30,11 @@ _PIXELS_OF_A_LISTING = 20_000_000
 # Over four days at 30 a second: a container that promises more is damaged.
 _MOST_FRAMES = 10_000_000
 # Codecs in which single pictures can mostly be left out; in the others whole groups of them at most.
-_WITH_DROPPABLE = ("h264", "hevc", "mjpeg")
+_WITH_DROPPABLE = ("h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4")
 _USUAL_GROUP = 16
-# For a file that says neither when its pictures are shown nor how many there are a second.
-_ASSUMED_FPS = 30.0
+
+ASSUMED_FPS = 30.0
+"""For a file that says neither when its pictures are shown nor how many there are a second."""
 
 
 class Pictures(Protocol):
@@ -68,8 +70,12 @@ class VideoDecoder(Pictures, Protocol):
     def stopped_short(self) -> bool:
         """After the end: whether the decoder may have ended before the video did."""
 
-    def scan(self) -> FrameIndex | None:
-        """List the pictures without decoding them, or None where that cannot be trusted."""
+    def scan(self, patience: float = math.inf) -> FrameIndex | None:
+        """List the pictures without decoding them, or None where that cannot be trusted or will not help.
+
+        Args:
+            patience: Packets after which to give up where nothing might be left out, see `index.list_packets`.
+        """
 
     def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> Pictures:
         """The pictures of some packets only, before anything is grabbed; the decoder itself has none to give then."""
@@ -115,7 +121,7 @@ class Request:
         """
         seconds = (times - times[0]) / 1e3
         if not np.all(np.diff(seconds) > 0):
-            seconds = np.arange(times.size) / (fps or _ASSUMED_FPS)
+            seconds = np.arange(times.size) / (fps or ASSUMED_FPS)
         # Half a millisecond is the rounding of timestamps in Matroska.
         first = int(np.searchsorted(seconds, self.start - 5e-4))
         last = times.size if self.end is None else int(np.searchsorted(seconds, self.end - 5e-4))
@@ -175,11 +181,9 @@ class Reader:
 
     def _read(self) -> VideoDecoder:
         with self._open() as decoder:
-            index = decoder.scan() if self._may_gain(decoder) else None
+            index = decoder.scan(self._patience(decoder)) if self._may_gain(decoder) else None
             if index is None:
-                expected = _credible(decoder.expected)
-                guess = 1e3 / (decoder.fps or _ASSUMED_FPS) * np.arange(max(expected, 1), dtype=np.float64)
-                self._read_in_order(decoder, guess)
+                self._read_in_order(decoder, _guess(decoder))
                 return decoder
             self.indices, self.in_range = self._request.select(index.times, decoder.fps)
             # The first picture and the last, which none may follow, belong to the proof that the index is right.
@@ -214,6 +218,20 @@ class Reader:
         expected = _credible(decoder.expected)
         wanted = self._request.count * (1 if decoder.codec in _WITH_DROPPABLE else _USUAL_GROUP)
         return expected == 0 or (expected - wanted) * decoder.pixels > _PIXELS_OF_A_LISTING
+
+    def _patience(self, decoder: VideoDecoder) -> float:
+        """Packets of a group after which it is too long.
+
+        All of a group must be decoded up to its last wanted frame. Of what is behind that, half a gap between wanted
+        frames on average, more than the part that is worth it has to be left out.
+        """
+        guess = _guess(decoder)
+        wanted: list[int] = []
+        with suppress(VideoError):  # What the guess does not hold, the video may.
+            wanted, _ = self._request.select(guess, decoder.fps)
+        if not wanted or not _credible(decoder.expected):
+            return math.inf
+        return float(np.diff([0, *wanted, guess.size]).max()) / (2 * (1 - _WORTH_SELECTING))
 
     def _read_in_order(self, decoder: VideoDecoder, guess: NDArray[np.float64]) -> None:
         """One pass; `guess` is when the frames may be shown, milliseconds. A second one if it proves wrong."""
@@ -291,6 +309,11 @@ class Reader:
         place: NDArray[np.uint8] = self._stored[len(self.kept)]
         place[...] = prepared
         return place
+
+
+def _guess(decoder: VideoDecoder) -> NDArray[np.float64]:
+    """When the frames may be shown that the container promises, milliseconds."""
+    return 1e3 / (decoder.fps or ASSUMED_FPS) * np.arange(max(_credible(decoder.expected), 1), dtype=np.float64)
 
 
 def _credible(expected: int) -> int:

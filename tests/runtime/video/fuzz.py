@@ -26,7 +26,8 @@ SEEDS = [
     Recipe("fragmented.mp4", frames=48, size=(96, 80), muxing={"movflags": "frag_keyframe+empty_moov"}),
     Recipe("hevc.mp4", "libx265", frames=48, size=(96, 80), options={"x265-params": "log-level=none"}),
     Recipe("vp9.webm", "libvpx-vp9", frames=48, size=(96, 80), options={"deadline": "realtime", "cpu-used": "8"}),
-    Recipe("mpeg4.avi", "mpeg4", frames=48, size=(96, 80)),
+    Recipe("mpeg4.avi", "mpeg4", frames=48, size=(96, 80), options={"bf": "2"}),
+    Recipe("mpeg2.mpg", "mpeg2video", frames=48, size=(96, 80), options={"bf": "2"}),
     Recipe("mjpeg.avi", "mjpeg", frames=24, size=(96, 80), pix_fmt="yuvj420p"),
     Recipe("gif.gif", "gif", frames=24, size=(96, 80), pix_fmt="rgb8"),
     # Enough frames to leave some out.

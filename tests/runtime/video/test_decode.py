@@ -25,7 +25,7 @@ from xclip_runtime.errors import (
 )
 from xclip_runtime.video import FrameTransform, deadline, decode, opencv, read_clip, reader, uniform_indices
 from xclip_runtime.video.edits import shown_part
-from xclip_runtime.video.index import FrameIndex, Packet
+from xclip_runtime.video.index import FrameIndex, Packet, list_packets, timed_by_order
 from xclip_runtime.video.opencv import OpenCVDecoder
 from xclip_runtime.video.packets import Role
 from xclip_runtime.video.pyav import PyAVDecoder
@@ -307,8 +307,8 @@ def test_a_list_of_packets_that_lies_is_noticed(clip_folder, decoder, lie, liste
     cls = {"opencv": OpenCVDecoder, "pyav": PyAVDecoder}[decoder]
     honest = cls.scan
 
-    def lying(self):
-        index = honest(self)
+    def lying(self, patience):
+        index = honest(self, patience)
         if lie == "a picture less":
             return replace(index, times=index.times[:-1], numbers=np.where(index.numbers == 199, -1, index.numbers))
         return replace(index, times=index.times + 1.0)
@@ -326,7 +326,7 @@ def test_an_absurd_frame_count_takes_no_memory(plain, monkeypatch):
             super().__init__(path)
             self.expected = 10**12
 
-        def scan(self):
+        def scan(self, patience):
             return None
 
     monkeypatch.setattr(decode, "OpenCVDecoder", Boasting)
@@ -368,6 +368,64 @@ def test_frames_that_a_damaged_file_gives_only_once_are_stood_in_for(plain, monk
     assert any("stand in" in note for note in clip.notes)
 
 
+def test_a_program_stream_that_begins_in_the_middle_is_read_as_it_is_shown(clip_folder, tmp_path, listed):
+    source = Recipe("open.mkv", "mpeg2video", options={"bf": "2"}).encode(clip_folder)
+    path = tmp_path / "middle.mpg"
+    with av.open(str(source)) as container, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(container.streams.video[0])
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        second = [place for place, packet in enumerate(packets) if packet.is_keyframe][1]
+        for packet in packets[second:]:
+            packet.stream = stream
+            output.mux(packet)
+    for decoder in ("opencv", "pyav"):
+        clip = read(path, decoder=decoder)
+        # The first two pictures behind frame 24 depend on what was cut off, and players leave them out.
+        assert clip.total == 176
+        assert numbers(clip) == [24 + index for index in clip.indices]
+
+
+def test_pictures_packed_two_in_a_packet_are_found(clip_folder, tmp_path, listed):
+    # DivX and XviD: a B picture goes with the one before, and an empty picture takes its place.
+    source = Recipe("unpacked.avi", "mpeg4", options={"bf": "1"}).encode(clip_folder)
+    path = tmp_path / "packed.avi"
+    vop, mark, empty = b"\0\0\1\xb6", b"\0\0\1\xb2DivX503b1393p", b"\0\0\1\xb6\x50\x4f"
+    with av.open(str(source)) as container, av.open(str(path), "w") as output:
+        track = container.streams.video[0]
+        stream = output.add_stream_from_template(track)
+        stored = [bytes(packet) for packet in container.demux(track) if packet.size]
+        held = list(stored)
+        for place, data in enumerate(stored):
+            if data[data.find(vop) + 4] >> 6 == 2:
+                held[place - 1 : place + 1] = [held[place - 1] + data, empty]
+        held[0] = held[0].replace(vop, mark + vop, 1)
+        for time, data in enumerate(held):
+            packet = av.Packet(data)
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, time, time, track.time_base
+            output.mux(packet)
+    for decoder in ("opencv", "pyav"):
+        clip = read(path, decoder=decoder)
+        assert clip.total == 200
+        assert numbers(clip) == list(clip.indices)
+        assert clip.notes == () or decoder == "pyav"
+
+
+def test_an_avi_that_may_hold_more_than_its_header_says_is_not_read_by_its_packets(clip_folder, tmp_path, listed):
+    source = Recipe("turns.avi", "mpeg4", frames=90).encode(clip_folder)
+    assert read(source, 2, decoder="opencv").method == "selective"
+    assert read(with_avi_count(source, tmp_path / "less.avi", 89), 2, decoder="opencv").method == "sequential"
+
+
+@pytest.mark.parametrize("decoder", [OpenCVDecoder, PyAVDecoder])
+def test_a_list_that_will_not_help_is_not_finished(clip_folder, decoder, listed, monkeypatch):
+    patiences, honest = [], decoder.scan
+    monkeypatch.setattr(decoder, "scan", lambda self, patience: patiences.append(patience) or honest(self, patience))
+    clip = Recipe("one-group.mp4", "mpeg4", frames=200, gop=250).encode(clip_folder)
+    assert read(clip, 32, decoder=decoder.name).method == "sequential"
+    # Two and a half times the widest gap, 7 frames.
+    assert patiences == [pytest.approx(17.5)]
+
+
 KEY, REFERENCE, DROPPABLE = Role(True, True, False), Role(False, False, False), Role(False, False, True)
 
 
@@ -380,6 +438,38 @@ def test_packets_whose_times_are_no_identity_make_no_index():
     assert index_of((0, KEY), (0, REFERENCE)) is None
     assert index_of((0, KEY), ("nan", REFERENCE)) is None
     assert index_of((0, REFERENCE), (1, KEY)) is None
+
+
+def test_packets_that_do_not_begin_with_the_first_frame_make_no_index():
+    assert index_of((2, KEY), (0, REFERENCE), (1, REFERENCE)) is None
+    assert index_of((0, KEY), (-2, REFERENCE), (-1, REFERENCE)) is not None
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [("I", [0]), ("IPPI", [0, 1, 2, 3]), ("IPBBPBBIBBP", [0, 3, 1, 2, 6, 4, 5, 9, 7, 8, 10]), ("IPB", [0, 2, 1])],
+)
+def test_the_order_of_packets_stands_in_for_their_times(stored, shown):
+    roles = {"I": KEY, "P": REFERENCE, "B": DROPPABLE}
+    timed = timed_by_order([Packet(math.nan, roles[kind], 100) for kind in stored], 40.0)
+    assert [packet.time for packet in timed] == [40.0 * turn for turn in shown]
+
+
+@pytest.mark.parametrize(
+    ("roles", "given_up"),
+    [
+        ([KEY, *[REFERENCE] * 9], True),
+        ([KEY, *[REFERENCE] * 3, DROPPABLE, *[REFERENCE] * 5], False),
+        ([KEY, *[REFERENCE] * 3, KEY, *[REFERENCE] * 5], False),
+        ([KEY, *[REFERENCE] * 4], False),
+    ],
+)
+def test_packets_are_listed_until_nothing_may_be_left_out(roles, given_up):
+    taken = []
+    packets = (taken.append(1) or Packet(0.0, role, 100) for role in roles)
+    listed = list_packets(packets, patience=5)
+    assert listed is None if given_up else len(listed) == len(roles)
+    assert len(taken) == (6 if given_up else len(roles))
 
 
 def test_packets_that_an_edit_list_hides_are_no_frames():

@@ -40,6 +40,10 @@ RECIPES = [
     Recipe("mpeg4.avi", "mpeg4", options={"bf": "2"}),
     Recipe("mpeg2.ts", "mpeg2video", options={"bf": "2"}),
     Recipe("mpeg2.mpg", "mpeg2video", options={"bf": "2"}),
+    Recipe("mpeg2-closed-gop.mkv", "mpeg2video", options={"bf": "2", "flags": "+cgop", "sc_threshold": "1000000000"}),
+    Recipe("mpeg2.avi", "mpeg2video", options={"bf": "2"}),
+    Recipe("mpeg1.mpg", "mpeg1video", options={"bf": "2"}),
+    Recipe("mpeg4-ip.avi", "mpeg4"),
     Recipe("mjpeg.avi", "mjpeg", pix_fmt="yuvj420p"),
     Recipe("prores-alpha.mov", "prores_ks", pix_fmt="yuva444p10le"),
     Recipe("png-alpha.mov", "png", pix_fmt="rgba"),
@@ -60,9 +64,6 @@ RECIPES = [
 WHOLLY_DECODED = {
     "opencv": {
         "vp8-alt-ref.webm",
-        "mpeg4.avi",
-        "mpeg2.ts",
-        "mpeg2.mpg",
         "prores-alpha.mov",
         "png-alpha.mov",
         "edit-list.mp4",
