@@ -5,8 +5,9 @@
 Every arm reads the same 32 frames, spread uniformly, and prepares them: "ours" with `read_clip`; "opencv" grabs every
 frame and retrieves the wanted; "opencv read" reads every frame; "pyav" and "decord" as their documentation shows, all
 four with the same cv2 resize and crop; "transformers" is the frames of "pyav" through the image processor of the
-checkpoints. A round runs every arm once, in random order; the tables give the medians over the rounds, and the ratios
-to ours: of the time elapsed, and of processor time, which other programs disturb less.
+checkpoints. A round runs every arm once, in random order; short clips are measured for a minute each, for the shorter a
+clip, the more rounds its median needs. The tables give the medians over the rounds, and the ratios to ours: of the time
+elapsed, and of processor time, which other programs disturb less.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -244,8 +246,15 @@ class Bench:
     """How to measure."""
 
     rounds: int
+    """At least so many."""
+    seconds: float = 0
+    """At least so long."""
     warm_up: int = 1
     """Rounds to run first, unmeasured: for caches and imports."""
+
+    def wants(self, done: int, begun: float) -> bool:
+        """Whether there is to be another round."""
+        return done < self.warm_up + self.rounds or time.perf_counter() < begun + self.seconds
 
 
 class Times(NamedTuple):
@@ -259,7 +268,8 @@ def interleave(path: Path, chosen: dict[str, Callable[[Path], Any]], bench: Benc
     """Medians over the rounds."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in chosen}
     failed = set[str]()
-    for _ in range(bench.warm_up + bench.rounds):
+    rounds, begun = count(), time.perf_counter()
+    while bench.wants(next(rounds), begun):
         for name in random.sample([name for name in chosen if name not in failed], len(chosen) - len(failed)):
             elapsed, processor = time.perf_counter(), time.process_time()
             try:
@@ -324,7 +334,8 @@ def table(title: str, rows: dict[str, dict[str, float]], unit: str = "ms") -> No
 def main() -> None:
     """Encode the clips, run the arms, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=5, help="measured rounds of the short clips")
+    parser.add_argument("--rounds", type=int, default=5, help="least measured rounds of the short clips")
+    parser.add_argument("--seconds", type=float, default=60, help="least time to measure each short clip")
     parser.add_argument("--long-rounds", type=int, default=1, help="the same, of the ten-minute clips")
     parser.add_argument("--only", default="", help="a regular expression: measure the samples that it finds")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="measure these arms instead of all")
@@ -348,7 +359,8 @@ def main() -> None:
             found = [sample for sample in samples if chosen.search(sample.name)]
             return {sample.name: interleave(sample.encode(folder), of, bench) for sample in found}
 
-        record("A short clip to 32 prepared frames", "short", measure(SHORT, arms(options.arms), Bench(options.rounds)))
+        short = Bench(options.rounds, options.seconds)
+        record("A short clip to 32 prepared frames", "short", measure(SHORT, arms(options.arms), short))
         long_arms = arms(options.arms or ["ours", "ours, pyav", "opencv", "opencv read", "decord"])
         long = measure(LONG, long_arms, Bench(options.long_rounds, warm_up=0))
         record("A ten-minute clip to 32 prepared frames", "long", long)

@@ -54,6 +54,8 @@ _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_C
 _AVI, _PROGRAM_STREAM = b"RIFF", b"\0\0\1\xba"
 # Codecs whose pictures are shown as they are stored, but for those that others refer to.
 _SHOWN_IN_TURN = ("mpeg1video", "mpeg2video", "mpeg4")
+# What is listed is not read a second time when a video has no more bytes than this.
+_BYTES_TO_HOLD = 16 << 20
 # Bytes of the largest packet that stands in for a picture of MPEG-4 that another packet holds: a VOP that is not coded.
 _PLACEHOLDER = 8
 _WITH_START_CODES = ("h264", "hevc")
@@ -139,6 +141,8 @@ class OpenCVDecoder:
         fourcc = int(self._capture.get(cv2.CAP_PROP_FOURCC))
         tag = fourcc.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ").lower() if fourcc > 0 else "unknown"
         self.codec = CODEC_NAMES.get(tag, tag)
+        self._held: list[tuple[NDArray[np.uint8], bool]] = []
+        """The packets of a small file that `scan` has read, and whether each is a key."""
         self._decodes = False
         self._grabbed = 0
         self._picture: NDArray[np.uint8] | None = None
@@ -215,15 +219,24 @@ class OpenCVDecoder:
 
     def _listed(self) -> Iterator[Packet]:
         stored, reader = self._packets(), PacketReader(self.codec)
+        room = _BYTES_TO_HOLD
+        held: list[tuple[NDArray[np.uint8], bool]] = []
         while stored.next():
-            data = stored.data
-            role = reader.role(data[0, :HEAD].tobytes(), key=stored.key)
+            data, key = stored.data, stored.key
+            room -= data.size
+            if room >= 0:
+                held.append((data, key))
+            elif held:
+                held.clear()
+            role = reader.role(data[0, :HEAD].tobytes(), key=key)
             yield Packet(stored.time, role, data.size)
+        self._held = held
 
     def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> OpenCVExcerpt:
         """Decode only the packets of an excerpt; the decoder itself cannot be used after that."""
         turn = _TURNS.get(int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)))
-        feed = _Feed(self._packets(), PacketReader(self.codec), index, excerpt)
+        stored = _HeldPackets(self._capture, self._held) if self._held else self._packets()
+        feed = _Feed(stored, PacketReader(self.codec), index, excerpt)
         return OpenCVExcerpt(self._path, feed, turn, index)
 
     def close(self) -> None:
@@ -342,6 +355,29 @@ class _Packets:
     def close(self) -> None:
         """Free the file."""
         self._capture.release()
+
+
+class _HeldPackets(_Packets):
+    """Packets that were read already, from the first on."""
+
+    def __init__(self, capture: cv2.VideoCapture, held: list[tuple[NDArray[np.uint8], bool]]) -> None:
+        super().__init__(capture)
+        self._held = held
+
+    def next(self) -> bool:
+        """Go to the next packet; False at the end."""
+        self.place += 1
+        return self.place < len(self._held)
+
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        """uint8 (1, size)."""
+        return self._held[self.place][0]
+
+    @property
+    def key(self) -> bool:
+        """Whether the container calls it a keyframe."""
+        return self._held[self.place][1]
 
 
 class _Feed(io.BufferedIOBase):
