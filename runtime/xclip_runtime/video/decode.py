@@ -47,7 +47,8 @@ class Clip:
     decode_ms: float
     """Time spent opening and decoding, milliseconds."""
     prepare_ms: float
-    """Time that decoding waited for resizing and cropping, which go on beside it, milliseconds."""
+    """Time that decoding waited for resizing and cropping, which go on beside it where no other video is being read,
+    milliseconds."""
     decoder: str
     """The decoder that delivered the frames: "opencv" or "pyav"."""
     codec: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -14,7 +14,7 @@ import numpy as np
 from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoTimeoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -143,6 +143,10 @@ class Request:
         )
 
 
+_reading: set[Reader] = set()
+"""The readers at work, in any thread."""
+
+
 class Reader:
     """Reads one request with one decoder."""
 
@@ -176,8 +180,12 @@ class Reader:
         Raises:
             VideoError: And its subclasses, as `decode.read_clip` says.
         """
-        with self._helper:
-            return self._read()
+        _reading.add(self)
+        try:
+            with self._helper:
+                return self._read()
+        finally:
+            _reading.discard(self)
 
     def _read(self) -> VideoDecoder:
         with self._open() as decoder:
@@ -287,7 +295,12 @@ class Reader:
 
     def _keep(self, number: int, decoder: Pictures) -> None:
         self._finish()
-        self._preparing = self._helper.submit(self._prepare, number, decoder.retrieve())
+        picture = decoder.retrieve()
+        if len(_reading) > 1:  # The others leave no CPU free to help.
+            with self._waiting():
+                self._prepare(number, picture)
+        else:
+            self._preparing = self._helper.submit(self._prepare, number, picture)
 
     def _prepare(self, number: int, picture: NDArray[np.uint8]) -> None:
         self.kept[number] = self._store(self._request.prepare(picture))
@@ -295,10 +308,15 @@ class Reader:
     def _finish(self) -> None:
         """Wait until the last picture is prepared, for the decoder overwrites it with the next."""
         if self._preparing is not None:
-            started = time.perf_counter()
-            self._preparing.result()
+            with self._waiting():
+                self._preparing.result()
             self._preparing = None
-            self.prepare_ms += (time.perf_counter() - started) * 1e3
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.prepare_ms += (time.perf_counter() - started) * 1e3
 
     def _store(self, prepared: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Move a frame to its place among the kept, while there is one."""

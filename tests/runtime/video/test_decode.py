@@ -118,6 +118,14 @@ def test_the_decoder_waits_for_a_transform_that_is_slower(plain):
     assert clip.prepare_ms > 200
 
 
+def test_where_several_videos_are_read_each_prepares_its_own_pictures(plain, monkeypatch):
+    monkeypatch.setattr(reader, "_reading", {object()})
+    threads = set()
+    read_clip(plain, num_frames=8, transform=lambda picture: threads.add(threading.current_thread().name) or picture)
+    assert threads == {"xclip-read"}
+    assert len(reader._reading) == 1
+
+
 def test_an_error_of_a_transform_is_raised(plain):
     with pytest.raises(ZeroDivisionError):
         read_clip(plain, num_frames=8, transform=lambda picture: 1 // 0)
