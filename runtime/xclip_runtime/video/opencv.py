@@ -125,9 +125,9 @@ class OpenCVDecoder:
         require_utf8(path)
         self._path = path
         self._is_file = Path(path).is_file()
-        self._container = _first_bytes(path) if self._is_file else b""
         self._threads = 1 if self._is_file else LIVE_THREADS
         self._capture = self._open()
+        self._container = _first_bytes(path) if self._is_file else b""
         self._read = False
         """Whether packets or pictures were read with the capture."""
         # OpenCV 4 answers 0 where OpenCV 5 answers -1.

@@ -228,10 +228,9 @@ class Reader:
         return expected == 0 or (expected - wanted) * decoder.pixels > _PIXELS_OF_A_LISTING
 
     def _patience(self, decoder: VideoDecoder) -> float:
-        """Packets of a group after which it is too long.
+        """Packets after which a group is so long that leaving out its end is not worth it.
 
-        All of a group must be decoded up to its last wanted frame. Of what is behind that, half a gap between wanted
-        frames on average, more than the part that is worth it has to be left out.
+        That end, behind the last wanted frame of the group, is on average half the gap between two wanted frames.
         """
         guess = _guess(decoder)
         wanted: list[int] = []
