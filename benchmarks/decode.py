@@ -4,7 +4,7 @@
 
 Every arm reads the same 32 frames, spread uniformly, and prepares them: "ours" with `read_clip`; "opencv" grabs every
 frame and retrieves the wanted; "opencv read" reads every frame; "pyav" and "decord" as their documentation shows, all
-four with the same cv2 resize and crop; "transformers" is the frames of "pyav" through the image processor of the
+four with `cv2.resize` and a crop; "transformers" is the frames of "pyav" through the image processor of the
 checkpoints. A round runs every arm once, in random order; short clips are measured for a minute each, for the shorter a
 clip, the more rounds its median needs. The tables give the medians over the rounds, and the ratios to ours: of the time
 elapsed, and of processor time, which other programs disturb less.
@@ -157,6 +157,13 @@ def ours_pyav(path: Path) -> NDArray[np.uint8]:
     return read_clip(path, num_frames=FRAMES, transform=TRANSFORM, decoder="pyav").frames
 
 
+def _resize_crop(picture: Any) -> Any:
+    height, width = TRANSFORM.resized(*picture.shape[:2])
+    top, left = (height - TRANSFORM.size) // 2, (width - TRANSFORM.size) // 2
+    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+    return resized[top : top + TRANSFORM.size, left : left + TRANSFORM.size]
+
+
 def plain_opencv(path: Path) -> NDArray[np.uint8]:
     """Grab every frame, retrieve the wanted."""
     capture = cv2.VideoCapture(str(path))
@@ -165,7 +172,7 @@ def plain_opencv(path: Path) -> NDArray[np.uint8]:
     position = 0
     while position <= max(wanted) and capture.grab():
         if position in wanted:
-            kept.append(TRANSFORM(np.asarray(capture.retrieve()[1], np.uint8)))
+            kept.append(cv2.cvtColor(_resize_crop(capture.retrieve()[1]), cv2.COLOR_BGR2RGB))
         position += 1
     return np.stack(kept)
 
@@ -181,7 +188,7 @@ def opencv_read(path: Path) -> NDArray[np.uint8]:
         if not ok:
             break
         if position in wanted:
-            kept.append(TRANSFORM(np.asarray(picture, np.uint8)))
+            kept.append(cv2.cvtColor(_resize_crop(picture), cv2.COLOR_BGR2RGB))
         position += 1
     return np.stack(kept)
 
@@ -203,7 +210,7 @@ def _pyav_pictures(path: Path) -> list[NDArray[np.uint8]]:
 
 def plain_pyav(path: Path) -> NDArray[np.uint8]:
     """Decode every frame, convert the wanted."""
-    return prepare_frames(_pyav_pictures(path), TRANSFORM)
+    return np.stack([_resize_crop(picture) for picture in _pyav_pictures(path)])
 
 
 def plain_decord(path: Path) -> NDArray[np.uint8]:
@@ -211,7 +218,8 @@ def plain_decord(path: Path) -> NDArray[np.uint8]:
     import decord
 
     reader = decord.VideoReader(str(path))
-    return prepare_frames(reader.get_batch(uniform_indices(len(reader), FRAMES)).asnumpy(), TRANSFORM)
+    pictures = reader.get_batch(uniform_indices(len(reader), FRAMES)).asnumpy()
+    return np.stack([_resize_crop(picture) for picture in pictures])
 
 
 def _processor() -> Any:

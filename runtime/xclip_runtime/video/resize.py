@@ -24,7 +24,7 @@ _LEAST_INPUTS = 16
 _PRODUCT = 900_000
 # Numbers that are converted at once: few enough to stay in a core's cache, so that neighbouring bands, which share
 # inputs, find them converted.
-_PIECE = 300_000
+_STRIP = 300_000
 
 
 class _Scratch(threading.local):
@@ -51,12 +51,27 @@ class Band(NamedTuple):
     inputs: slice
     weights: NDArray[np.float32]
     """float32 (outputs, inputs)."""
-    pixel_weights: NDArray[np.float32]
-    """float32 (3 * inputs, 3 * outputs): the same for rows of pixels of three channels, which do not mix."""
 
 
-@lru_cache(maxsize=64)
-def triangle_bands(length: int, resized: int, start: int, count: int) -> tuple[Band, ...]:
+class Product(NamedTuple):
+    """A band of a filter, or a tile of it, as a product of matrices."""
+
+    weights: NDArray[np.float32]
+    source: tuple[slice, slice]
+    """Rows and columns of the matrix that is read."""
+    target: tuple[slice, slice]
+    """Rows and columns of the matrix that is written."""
+
+
+class Strip(NamedTuple):
+    """Rows of a picture that are converted to float at once."""
+
+    rows: slice
+    products: tuple[Product, ...]
+    """What is made of them; `source` counts from the first of the rows."""
+
+
+def triangle_bands(length: int, resized: int, start: int, count: int) -> list[Band]:
     """A triangle filter that resizes `length` samples to `resized`, for the outputs from `start` to `start` + `count`.
 
     When shrinking, the triangle is as wide as the scale (antialiasing); when enlarging this is linear interpolation.
@@ -73,10 +88,63 @@ def triangle_bands(length: int, resized: int, start: int, count: int) -> tuple[B
         distance = np.abs(np.arange(low, high) + 0.5 - centres[:, None]) / support
         weights = np.maximum(1.0 - distance, 0.0)
         weights /= weights.sum(axis=1, keepdims=True)
-        weights = weights.astype(np.float32)
-        pixel_weights = np.kron(weights.T, np.eye(3, dtype=np.float32))
-        bands.append(Band(slice(first, last), slice(low, high), weights, pixel_weights))
-    return tuple(bands)
+        bands.append(Band(slice(first, last), slice(low, high), weights.astype(np.float32)))
+    return bands
+
+
+@lru_cache(maxsize=64)
+def _down(length: int, resized: int, start: int, count: int, width: int) -> tuple[Strip, ...]:
+    """A filter of columns, for rows of `width` numbers."""
+    bands = triangle_bands(length, resized, start, count)
+    return tuple(_strip(run, width) for run in _runs(bands, _STRIP // width))
+
+
+def _runs(bands: list[Band], inputs: int) -> Iterator[list[Band]]:
+    """Split bands into runs that depend on at most so many inputs each, or on more where one band alone does."""
+    first = 0
+    for place, band in enumerate(bands):
+        if place > first and band.inputs.stop - bands[first].inputs.start > inputs:
+            yield bands[first:place]
+            first = place
+    yield bands[first:]
+
+
+def _strip(bands: list[Band], width: int) -> Strip:
+    first = bands[0].inputs.start
+    products = [
+        Product(band.weights, (_behind(band.inputs, first), columns), (band.outputs, columns))
+        for band in bands
+        for columns in _tiles(width, band.weights)
+    ]
+    return Strip(slice(first, bands[-1].inputs.stop), tuple(products))
+
+
+@lru_cache(maxsize=64)
+def _across(length: int, resized: int, start: int, count: int, height: int) -> tuple[slice, tuple[Product, ...]]:
+    """The columns that a filter of so many rows reads, and what is made of them; `source` counts from their first."""
+    bands = triangle_bands(length, resized, start, count)
+    columns = slice(bands[0].inputs.start, bands[-1].inputs.stop)
+    products = []
+    for band in bands:
+        # The same for rows of pixels of three channels, which do not mix.
+        weights = np.kron(band.weights.T, np.eye(3, dtype=np.float32))
+        source, target = _channels(_behind(band.inputs, columns.start)), _channels(band.outputs)
+        products += [Product(weights, (rows, source), (rows, target)) for rows in _tiles(height, weights)]
+    return columns, tuple(products)
+
+
+def _tiles(length: int, weights: NDArray[np.float32]) -> Iterator[slice]:
+    """Split the dimension that a product with `weights` leaves as it is."""
+    step = max(_PRODUCT // weights.size, 1)
+    return (slice(place, min(place + step, length)) for place in range(0, length, step))
+
+
+def _behind(part: slice, first: int) -> slice:
+    return slice(part.start - first, part.stop - first)
+
+
+def _channels(pixels: slice) -> slice:
+    return slice(3 * pixels.start, 3 * pixels.stop)
 
 
 def resize_crop(
@@ -93,53 +161,23 @@ def resize_crop(
         uint8 (height, width, 3).
     """
     top, left, height, width = crop
-    down = triangle_bands(frame.shape[0], resized[0], top, height)
-    across = triangle_bands(frame.shape[1], resized[1], left, width)
-    used = slice(across[0].inputs.start, across[-1].inputs.stop)
-    rows = _scratch("rows", height, used.stop - used.start, 3)
-    _filter_down(frame[:, used], down, rows)
-    square = _scratch("square", height, width, 3)
-    _filter_across(rows, across, square)
-    return np.asarray(cv2.convertScaleAbs(square), np.uint8)
+    columns, across = _across(frame.shape[1], resized[1], left, width, height)
+    used = frame[:, columns]
+    down = _down(frame.shape[0], resized[0], top, height, 3 * used.shape[1])
+    rows = _scratch("rows", height, 3 * used.shape[1])
+    for strip in down:
+        source = _converted(used[strip.rows])
+        for weights, read, written in strip.products:
+            np.matmul(weights, source[read], out=rows[written])
+    square = _scratch("square", height, 3 * width)
+    for weights, read, written in across:
+        np.matmul(rows[read], weights, out=square[written])
+    return np.asarray(cv2.convertScaleAbs(square), np.uint8).reshape(height, width, 3)
 
 
-def _filter_down(picture: NDArray[np.uint8], bands: tuple[Band, ...], out: NDArray[np.float32]) -> None:
-    """Filter the columns of a picture (H, W, 3) into `out`."""
-    flat_out = out.reshape(len(out), -1)
-    for piece in _pieces(bands, _PIECE // flat_out.shape[1]):
-        first = piece[0].inputs.start
-        inputs = picture[first : piece[-1].inputs.stop]
-        strip = _scratch("strip", *inputs.shape)
-        # With weight 1 nothing of the finite numbers in `strip` remains: OpenCV's quickest way from bytes to float.
-        cv2.accumulateWeighted(inputs, strip, 1.0)
-        flat = strip.reshape(len(strip), -1)
-        for band in piece:
-            rows = flat[band.inputs.start - first : band.inputs.stop - first]
-            tile = max(_PRODUCT // band.weights.size, 1)
-            for column in range(0, flat.shape[1], tile):
-                columns = slice(column, column + tile)
-                np.matmul(band.weights, rows[:, columns], out=flat_out[band.outputs, columns])
-
-
-def _pieces(bands: tuple[Band, ...], inputs: int) -> Iterator[tuple[Band, ...]]:
-    """Split bands into runs that depend on at most so many inputs each, or on more where one band alone does."""
-    first = 0
-    for place, band in enumerate(bands):
-        if place > first and band.inputs.stop - bands[first].inputs.start > inputs:
-            yield bands[first:place]
-            first = place
-    yield bands[first:]
-
-
-def _filter_across(picture: NDArray[np.float32], bands: tuple[Band, ...], out: NDArray[np.float32]) -> None:
-    """Filter the rows of a picture (H, W, 3), which starts at the first input of the bands, into `out`."""
-    flat, flat_out = picture.reshape(len(picture), -1), out.reshape(len(out), -1)
-    first = bands[0].inputs.start
-    for band in bands:
-        weights = band.pixel_weights
-        inputs = slice(3 * (band.inputs.start - first), 3 * (band.inputs.stop - first))
-        outputs = slice(3 * band.outputs.start, 3 * band.outputs.stop)
-        tile = max(_PRODUCT // weights.size, 1)
-        for row in range(0, len(flat), tile):
-            rows = slice(row, row + tile)
-            np.matmul(flat[rows, inputs], weights, out=flat_out[rows, outputs])
+def _converted(rows: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Rows of a picture as float32 (H, 3 * W), until the next call."""
+    converted = _scratch("strip", *rows.shape)
+    # With weight 1 nothing of the finite numbers there remains: OpenCV's quickest way from bytes to float.
+    cv2.accumulateWeighted(rows, converted, 1.0)
+    return converted.reshape(len(rows), -1)
