@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -70,6 +71,15 @@ class Excerpt:
     """Estimated work, as a part of that of decoding the whole video."""
 
 
+@dataclass
+class _Run:
+    """Neighbouring packets, and the pictures that depend on them."""
+
+    entry: int
+    end: int
+    frames: list[int]
+
+
 @dataclass(frozen=True)
 class FrameIndex:
     """The pictures of a video."""
@@ -115,13 +125,9 @@ class FrameIndex:
 
     def excerpt(self, frames: Iterable[int]) -> Excerpt:
         """The packets that the pictures `frames` depend on."""
-        places = np.argsort(self.numbers)[self.numbers.size - len(self) :]
         fed = np.zeros(self.numbers.size, np.bool_)
         for frame in frames:
-            place = places[frame]
-            behind = self.entries[: np.searchsorted(self.entries, place, side="right")]
-            # A picture may be stored behind an entry that is shown after it.
-            entry = behind[self.numbers[behind] <= frame][-1] if np.any(self.numbers[behind] <= frame) else 0
+            entry, place = self._span(frame)
             fed[entry : place + 1] |= ~self.droppable[entry : place + 1]
             fed[place] = True
         packets = np.flatnonzero(fed)
@@ -135,5 +141,41 @@ class FrameIndex:
             frozenset(starts.tolist()),
             tuple(np.sort(numbers[~leading & (numbers >= 0)]).tolist()),
             frozenset(numbers[leading].tolist()),
-            share=float(packets.size / fed.size + self.sizes[packets].sum() / max(self.sizes.sum(), 1)) / 2,
+            share=float(self._work[packets].sum()),
         )
+
+    def split(self, frames: Iterable[int], most: int) -> list[list[int]]:
+        """Split pictures into at most so many groups that depend on different packets, with about equal work."""
+        runs: list[_Run] = []
+        for entry, place, frame in sorted((*self._span(frame), frame) for frame in set(frames)):
+            if runs and entry <= runs[-1].end:
+                runs[-1].frames.append(frame)
+                runs[-1].end = max(runs[-1].end, place)
+            else:
+                runs.append(_Run(entry, place, [frame]))
+        before = np.concatenate([[0.0], np.cumsum(np.where(self.droppable, 0.0, self._work))])
+        work = np.array([before[run.end + 1] - before[run.entry] for run in runs])
+        middles = (np.cumsum(work) - work / 2) / (work.sum() or 1)
+        groups: list[list[int]] = [[] for _ in range(most)]
+        for run, middle in zip(runs, middles.tolist(), strict=True):
+            groups[int(middle * most)] += run.frames
+        return [group for group in groups if group]
+
+    def _span(self, frame: int) -> tuple[int, int]:
+        """Places of the packet at which to begin decoding for a picture, and of its own."""
+        place = int(self._places[frame])
+        behind = self.entries[: np.searchsorted(self.entries, place, side="right")]
+        # A picture may be stored behind an entry that is shown after it.
+        behind = behind[self.numbers[behind] <= frame]
+        return int(behind[-1]) if behind.size else 0, place
+
+    @cached_property
+    def _places(self) -> NDArray[np.int64]:
+        """Of the packet of each picture."""
+        return np.argsort(self.numbers)[self.numbers.size - len(self) :]
+
+    @cached_property
+    def _work(self) -> NDArray[np.float64]:
+        """What it takes to decode each packet, estimated, as a part of decoding all."""
+        work: NDArray[np.float64] = 1 / self.sizes.size + self.sizes / max(self.sizes.sum(), 1)
+        return work / 2

@@ -126,7 +126,7 @@ class OpenCVDecoder:
         self._path = path
         self._is_file = Path(path).is_file()
         self._threads = 1 if self._is_file else LIVE_THREADS
-        self._capture = self._open()
+        self._capture = self._open(self._threads)
         self._container = _first_bytes(path) if self._is_file else b""
         self._read = False
         """Whether packets or pictures were read with the capture."""
@@ -141,6 +141,9 @@ class OpenCVDecoder:
         fourcc = int(self._capture.get(cv2.CAP_PROP_FOURCC))
         tag = fourcc.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ").lower() if fourcc > 0 else "unknown"
         self.codec = CODEC_NAMES.get(tag, tag)
+        self._turn = _TURNS.get(int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)))
+        self._header = b""
+        """Of the track in Matroska, once `scan` has found it."""
         self._held: list[tuple[NDArray[np.uint8], bool]] = []
         """The packets of a small file that `scan` has read, and whether each is a key."""
         self._decodes = False
@@ -231,20 +234,22 @@ class OpenCVDecoder:
             role = reader.role(data[0, :HEAD].tobytes(), key=key)
             yield Packet(stored.time, role, data.size)
         self._held = held
+        private = b"" if self.codec in _WITH_START_CODES else stored.private
+        self._header = matroska.header(self.codec, *stored.size, private)
 
-    def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> OpenCVExcerpt:
-        """Decode only the packets of an excerpt; the decoder itself cannot be used after that."""
-        turn = _TURNS.get(int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)))
-        stored = _HeldPackets(self._capture, self._held) if self._held else self._packets()
-        feed = _Feed(stored, PacketReader(self.codec), index, excerpt)
-        return OpenCVExcerpt(self._path, feed, turn, index)
+    def excerpt(self, index: FrameIndex, excerpt: Excerpt, parts: int = 1) -> OpenCVExcerpt:
+        """The pictures of some packets only, after `scan`."""
+        stored = _HeldPackets(self._held) if self._held else _Packets(self._open(1))
+        feed = _Feed(stored, self._header, PacketReader(self.codec), index, excerpt)
+        threads = decoding_threads(self.codec, self.pixels, parts)
+        return OpenCVExcerpt(self._path, feed, self._turn, index, threads)
 
     def close(self) -> None:
         """Free the file and the codec."""
         self._capture.release()
 
-    def _open(self) -> cv2.VideoCapture:
-        capture = _open(self._path, self._threads)
+    def _open(self, threads: int) -> cv2.VideoCapture:
+        capture = _open(self._path, threads)
         if not capture.isOpened():
             raise cannot_open(self._path)
         capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV 4.11 does not by itself.
@@ -255,7 +260,7 @@ class OpenCVDecoder:
         if self._is_file and (self._read or threads != self._threads):
             self._capture.release()
             self._threads = threads
-            self._capture = self._open()
+            self._capture = self._open(threads)
         self._read = True
 
     def _packets(self) -> _Packets:
@@ -270,8 +275,9 @@ class OpenCVExcerpt:
     handed the packets that are needed, from any number of places, as one stream.
     """
 
-    def __init__(self, path: str, feed: _Feed, turn: int | None, index: FrameIndex) -> None:
+    def __init__(self, path: str, feed: _Feed, turn: int | None, index: FrameIndex, threads: int) -> None:
         self._path = path
+        self._threads = threads
         self._feed = feed
         self._turn = turn
         self._index = index
@@ -305,10 +311,11 @@ class OpenCVExcerpt:
     def close(self) -> None:
         """Free the file and the codec."""
         self._capture.release()
+        self._feed.close()
 
     def _open_run(self) -> cv2.VideoCapture:
         self._zero = None
-        return _open(self._feed, decoding_threads(self._feed.codec, self._feed.pixels))
+        return _open(self._feed, self._threads)
 
 
 class _Packets:
@@ -357,12 +364,12 @@ class _Packets:
         self._capture.release()
 
 
-class _HeldPackets(_Packets):
-    """Packets that were read already, from the first on."""
+class _HeldPackets:
+    """Packets that were read already, from the first on; see `_Packets`."""
 
-    def __init__(self, capture: cv2.VideoCapture, held: list[tuple[NDArray[np.uint8], bool]]) -> None:
-        super().__init__(capture)
+    def __init__(self, held: list[tuple[NDArray[np.uint8], bool]]) -> None:
         self._held = held
+        self.place = -1
 
     def next(self) -> bool:
         """Go to the next packet; False at the end."""
@@ -379,6 +386,9 @@ class _HeldPackets(_Packets):
         """Whether the container calls it a keyframe."""
         return self._held[self.place][1]
 
+    def close(self) -> None:
+        """Nothing is to be freed."""
+
 
 class _Feed(io.BufferedIOBase):
     """The packets of an excerpt as Matroska, run after run; each is for a capture of its own.
@@ -387,10 +397,16 @@ class _Feed(io.BufferedIOBase):
     pictures.
     """
 
-    def __init__(self, stored: _Packets, reader: PacketReader, index: FrameIndex, excerpt: Excerpt) -> None:
-        self.codec = reader.codec
-        self.pixels = math.prod(stored.size)
+    def __init__(
+        self,
+        stored: _Packets | _HeldPackets,
+        header: bytes,
+        reader: PacketReader,
+        index: FrameIndex,
+        excerpt: Excerpt,
+    ) -> None:
         self._stored = stored
+        self._header = header
         self._reader = reader
         self._numbers = index.numbers
         self._excerpt = excerpt
@@ -403,8 +419,7 @@ class _Feed(io.BufferedIOBase):
     def next_run(self) -> bool:
         """Begin the next run; False at the end of the excerpt."""
         chunk = next(self._chunks, b"")
-        private = b"" if self._reader.codec in _WITH_START_CODES else self._stored.private
-        self._buffer = matroska.header(self._reader.codec, *self._stored.size, private) + chunk
+        self._buffer = self._header + chunk
         self._place = 0
         self.ended = not chunk
         """Whether all bytes of the run have been read."""
@@ -424,6 +439,11 @@ class _Feed(io.BufferedIOBase):
         """Refuse: there is no way back."""
         return -1
 
+    def close(self) -> None:
+        """Free the file."""
+        self._stored.close()
+        super().close()
+
     def _generate(self) -> Iterator[bytes]:
         """Clusters; empty bytes where a run ends."""
         parameter_sets = b""
@@ -431,19 +451,22 @@ class _Feed(io.BufferedIOBase):
             while self._stored.place < place:
                 if not self._stored.next():
                     return
+                if self._stored.place == 0:
+                    parameter_sets = self._reader.parameter_sets(self._stored.data.tobytes()[:HEAD])
             data, number = self._stored.data.tobytes(), int(self._numbers[place])
+            begins = place == self._excerpt.packets[0]
             if place in self._excerpt.starts:
                 own_sets = self._reader.parameter_sets(data[:HEAD])
                 parameter_sets = own_sets or parameter_sets
-                if place == self._excerpt.packets[0]:
+                told = begins or self._reader.role(data[:HEAD], key=True).instant
+                if not told and self._reader.codec == "hevc":
+                    data = data.replace(_CLEAN_ACCESS, _BROKEN_LINK)
+                elif not told:
+                    yield b""
+                    begins = True
+                if begins:
                     self.first = number
-                elif not self._reader.role(data[:HEAD], key=True).instant:
-                    if self._reader.codec == "hevc":
-                        data = data.replace(_CLEAN_ACCESS, _BROKEN_LINK)
-                    else:
-                        yield b""
-                        self.first = number
-                        data = data if own_sets else parameter_sets + data
+                    data = data if own_sets else parameter_sets + data
             yield matroska.cluster(number + self.offset, data, key=self._stored.key)
 
 

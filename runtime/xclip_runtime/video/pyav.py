@@ -87,10 +87,12 @@ class PyAVDecoder:
                     role = reader.role(bytes(memoryview(packet)[:HEAD]), key=packet.is_keyframe)
                     yield Packet(time, role, packet.size)
 
-    def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> PyAVDecoder:  # noqa: ARG002
-        """Decode only the packets of an excerpt: from now on, which is the beginning, `grab` knows no others."""
-        self._pictures = self._decode_excerpt(excerpt)
-        return self
+    def excerpt(self, index: FrameIndex, excerpt: Excerpt, parts: int = 1) -> PyAVDecoder:  # noqa: ARG002
+        """The pictures of some packets only: a decoder for each part of a video that is decoded in several."""
+        decoder = self if parts == 1 else PyAVDecoder(self._path)
+        decoder._stream.codec_context.thread_count = decoding_threads(self.codec, self.pixels, parts)  # noqa: SLF001
+        decoder._pictures = decoder._decode_excerpt(excerpt)  # noqa: SLF001
+        return decoder
 
     def close(self) -> None:
         """Free the file and the codec."""
@@ -144,7 +146,7 @@ class PyAVDecoder:
         context = self._stream.codec_context
         wanted = set(excerpt.packets.tolist())
         for place, packet in enumerate(packet for packet in self._packets() if packet.size):
-            if place in excerpt.starts and place > 0:
+            if place in excerpt.starts and place > excerpt.packets[0]:
                 yield from self._decode_packet(None)
                 context.flush_buffers()
             if place in wanted:

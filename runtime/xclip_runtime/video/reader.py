@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoTimeoutError
+from xclip_runtime.video.deadline import together
+from xclip_runtime.video.kept import KeptFrames, Preparer
+from xclip_runtime.video.threads import SLOW, decoding_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -25,13 +29,21 @@ Method = Literal["sequential", "selective"]
 
 # Leaving packets out must save more than this part of the work, for that is an estimate.
 _WORTH_SELECTING = 0.8
-# Listing the packets and opening the file anew takes about as long as decoding so many pixels.
+# Listing the packets and opening the file anew takes about as long as decoding so many pixels of a simple codec.
 _PIXELS_OF_A_LISTING = 20_000_000
+# What a pixel of a slow codec takes, in pixels of a simple one.
+_SLOWNESS = 4
+# What decoding two parts of a video at once saves of the time that threads within it take: measured 0.2 to 0.35.
+_SAVED_BY_PARTS = 0.3
+# Each part to decode at once costs a thread, another opening of the file and its way to the part.
+_PIXELS_OF_A_PART = 3_000_000
 # Over four days at 30 a second: a container that promises more is damaged.
 _MOST_FRAMES = 10_000_000
 # Codecs in which single pictures can mostly be left out; in the others whole groups of them at most.
 _WITH_DROPPABLE = ("h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4")
 _USUAL_GROUP = 16
+# Encoders begin a group after so many pictures at the latest, unless they are told otherwise: x264 after 250.
+_LONGEST_USUAL_GROUP = 300
 
 ASSUMED_FPS = 30.0
 """For a file that says neither when its pictures are shown nor how many there are a second."""
@@ -77,8 +89,16 @@ class VideoDecoder(Pictures, Protocol):
             patience: Packets after which to give up where nothing might be left out, see `index.list_packets`.
         """
 
-    def excerpt(self, index: FrameIndex, excerpt: Excerpt) -> Pictures:
-        """The pictures of some packets only, before anything is grabbed; the decoder itself has none to give then."""
+    def excerpt(self, index: FrameIndex, excerpt: Excerpt, parts: int = 1) -> Pictures:
+        """The pictures of some packets only, before anything is grabbed; the decoder itself has none to give then.
+
+        Excerpts of the parts of a video may be asked for and read in several threads.
+
+        Args:
+            index: What `scan` returned for this file.
+            excerpt: The packets.
+            parts: Excerpts of the video that are decoded at once, and share the CPUs.
+        """
 
 
 @dataclass(frozen=True)
@@ -153,26 +173,21 @@ class Reader:
     def __init__(self, request: Request, open_decoder: Callable[[str], VideoDecoder]) -> None:
         self._request = request
         self._open_decoder = open_decoder
-        self.kept: dict[int, NDArray[np.uint8]] = {}
-        """The prepared frames by number."""
-        self._stored: NDArray[np.uint8] | None = None
-        """uint8 (T, …): the first T frames that were kept, in the order in which they came."""
+        self._kept = KeptFrames()
         self.indices: list[int] = []
         """The frames that were asked for."""
         self.in_range = 0
         """Frames from which they were chosen."""
         self.method: Method = "sequential"
         self.notes: list[str] = []
-        self.prepare_ms = 0.0
-        """How long decoding waited for pictures to be prepared, milliseconds."""
-        self._helper = ThreadPoolExecutor(1, thread_name_prefix="xclip-prepare")
-        self._preparing: Future[None] | None = None
-        """The picture that is prepared while the decoder goes on."""
+        self._preparers: list[Preparer] = []
+        self._at_once = 1
+        """Excerpts that are decoded at once."""
         self.stopped_short = False
         """Whether the decoder may have ended before the video did."""
 
     def read(self) -> VideoDecoder:
-        """Fill `kept`.
+        """Read the frames.
 
         Returns:
             The decoder, closed; its constant attributes can be read.
@@ -182,10 +197,19 @@ class Reader:
         """
         _reading.add(self)
         try:
-            with self._helper:
-                return self._read()
+            return self._read()
         finally:
             _reading.discard(self)
+
+    @property
+    def frames(self) -> NDArray[np.uint8]:
+        """uint8 (T, …): what was made of the frames `indices`, after `read`."""
+        return self._kept.stacked(self.indices)
+
+    @property
+    def prepare_ms(self) -> float:
+        """How long decoding waited for pictures to be prepared, milliseconds, on average of what was done at once."""
+        return sum(preparer.waited_ms for preparer in self._preparers) / self._at_once
 
     def _read(self) -> VideoDecoder:
         with self._open() as decoder:
@@ -194,29 +218,19 @@ class Reader:
                 self._read_in_order(decoder, _guess(decoder))
                 return decoder
             self.indices, self.in_range = self._request.select(index.times, decoder.fps)
-            # The first picture and the last, which none may follow, belong to the proof that the index is right.
-            excerpt = index.excerpt({*self.indices, 0, len(index) - 1})
-            if excerpt.share > _WORTH_SELECTING:
+            excerpts = self._plan(index, decoder.pixels)
+            if not excerpts:
                 self._read_in_order(decoder, index.times)
                 return decoder
-            with closing(decoder.excerpt(index, excerpt)) as pictures:
-                complete = self._read_excerpt(pictures, index, excerpt)
-                self._finish()
-            if complete:
+            self._kept.expect(self.indices)
+            if self._read_excerpts(decoder, index, excerpts):
                 self.method = "selective"
                 return decoder
             self.notes.append("the packets do not hold the pictures that the file says: read from the start instead")
-            self.kept.clear()
+        self._at_once = 1
         with self._open() as again:
             self._read_in_order(again, index.times)
         return again
-
-    @property
-    def frames(self) -> NDArray[np.uint8]:
-        """uint8 (T, …): what was made of the frames `indices`, after `read`."""
-        if self._stored is not None and self.indices == list(self.kept):
-            return self._stored
-        return np.stack([self.kept[index] for index in self.indices])
 
     def _open(self) -> closing[VideoDecoder]:
         return closing(self._open_decoder(self._request.name))
@@ -225,10 +239,11 @@ class Reader:
         """Whether listing the packets can pay: the frame count is unknown, or there is much that may be left out."""
         expected = _credible(decoder.expected)
         wanted = self._request.count * (1 if decoder.codec in _WITH_DROPPABLE else _USUAL_GROUP)
-        return expected == 0 or (expected - wanted) * decoder.pixels > _PIXELS_OF_A_LISTING
+        saved = max(expected - wanted, expected * _SAVED_BY_PARTS if self._most_parts() > 1 else 0) * decoder.pixels
+        return expected == 0 or saved * (_SLOWNESS if decoder.codec in SLOW else 1) > _PIXELS_OF_A_LISTING
 
     def _patience(self, decoder: VideoDecoder) -> float:
-        """Packets after which a group is so long that leaving out its end is not worth it.
+        """Packets after which a group is so long that neither leaving out its end nor dividing the video is worth it.
 
         That end, behind the last wanted frame of the group, is on average half the gap between two wanted frames.
         """
@@ -238,13 +253,31 @@ class Reader:
             wanted, _ = self._request.select(guess, decoder.fps)
         if not wanted or not _credible(decoder.expected):
             return math.inf
-        return float(np.diff([0, *wanted, guess.size]).max()) / (2 * (1 - _WORTH_SELECTING))
+        gap = float(np.diff([0, *wanted, guess.size]).max())
+        part = guess.size * _WORTH_SELECTING / (1 - _SAVED_BY_PARTS) / 2 if self._most_parts() > 1 else 0
+        return max(gap / (2 * (1 - _WORTH_SELECTING)), min(part, _LONGEST_USUAL_GROUP))
+
+    def _most_parts(self) -> int:
+        return 1 if len(_reading) > 1 else decoding_parts()  # Others leave no CPU free.
+
+    def _plan(self, index: FrameIndex, pixels: int) -> list[Excerpt]:
+        """The packets to decode, in parts that are decoded at once; none where all in order take no longer."""
+        # The first picture and the last, which none may follow, belong to the proof that the index is right.
+        frames = {*self.indices, 0, len(index) - 1}
+        whole = index.excerpt(frames)
+        most = min(self._most_parts(), int(whole.share * len(index) * pixels / _PIXELS_OF_A_PART))
+        parts = [index.excerpt(part) for part in index.split(frames, max(most, 1))]
+        longest = max(part.share for part in parts) * len(parts)
+        if len(parts) > 1 and longest * (1 - _SAVED_BY_PARTS) < min(whole.share, _WORTH_SELECTING):
+            return parts
+        return [whole] if whole.share <= _WORTH_SELECTING else []
 
     def _read_in_order(self, decoder: VideoDecoder, guess: NDArray[np.float64]) -> None:
         """One pass; `guess` is when the frames may be shown, milliseconds. A second one if it proves wrong."""
         wanted: set[int] = set()
         with suppress(VideoError):  # What the guess does not hold, the video may.
             wanted.update(self._request.select(guess, decoder.fps)[0])
+        self._kept.expect(wanted)
         times = self._pass(decoder, wanted)
         if not times:
             raise _silent(self._request.name, decoder)
@@ -252,80 +285,70 @@ class Reader:
         if len(times) != decoder.expected:
             self.notes.append(f"the container promises {decoder.expected} frames and holds {len(times)}")
         self.indices, self.in_range = self._request.select(np.array(times), decoder.fps)
-        missing = set(self.indices) - self.kept.keys()
+        missing = {index for index in self.indices if index not in self._kept}
         if missing:
             with self._open() as again:
                 self._pass(again, missing, stop=max(missing))
-        if not self.kept:
+        if not self._kept:
             raise _silent(self._request.name, decoder)
-        lost = missing - self.kept.keys()
+        lost = {index for index in missing if index not in self._kept}
         if lost:
             # Which damaged pictures a decoder with several threads drops is a matter of chance.
             self.notes.append(f"damaged: {len(lost)} frames did not come again, the nearest that did stand in for them")
-            self.indices = [min(self.kept, key=lambda kept: abs(kept - index)) for index in self.indices]
+            self.indices = [self._kept.nearest(index) for index in self.indices]
 
     def _pass(self, decoder: VideoDecoder, wanted: set[int], stop: float = float("inf")) -> list[float]:
         """Keep the wanted frames up to frame `stop`, and return when each frame on the way is shown."""
         times: list[float] = []
-        while len(times) <= stop and decoder.grab():
-            if len(times) in wanted:
-                self._keep(len(times), decoder)
-            times.append(decoder.time)
-            self._request.check_time()
-        self._finish()
+        with self._preparer() as preparer:
+            while len(times) <= stop and decoder.grab():
+                if len(times) in wanted:
+                    preparer.keep(len(times), decoder)
+                times.append(decoder.time)
+                self._request.check_time()
         return times
 
-    def _read_excerpt(self, pictures: Pictures, index: FrameIndex, excerpt: Excerpt) -> bool:
+    def _read_excerpts(self, decoder: VideoDecoder, index: FrameIndex, excerpts: list[Excerpt]) -> bool:
+        """Keep the wanted frames from excerpts that are decoded at once; False where the index was wrong."""
+        failed = threading.Event()
+        self._at_once = len(excerpts)
+
+        def read(excerpt: Excerpt) -> bool:
+            complete = False
+            try:
+                with closing(decoder.excerpt(index, excerpt, self._at_once)) as pictures:
+                    complete = self._read_excerpt(pictures, index, excerpt, failed)
+            finally:
+                if not complete:
+                    failed.set()
+            return complete
+
+        return all(together([partial(read, excerpt) for excerpt in excerpts]))
+
+    def _read_excerpt(self, pictures: Pictures, index: FrameIndex, excerpt: Excerpt, failed: threading.Event) -> bool:
         """Keep the wanted frames; False as soon as another picture comes than the index says, or none.
 
         Every picture of the excerpt is expected at its time, so the numbers of the index are those of a full decode.
         """
         wanted = set(self.indices)
         optional = {float(index.times[number]) for number in excerpt.optional if number >= 0}
-        for number in excerpt.shown:
-            while (grabbed := pictures.grab()) and pictures.time in optional:
+        with self._preparer() as preparer:
+            for number in excerpt.shown:
+                while (grabbed := pictures.grab()) and pictures.time in optional:
+                    self._request.check_time()
+                if not grabbed or pictures.time != index.times[number] or failed.is_set():
+                    return False
+                if number in wanted:
+                    preparer.keep(number, pictures)
                 self._request.check_time()
-            if not grabbed or pictures.time != index.times[number]:
-                return False
-            if number in wanted:
-                self._keep(number, pictures)
-            self._request.check_time()
-        return not pictures.grab()
+            return not pictures.grab()
 
-    def _keep(self, number: int, decoder: Pictures) -> None:
-        self._finish()
-        picture = decoder.retrieve()
-        if len(_reading) > 1:  # The others leave no CPU free to help.
-            with self._waiting():
-                self._prepare(number, picture)
-        else:
-            self._preparing = self._helper.submit(self._prepare, number, picture)
+    def _preparer(self) -> Preparer:
+        def may_help() -> bool:
+            return self._at_once == 1 and len(_reading) == 1  # Else no CPU is free.
 
-    def _prepare(self, number: int, picture: NDArray[np.uint8]) -> None:
-        self.kept[number] = self._store(self._request.prepare(picture))
-
-    def _finish(self) -> None:
-        """Wait until the last picture is prepared, for the decoder overwrites it with the next."""
-        if self._preparing is not None:
-            with self._waiting():
-                self._preparing.result()
-            self._preparing = None
-
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.prepare_ms += (time.perf_counter() - started) * 1e3
-
-    def _store(self, prepared: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Move a frame to its place among the kept, while there is one."""
-        if self._stored is None:
-            self._stored = np.empty((self._request.count, *prepared.shape), np.uint8)
-        if len(self.kept) >= len(self._stored):
-            return prepared
-        place: NDArray[np.uint8] = self._stored[len(self.kept)]
-        place[...] = prepared
-        return place
+        self._preparers.append(Preparer(self._request.prepare, self._kept, may_help))
+        return self._preparers[-1]
 
 
 def _guess(decoder: VideoDecoder) -> NDArray[np.float64]:

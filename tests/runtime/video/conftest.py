@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
 
-from xclip_runtime.video import threads
+from xclip_runtime.video import reader, threads
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,3 +22,16 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The small clips of the tests are decoded with several threads, as large ones are."""
     monkeypatch.setattr(threads, "_worth_sharing", lambda *_: True)
+
+
+@pytest.fixture
+def list_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small clips of the tests are listed packet by packet, as large ones are."""
+    monkeypatch.setattr(reader, "_PIXELS_OF_A_LISTING", -math.inf)
+
+
+@pytest.fixture
+def two_parts(list_all: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are also decoded in two parts at once."""
+    monkeypatch.setattr(reader, "_PIXELS_OF_A_PART", 1)
+    monkeypatch.setattr(reader, "decoding_parts", lambda: 2)

@@ -64,10 +64,13 @@ def work(folder: Path, seed: int, first: int, last: int) -> None:
 
     reader._PIXELS_OF_A_LISTING = float("-inf")
     transform = FrameTransform("videox", 32)
-    by_size = threads._worth_sharing
+    by_size, pixels_of_a_part = threads._worth_sharing, reader._PIXELS_OF_A_PART
+    reader.decoding_parts = lambda: 3
     for case in range(first, last):
-        # The clips are small; every other round of them is decoded with several threads, as large ones are.
+        # The clips are small; every other round of them is decoded with several threads, as large ones are, and every
+        # other pair of rounds in parts.
         threads._worth_sharing = (lambda *_: True) if case // len(SEEDS) % 2 else by_size
+        reader._PIXELS_OF_A_PART = 1 if case // len(SEEDS) // 2 % 2 else pixels_of_a_part
         source = folder / SEEDS[case % len(SEEDS)].name
         path = folder / f"case-{seed}-{case}{source.suffix}"
         path.write_bytes(mutate(source.read_bytes(), np.random.default_rng([seed, case])))

@@ -1,4 +1,3 @@
-import math
 import os
 import struct
 import subprocess
@@ -25,9 +24,7 @@ from xclip_runtime.errors import (
 )
 from xclip_runtime.video import FrameTransform, deadline, decode, opencv, read_clip, reader, uniform_indices
 from xclip_runtime.video.edits import shown_part
-from xclip_runtime.video.index import FrameIndex, Packet, list_packets, timed_by_order
 from xclip_runtime.video.opencv import OpenCVDecoder
-from xclip_runtime.video.packets import Role
 from xclip_runtime.video.pyav import PyAVDecoder
 from xclip_runtime.video.sampling import at_rate, consecutive, given
 
@@ -289,28 +286,22 @@ def test_an_avi_that_opencv_ends_early_is_noted_without_pyav(cut_by_its_header, 
     assert "pip install 'xclip-onnx[av]' to see the rest" in clip.notes[0]
 
 
-@pytest.fixture
-def listed(monkeypatch):
-    """Short clips, too, are listed packet by packet."""
-    monkeypatch.setattr(reader, "_PIXELS_OF_A_LISTING", -math.inf)
-
-
 @pytest.mark.parametrize("decoder", ["opencv", "pyav"])
-def test_only_what_the_wanted_frames_depend_on_is_decoded(clip_folder, decoder, listed, monkeypatch):
+def test_only_what_the_wanted_frames_depend_on_is_decoded(clip_folder, decoder, list_all, monkeypatch):
     clip = Recipe("astray.mp4", frames=200).encode(clip_folder)
     cls = {"opencv": OpenCVDecoder, "pyav": PyAVDecoder}[decoder]
     fed = []
     honest = cls.excerpt
-    monkeypatch.setattr(cls, "excerpt", lambda self, index, ex: fed.append(len(ex.packets)) or honest(self, index, ex))
+    monkeypatch.setattr(cls, "excerpt", lambda self, index, ex, n: fed.append(ex.packets) or honest(self, index, ex, n))
     read_back = read(clip, 2, decoder=decoder)
     assert (read_back.method, numbers(read_back)) == ("selective", [50, 150])
-    assert fed[0] < 30
+    assert sum(map(len, fed)) < 30
 
 
 @pytest.mark.parametrize(
     ("decoder", "lie"), [("opencv", "a picture less"), ("pyav", "a picture less"), ("pyav", "another time")]
 )
-def test_a_list_of_packets_that_lies_is_noticed(clip_folder, decoder, lie, listed, monkeypatch):
+def test_a_list_of_packets_that_lies_is_noticed(clip_folder, decoder, lie, list_all, monkeypatch):
     clip = Recipe("astray.mp4", frames=200).encode(clip_folder)
     cls = {"opencv": OpenCVDecoder, "pyav": PyAVDecoder}[decoder]
     honest = cls.scan
@@ -376,7 +367,7 @@ def test_frames_that_a_damaged_file_gives_only_once_are_stood_in_for(plain, monk
     assert any("stand in" in note for note in clip.notes)
 
 
-def test_a_program_stream_that_begins_in_the_middle_is_read_as_it_is_shown(clip_folder, tmp_path, listed):
+def test_a_program_stream_that_begins_in_the_middle_is_read_as_it_is_shown(clip_folder, tmp_path, list_all):
     source = Recipe("open.mkv", "mpeg2video", options={"bf": "2"}).encode(clip_folder)
     path = tmp_path / "middle.mpg"
     with av.open(str(source)) as container, av.open(str(path), "w") as output:
@@ -393,7 +384,7 @@ def test_a_program_stream_that_begins_in_the_middle_is_read_as_it_is_shown(clip_
         assert numbers(clip) == [24 + index for index in clip.indices]
 
 
-def test_pictures_packed_two_in_a_packet_are_found(clip_folder, tmp_path, listed):
+def test_pictures_packed_two_in_a_packet_are_found(clip_folder, tmp_path, list_all):
     # DivX and XviD: a B picture goes with the one before, and an empty picture takes its place.
     source = Recipe("unpacked.avi", "mpeg4", options={"bf": "1"}).encode(clip_folder)
     path = tmp_path / "packed.avi"
@@ -418,102 +409,27 @@ def test_pictures_packed_two_in_a_packet_are_found(clip_folder, tmp_path, listed
         assert clip.notes == () or decoder == "pyav"
 
 
-def test_an_avi_that_may_hold_more_than_its_header_says_is_not_read_by_its_packets(clip_folder, tmp_path, listed):
+def test_an_avi_that_may_hold_more_than_its_header_says_is_not_read_by_its_packets(clip_folder, tmp_path, list_all):
     source = Recipe("turns.avi", "mpeg4", frames=90).encode(clip_folder)
     assert read(source, 2, decoder="opencv").method == "selective"
     assert read(with_avi_count(source, tmp_path / "less.avi", 89), 2, decoder="opencv").method == "sequential"
 
 
 @pytest.mark.parametrize("decoder", [OpenCVDecoder, PyAVDecoder])
-def test_a_list_that_will_not_help_is_not_finished(clip_folder, decoder, listed, monkeypatch):
+@pytest.mark.parametrize(("parts", "patience"), [(1, 17.5), (2, 200 * 0.8 / 0.7 / 2)])
+@pytest.mark.usefixtures("list_all")
+def test_a_list_that_will_not_help_is_not_finished(clip_folder, decoder, parts, patience, monkeypatch):
+    monkeypatch.setattr(reader, "decoding_parts", lambda: parts)
     patiences, honest = [], decoder.scan
     monkeypatch.setattr(decoder, "scan", lambda self, patience: patiences.append(patience) or honest(self, patience))
     clip = Recipe("one-group.mp4", "mpeg4", frames=200, gop=250).encode(clip_folder)
     assert read(clip, 32, decoder=decoder.name).method == "sequential"
-    # Two and a half times the widest gap, 7 frames.
-    assert patiences == [pytest.approx(17.5)]
-
-
-KEY, REFERENCE, DROPPABLE = Role(True, True, False), Role(False, False, False), Role(False, False, True)
-
-
-def index_of(*packets):
-    return FrameIndex.from_packets([Packet(float(time), role, 100) for time, role in packets])
-
-
-def test_packets_whose_times_are_no_identity_make_no_index():
-    assert index_of() is None
-    assert index_of((0, KEY), (0, REFERENCE)) is None
-    assert index_of((0, KEY), ("nan", REFERENCE)) is None
-    assert index_of((0, REFERENCE), (1, KEY)) is None
-
-
-def test_packets_that_do_not_begin_with_the_first_frame_make_no_index():
-    assert index_of((2, KEY), (0, REFERENCE), (1, REFERENCE)) is None
-    assert index_of((0, KEY), (-2, REFERENCE), (-1, REFERENCE)) is not None
-
-
-@pytest.mark.parametrize(
-    ("stored", "shown"),
-    [("I", [0]), ("IPPI", [0, 1, 2, 3]), ("IPBBPBBIBBP", [0, 3, 1, 2, 6, 4, 5, 9, 7, 8, 10]), ("IPB", [0, 2, 1])],
-)
-def test_the_order_of_packets_stands_in_for_their_times(stored, shown):
-    roles = {"I": KEY, "P": REFERENCE, "B": DROPPABLE}
-    timed = timed_by_order([Packet(math.nan, roles[kind], 100) for kind in stored], 40.0)
-    assert [packet.time for packet in timed] == [40.0 * turn for turn in shown]
-
-
-@pytest.mark.parametrize(
-    ("roles", "given_up"),
-    [
-        ([KEY, *[REFERENCE] * 9], True),
-        ([KEY, *[REFERENCE] * 3, DROPPABLE, *[REFERENCE] * 5], False),
-        ([KEY, *[REFERENCE] * 3, KEY, *[REFERENCE] * 5], False),
-        ([KEY, *[REFERENCE] * 4], False),
-    ],
-)
-def test_packets_are_listed_until_nothing_may_be_left_out(roles, given_up):
-    taken = []
-    packets = (taken.append(1) or Packet(0.0, role, 100) for role in roles)
-    listed = list_packets(packets, patience=5)
-    assert listed is None if given_up else len(listed) == len(roles)
-    assert len(taken) == (6 if given_up else len(roles))
-
-
-def test_packets_that_an_edit_list_hides_are_no_frames():
-    index = index_of((-2, KEY), (-1, REFERENCE), (0, REFERENCE), (1, KEY), (2, REFERENCE))
-    assert index.times.tolist() == [0.0, 1.0, 2.0]
-    excerpt = index.excerpt([0])
-    assert (excerpt.packets.tolist(), excerpt.shown) == ([0, 1, 2], (0,))
-    assert index_of((-2, KEY), (-1, REFERENCE)) is None
-
-
-def test_an_excerpt_holds_the_references_from_the_last_keyframe_on_and_the_frame_itself():
-    # Stored I P B B, I P B B, I P B B; shown 0 3 1 2, 4 7 5 6, …
-    group = [(0, KEY), (3, REFERENCE), (1, DROPPABLE), (2, DROPPABLE)]
-    index = index_of(*((4 * number + time, role) for number in range(3) for time, role in group))
-    excerpt = index.excerpt([2, 9])
-    assert excerpt.packets.tolist() == [0, 1, 3, 8, 9, 10]
-    assert excerpt.starts == {0, 8}
-    assert excerpt.shown == (0, 2, 3, 8, 9, 11)
-    assert excerpt.share == pytest.approx(0.5)
-    assert index.excerpt([0, 4]).starts == {0, 4}
-    assert index.excerpt(range(12)).starts == {0}
-
-
-def test_pictures_before_an_open_keyframe_need_the_group_before():
-    # Stored I P, I b B P: the last keyframe is shown after the two pictures that follow it.
-    opened = Role(True, False, False)
-    index = index_of((0, KEY), (1, REFERENCE), (4, opened), (3, REFERENCE), (2, DROPPABLE), (5, REFERENCE))
-    assert index.excerpt([2]).packets.tolist() == [0, 1, 2, 3, 4]
-    assert index.excerpt([2]).starts == {0}
-    alone = index.excerpt([5])
-    assert (alone.packets.tolist(), alone.starts) == ([2, 3, 5], {2})
-    assert (alone.shown, alone.optional) == ((4, 5), {3})
+    # Two and a half times the widest gap, 7 frames; or so many that what follows is too short a part.
+    assert patiences == [pytest.approx(patience)]
 
 
 @pytest.mark.parametrize(("shown", "hides"), [(None, False), ((0, 2.99), False), ((0, 2.5), True), ((0.1, 2.9), True)])
-def test_an_edit_list_that_hides_pictures_is_seen_without_decoding(tmp_path, shown, hides, listed):
+def test_an_edit_list_that_hides_pictures_is_seen_without_decoding(tmp_path, shown, hides, list_all):
     path = Recipe("edits.mp4", frames=90, shown=shown).encode(tmp_path)
     assert (shown_part(path) is not None) == hides
     pictures = sum(1 for _ in iter(OpenCVDecoder(str(path)).grab, False))

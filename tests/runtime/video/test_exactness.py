@@ -111,10 +111,17 @@ def test_frames_read_in_order_are_those_of_a_full_decode(clip, shown, decoder):
         np.testing.assert_array_equal(frame, shown[index])
 
 
-@pytest.mark.usefixtures("many_threads")
-@pytest.mark.parametrize("decoder", ["opencv", "pyav"])
-def test_frames_picked_out_are_those_of_a_full_decode(recipe, clip, shown, decoder, monkeypatch):
+@pytest.fixture(params=[1, 3], ids=["in one part", "in three parts"])
+def picked_out(request, monkeypatch):
+    """Small clips are read as large ones are."""
     monkeypatch.setattr(reader, "_PIXELS_OF_A_LISTING", -math.inf)
+    monkeypatch.setattr(reader, "_PIXELS_OF_A_PART", 1)
+    monkeypatch.setattr(reader, "decoding_parts", lambda: request.param)
+
+
+@pytest.mark.usefixtures("many_threads", "picked_out")
+@pytest.mark.parametrize("decoder", ["opencv", "pyav"])
+def test_frames_picked_out_are_those_of_a_full_decode(recipe, clip, shown, decoder):
     last = len(shown) - 1
     methods = {}
     for wanted in ([0], [1, 100], [23], [24], [25, 26], [22, 70, 71, 72, 73, 95], [47, 150], [97], [last - 30], [last]):

@@ -16,7 +16,7 @@ from xclip_runtime.video import threads
         pytest.param(2, "unknown", (720, 576), 2, id="one a CPU for a codec without a name"),
         pytest.param(8, "h264", (320, 240), 1, id="one for pictures that are decoded in no time"),
         pytest.param(8, "mpeg4", (640, 360), 1, id="one for larger pictures of a simple codec"),
-        pytest.param(8, "vp9", (320, 240), 9, id="more for small pictures of a slow codec"),
+        pytest.param(8, "vp9", (352, 288), 9, id="more for small pictures of a slow codec"),
         pytest.param(128, "hevc", (1920, 1080), 16, id="never more than sixteen pictures at once"),
     ],
 )
@@ -24,3 +24,26 @@ def test_threads_follow_the_cpus_the_codec_and_the_size(monkeypatch, cpus, codec
     monkeypatch.setattr(threads, "available_cpus", lambda: cpus)
 
     assert threads.decoding_threads(codec, size[0] * size[1]) == expected
+
+
+@pytest.mark.parametrize(
+    ("cpus", "parts", "codec", "expected"),
+    [
+        pytest.param(2, 2, "h264", 1, id="one a part where each has a CPU"),
+        pytest.param(3, 2, "h264", 1, id="no CPU is shared"),
+        pytest.param(8, 4, "h264", 3, id="as for a video with the CPUs of a part"),
+        pytest.param(8, 4, "mpeg4", 2, id="as for a video of another codec"),
+        pytest.param(1, 2, "h264", 1, id="never none"),
+    ],
+)
+def test_parts_that_are_decoded_at_once_share_the_cpus(monkeypatch, cpus, parts, codec, expected):
+    monkeypatch.setattr(threads, "available_cpus", lambda: cpus)
+
+    assert threads.decoding_threads(codec, 1280 * 720, parts) == expected
+
+
+@pytest.mark.parametrize(("cpus", "expected"), [(1, 1), (2, 2), (4, 4), (64, 4)])
+def test_there_are_as_many_parts_as_cpus_up_to_four(monkeypatch, cpus, expected):
+    monkeypatch.setattr(threads, "available_cpus", lambda: cpus)
+
+    assert threads.decoding_parts() == expected
