@@ -7,13 +7,15 @@ frame and retrieves the wanted; "opencv read" reads every frame; "pyav" and "dec
 four with `cv2.resize` and a crop; "transformers" is the frames of "pyav" through the image processor of the
 checkpoints. A round runs every arm once, in random order; short clips are measured for a minute each, for the shorter a
 clip, the more rounds its median needs. The tables give the medians over the rounds, and the ratios to ours: of the time
-elapsed, and of processor time, which other programs disturb less.
+elapsed, and of processor time, which other programs disturb less. Of short clips it is also told how many frames of an
+arm are others than a full decode has.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import random
 import re
@@ -249,6 +251,22 @@ def arms(names: list[str] | None = None) -> dict[str, Callable[[Path], Any]]:
     }
 
 
+def wrong_frames(path: Path, chosen: dict[str, Callable[[Path], Any]]) -> dict[str, float]:
+    """How many of an arm's pictures are others than a full decode has at the sampled indices; NaN where it fails."""
+    with av.open(str(path)) as container:
+        shown = [_resize_crop(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
+    truth = np.stack([shown[index] for index in uniform_indices(len(shown), FRAMES)]).astype(np.int16)
+    wrong: dict[str, float] = {}
+    for name in [name for name in chosen if name != "transformers"]:  # Its pixels are those of "pyav", normalised.
+        try:
+            pictures = chosen[name](path)
+        except Exception:  # noqa: BLE001 - `interleave` tells of it
+            wrong[name] = math.nan
+        else:
+            wrong[name] = float(np.sum(np.abs(truth - pictures).mean(axis=(1, 2, 3)) > 1))
+    return wrong
+
+
 @dataclass(frozen=True)
 class Bench:
     """How to measure."""
@@ -369,6 +387,12 @@ def main() -> None:
 
         short = Bench(options.rounds, options.seconds)
         record("A short clip to 32 prepared frames", "short", measure(SHORT, arms(options.arms), short))
+        found = [sample for sample in SHORT if chosen.search(sample.name)]
+        if wrong := {sample.name: wrong_frames(sample.encode(folder), arms(options.arms)) for sample in found}:
+            print("\nOf", FRAMES, "frames others than a full decode has there:")
+            for name, row in wrong.items():
+                print(f"{name:32}", ", ".join(f"{arm} {frames:.0f}" for arm, frames in row.items() if frames) or "none")
+            figures["wrong_frames"] = wrong
         long_arms = arms(options.arms or ["ours", "ours, pyav", "opencv", "opencv read", "decord"])
         long = measure(LONG, long_arms, Bench(options.long_rounds, warm_up=0))
         record("A ten-minute clip to 32 prepared frames", "long", long)

@@ -180,9 +180,13 @@ def decode_table(results: Path) -> Iterator[str]:
     result = _read(results / "decode.json")
     elapsed, processor = ({**result[f"short_{clock}"], **result[f"long_{clock}"]} for clock in ("ms", "processor_ms"))
     names = list(dict.fromkeys(name for row in elapsed.values() for name in row))
+
+    def cell(title: str, name: str) -> str:
+        wrong = result["wrong_frames"].get(title, {}).get(name, 0)
+        return _milliseconds(elapsed[title].get(name, math.nan)) + (f" ({wrong:.0f} wrong)" if wrong > 0 else "")
+
     rows = [
-        [title, *(_milliseconds(row.get(name, math.nan)) for name in names), _milliseconds(processor[title]["ours"])]
-        for title, row in elapsed.items()
+        [title, *(cell(title, name) for name in names), _milliseconds(processor[title]["ours"])] for title in elapsed
     ]
     yield _table(("ms", *names, "ours, processor"), rows)
     prepared = ", ".join(f"{name} {ms:.0f} ms" for name, ms in result["prepare_ms"]["1080p"].items())
@@ -190,7 +194,8 @@ def decode_table(results: Path) -> Iterator[str]:
     others = ("architecture", "cpu", "cpus")
     versions = ", ".join(f"{name} {value}" for name, value in result["machine"].items() if name not in others)
     yield (
-        "Medians of elapsed time; the last column is processor time. Preparing 32 1080p pictures in memory: "
+        "Medians of elapsed time; the last column is processor time; so many wrong: of 32 frames, others than a full "
+        "decode has there. Preparing 32 1080p pictures in memory: "
         f"{prepared}. Peak memory above an idle process: {peaks}. Measured on {result['date']}: "
         f"{result['machine']['cpu']}, {result['machine']['cpus']} cores, {versions}."
     )

@@ -47,8 +47,8 @@ class Clip:
     decode_ms: float
     """Time spent opening and decoding, milliseconds."""
     prepare_ms: float
-    """Time that decoding waited for resizing and cropping, which go on beside it where no other video is being read,
-    milliseconds."""
+    """Time that decoding waited for resizing and cropping, milliseconds, on average of the parts that were decoded at
+    once; where no other video is being read and there is one part, they go on beside decoding."""
     decoder: str
     """The decoder that delivered the frames: "opencv" or "pyav"."""
     codec: str
@@ -77,7 +77,9 @@ def read_clip(
     The frames are those of a full decode at the sampled indices. Only they are kept, prepared as they arrive. The
     container's frame count is taken as a guess: when decoding finds another number, the indices are those of the real
     number and a second pass reads what is missing. All but small videos are first listed packet by packet; where much
-    can be left out, only the frames that the wanted ones depend on are decoded, each verified by its timestamp.
+    can be left out, only the frames that the wanted ones depend on are decoded, each verified by its timestamp. Where
+    keyframes allow it and no other video is being read, parts of the video are decoded at once, one a CPU, at most 4;
+    `transform` is then called from several threads.
 
     Args:
         path: A local video file.

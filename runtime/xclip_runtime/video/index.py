@@ -20,7 +20,7 @@ class Packet(NamedTuple):
     """What is known of a stored picture without decoding it."""
 
     time: float
-    """When it is shown, milliseconds; NaN where the file does not say."""
+    """When it is shown, milliseconds; NaN where the file does not say, or it never is."""
     role: Role
     size: int
     """Bytes."""

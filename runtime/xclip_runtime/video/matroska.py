@@ -9,6 +9,7 @@ CODEC_IDS = {
     "mpeg1video": "V_MPEG1",
     "mpeg2video": "V_MPEG2",
     "mpeg4": "V_MPEG4/ISO/ASP",
+    "vp8": "V_VP8",
     "vp9": "V_VP9",
 }
 """The names of the codecs that are stored packet by packet as a capture gives them."""

@@ -231,8 +231,9 @@ class OpenCVDecoder:
                 held.append((data, key))
             elif held:
                 held.clear()
-            role = reader.role(data[0, :HEAD].tobytes(), key=key)
-            yield Packet(stored.time, role, data.size)
+            head = data[0, :HEAD].tobytes()
+            time = stored.time if reader.is_shown(head) else math.nan
+            yield Packet(time, reader.role(head, key=key), data.size)
         self._held = held
         private = b"" if self.codec in _WITH_START_CODES else stored.private
         self._header = matroska.header(self.codec, *stored.size, private)

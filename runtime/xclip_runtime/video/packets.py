@@ -46,6 +46,11 @@ class PacketReader:
             return self._role_in_hevc(data, key=key)
         return Role(entry=key, instant=key, droppable=_is_b_picture(self.codec, data))
 
+    def is_shown(self, data: bytes) -> bool:
+        """Whether the picture is to be shown; the others only help to decode those that follow."""
+        # RFC 6386 9.1: show_frame. VP9 and AV1 put such pictures into the packet of one that is shown.
+        return self.codec != "vp8" or not data or bool(data[0] & 0x10)
+
     def units(self, data: bytes) -> Iterator[bytes]:
         """The NAL units of a packet, the last of them cut where `data` is."""
         place = 0

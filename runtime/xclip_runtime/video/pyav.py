@@ -80,12 +80,13 @@ class PyAVDecoder:
         container, stream = self._open()
         with container:
             for packet in self._packets(container, stream):
+                if not packet.size:
+                    continue
+                head = bytes(memoryview(packet)[:HEAD])
                 time = self._milliseconds(packet.pts)
-                if packet.is_discard and time >= 0:
-                    time = math.nan  # An edit list hides pictures other than the first.
-                if packet.size:
-                    role = reader.role(bytes(memoryview(packet)[:HEAD]), key=packet.is_keyframe)
-                    yield Packet(time, role, packet.size)
+                if (packet.is_discard and time >= 0) or not reader.is_shown(head):
+                    time = math.nan  # An edit list hides pictures other than the first, or the codec does.
+                yield Packet(time, reader.role(head, key=packet.is_keyframe), packet.size)
 
     def excerpt(self, index: FrameIndex, excerpt: Excerpt, parts: int = 1) -> PyAVDecoder:  # noqa: ARG002
         """The pictures of some packets only: a decoder for each part of a video that is decoded in several."""

@@ -15,7 +15,7 @@ import numpy as np
 from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoTimeoutError
 from xclip_runtime.video.deadline import together
 from xclip_runtime.video.kept import KeptFrames, Preparer
-from xclip_runtime.video.threads import SLOW, decoding_parts
+from xclip_runtime.video.threads import decoding_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,7 @@ _WORTH_SELECTING = 0.8
 _PIXELS_OF_A_LISTING = 20_000_000
 # What a pixel of a slow codec takes, in pixels of a simple one.
 _SLOWNESS = 4
+_SLOW = ("h264", "hevc", "vp8", "vp9", "av1")
 # What decoding two parts of a video at once saves of the time that threads within it take: measured 0.2 to 0.35.
 _SAVED_BY_PARTS = 0.3
 # Each part to decode at once costs a thread, another opening of the file and its way to the part.
@@ -240,7 +241,7 @@ class Reader:
         expected = _credible(decoder.expected)
         wanted = self._request.count * (1 if decoder.codec in _WITH_DROPPABLE else _USUAL_GROUP)
         saved = max(expected - wanted, expected * _SAVED_BY_PARTS if self._most_parts() > 1 else 0) * decoder.pixels
-        return expected == 0 or saved * (_SLOWNESS if decoder.codec in SLOW else 1) > _PIXELS_OF_A_LISTING
+        return expected == 0 or saved * (_SLOWNESS if decoder.codec in _SLOW else 1) > _PIXELS_OF_A_LISTING
 
     def _patience(self, decoder: VideoDecoder) -> float:
         """Packets after which a group is so long that neither leaving out its end nor dividing the video is worth it.

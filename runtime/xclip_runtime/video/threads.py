@@ -12,10 +12,9 @@ choice, one a core, would be seconds late on a large server."""
 _MOST_PARTS = 4
 # Each may hold a picture of its own: without a limit, a large server would need gigabytes for a 4K video.
 _MOST = 16
-# Codecs that are slow enough to gain from one thread more than CPUs: each decodes a picture, and one of them always
-# waits to hand its own over. In the others the change of threads costs more.
-SLOW = ("h264", "hevc", "vp9", "av1")
-"""Codecs by FFmpeg's name."""
+# Codecs that gain from one thread more than CPUs: each decodes a picture, and one of them always waits to hand its own
+# over. In the others the change of threads costs more.
+_WITH_WAITING_THREADS = ("h264", "hevc", "vp9", "av1")
 # Pixels of a picture below which it is decoded sooner than it is handed from one thread to another.
 _SMALL = {"h264": 120_000, "hevc": 80_000, "vp8": 50_000, "vp9": 80_000, "av1": 50_000}
 _SMALL_OF_OTHERS = 250_000
@@ -35,7 +34,7 @@ def decoding_threads(codec: str, pixels: int, parts: int = 1) -> int:
         parts: Of the video that are decoded at once, and share the CPUs.
     """
     cpus = max(available_cpus() // parts, 1)
-    return min(cpus + (codec in SLOW), _MOST) if cpus > 1 and _worth_sharing(codec, pixels) else 1
+    return min(cpus + (codec in _WITH_WAITING_THREADS), _MOST) if cpus > 1 and _worth_sharing(codec, pixels) else 1
 
 
 def _worth_sharing(codec: str, pixels: int) -> bool:

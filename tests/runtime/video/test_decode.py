@@ -409,6 +409,29 @@ def test_pictures_packed_two_in_a_packet_are_found(clip_folder, tmp_path, list_a
         assert clip.notes == () or decoder == "pyav"
 
 
+def test_pictures_of_vp8_that_are_never_shown_do_not_count(clip_folder, tmp_path, list_all):
+    source = Recipe("shown.webm", "libvpx", options={"deadline": "realtime", "cpu-used": "8"}).encode(clip_folder)
+    path = tmp_path / "hidden.webm"
+    with av.open(str(source)) as container, av.open(str(path), "w") as output:
+        track = container.streams.video[0]
+        stream = output.add_stream_from_template(track)
+        for place, stored in enumerate(packet for packet in container.demux(track) if packet.size):
+            data = bytearray(bytes(stored))
+            if place % 20 == 10:
+                data[0] &= ~0x10
+            packet = av.Packet(bytes(data))
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, stored.pts, stored.dts, track.time_base
+            packet.is_keyframe = stored.is_keyframe
+            output.mux(packet)
+    shown = [number for number in range(200) if number % 20 != 10]
+    for decoder in ("opencv", "pyav"):
+        assert read(source, decoder=decoder).method == "selective"
+        clip = read(path, decoder=decoder)
+        assert (clip.total, clip.method) == (190, "sequential")
+        assert not any("do not hold the pictures" in note for note in clip.notes)
+        assert numbers(clip) == [shown[index] for index in clip.indices]
+
+
 def test_an_avi_that_may_hold_more_than_its_header_says_is_not_read_by_its_packets(clip_folder, tmp_path, list_all):
     source = Recipe("turns.avi", "mpeg4", frames=90).encode(clip_folder)
     assert read(source, 2, decoder="opencv").method == "selective"
