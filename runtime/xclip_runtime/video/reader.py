@@ -15,7 +15,7 @@ import numpy as np
 from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoTimeoutError
 from xclip_runtime.video.deadline import together
 from xclip_runtime.video.kept import KeptFrames, Preparer
-from xclip_runtime.video.threads import decoding_parts
+from xclip_runtime.video.threads import decoding_parts, reading, reads_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,10 +164,6 @@ class Request:
         )
 
 
-_reading: set[Reader] = set()
-"""The readers at work, in any thread."""
-
-
 class Reader:
     """Reads one request with one decoder."""
 
@@ -196,11 +192,8 @@ class Reader:
         Raises:
             VideoError: And its subclasses, as `decode.read_clip` says.
         """
-        _reading.add(self)
-        try:
+        with reading():
             return self._read()
-        finally:
-            _reading.discard(self)
 
     @property
     def frames(self) -> NDArray[np.uint8]:
@@ -240,7 +233,10 @@ class Reader:
         """Whether listing the packets can pay: the frame count is unknown, or there is much that may be left out."""
         expected = _credible(decoder.expected)
         wanted = self._request.count * (1 if decoder.codec in _WITH_DROPPABLE else _USUAL_GROUP)
-        saved = max(expected - wanted, expected * _SAVED_BY_PARTS if self._most_parts() > 1 else 0) * decoder.pixels
+        saved = (
+            max(expected - wanted, expected * _SAVED_BY_PARTS if decoding_parts(decoder.pixels) > 1 else 0)
+            * decoder.pixels
+        )
         return expected == 0 or saved * (_SLOWNESS if decoder.codec in _SLOW else 1) > _PIXELS_OF_A_LISTING
 
     def _patience(self, decoder: VideoDecoder) -> float:
@@ -255,18 +251,15 @@ class Reader:
         if not wanted or not _credible(decoder.expected):
             return math.inf
         gap = float(np.diff([0, *wanted, guess.size]).max())
-        part = guess.size * _WORTH_SELECTING / (1 - _SAVED_BY_PARTS) / 2 if self._most_parts() > 1 else 0
+        part = guess.size * _WORTH_SELECTING / (1 - _SAVED_BY_PARTS) / 2 if decoding_parts(decoder.pixels) > 1 else 0
         return max(gap / (2 * (1 - _WORTH_SELECTING)), min(part, _LONGEST_USUAL_GROUP))
-
-    def _most_parts(self) -> int:
-        return 1 if len(_reading) > 1 else decoding_parts()  # Others leave no CPU free.
 
     def _plan(self, index: FrameIndex, pixels: int) -> list[Excerpt]:
         """The packets to decode, in parts that are decoded at once; none where all in order take no longer."""
         # The first picture and the last, which none may follow, belong to the proof that the index is right.
         frames = {*self.indices, 0, len(index) - 1}
         whole = index.excerpt(frames)
-        most = min(self._most_parts(), int(whole.share * len(index) * pixels / _PIXELS_OF_A_PART))
+        most = min(decoding_parts(pixels), int(whole.share * len(index) * pixels / _PIXELS_OF_A_PART))
         parts = [index.excerpt(part) for part in index.split(frames, max(most, 1))]
         longest = max(part.share for part in parts) * len(parts)
         if len(parts) > 1 and longest * (1 - _SAVED_BY_PARTS) < min(whole.share, _WORTH_SELECTING):
@@ -346,7 +339,7 @@ class Reader:
 
     def _preparer(self) -> Preparer:
         def may_help() -> bool:
-            return self._at_once == 1 and len(_reading) == 1  # Else no CPU is free.
+            return self._at_once == 1 and reads_alone()
 
         self._preparers.append(Preparer(self._request.prepare, self._kept, may_help))
         return self._preparers[-1]

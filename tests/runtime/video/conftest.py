@@ -32,6 +32,6 @@ def list_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def two_parts(list_all: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are also decoded in two parts at once."""
+    """They are also decoded in two parts at once, for there are two CPUs."""
     monkeypatch.setattr(reader, "_PIXELS_OF_A_PART", 1)
-    monkeypatch.setattr(reader, "decoding_parts", lambda: 2)
+    monkeypatch.setattr(threads, "available_cpus", lambda: 2)

@@ -65,7 +65,7 @@ def work(folder: Path, seed: int, first: int, last: int) -> None:
     reader._PIXELS_OF_A_LISTING = float("-inf")
     transform = FrameTransform("videox", 32)
     by_size, pixels_of_a_part = threads._worth_sharing, reader._PIXELS_OF_A_PART
-    reader.decoding_parts = lambda: 3
+    reader.decoding_parts = lambda _: 3
     for case in range(first, last):
         # The clips are small; every other round of them is decoded with several threads, as large ones are, and every
         # other pair of rounds in parts.

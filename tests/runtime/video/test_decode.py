@@ -22,7 +22,7 @@ from xclip_runtime.errors import (
     VideoNotFoundError,
     VideoTimeoutError,
 )
-from xclip_runtime.video import FrameTransform, deadline, decode, opencv, read_clip, reader, uniform_indices
+from xclip_runtime.video import FrameTransform, deadline, decode, opencv, read_clip, reader, threads, uniform_indices
 from xclip_runtime.video.edits import shown_part
 from xclip_runtime.video.opencv import OpenCVDecoder
 from xclip_runtime.video.pyav import PyAVDecoder
@@ -116,11 +116,11 @@ def test_the_decoder_waits_for_a_transform_that_is_slower(plain):
 
 
 def test_where_several_videos_are_read_each_prepares_its_own_pictures(plain, monkeypatch):
-    monkeypatch.setattr(reader, "_reading", {object()})
-    threads = set()
-    read_clip(plain, num_frames=8, transform=lambda picture: threads.add(threading.current_thread().name) or picture)
-    assert threads == {"xclip-read"}
-    assert len(reader._reading) == 1
+    monkeypatch.setattr(threads, "_reading", [None])
+    seen = set()
+    read_clip(plain, num_frames=8, transform=lambda picture: seen.add(threading.current_thread().name) or picture)
+    assert seen == {"xclip-read"}
+    assert threads._reading == [None]
 
 
 def test_an_error_of_a_transform_is_raised(plain):
@@ -442,7 +442,7 @@ def test_an_avi_that_may_hold_more_than_its_header_says_is_not_read_by_its_packe
 @pytest.mark.parametrize(("parts", "patience"), [(1, 17.5), (2, 200 * 0.8 / 0.7 / 2)])
 @pytest.mark.usefixtures("list_all")
 def test_a_list_that_will_not_help_is_not_finished(clip_folder, decoder, parts, patience, monkeypatch):
-    monkeypatch.setattr(reader, "decoding_parts", lambda: parts)
+    monkeypatch.setattr(reader, "decoding_parts", lambda _: parts)
     patiences, honest = [], decoder.scan
     monkeypatch.setattr(decoder, "scan", lambda self, patience: patiences.append(patience) or honest(self, patience))
     clip = Recipe("one-group.mp4", "mpeg4", frames=200, gop=250).encode(clip_folder)
@@ -576,10 +576,10 @@ def test_threads_read_different_files_at_once(plain, clip_folder):
         except VideoNotFoundError:
             found[name] = total == 0
 
-    threads = [threading.Thread(target=work, args=(name,)) for name in range(9)]
-    for thread in threads:
+    workers = [threading.Thread(target=work, args=(name,)) for name in range(9)]
+    for thread in workers:
         thread.start()
-    for thread in threads:
+    for thread in workers:
         thread.join(60)
     assert found == dict.fromkeys(range(9), True)
     assert getattr(cv2.utils, "logging", cv2).getLogLevel() == level

@@ -115,7 +115,7 @@ def picked_out(request, monkeypatch):
     """Small clips are read as large ones are."""
     monkeypatch.setattr(reader, "_PIXELS_OF_A_LISTING", -math.inf)
     monkeypatch.setattr(reader, "_PIXELS_OF_A_PART", 1)
-    monkeypatch.setattr(reader, "decoding_parts", lambda: request.param)
+    monkeypatch.setattr(reader, "decoding_parts", lambda _: request.param)
 
 
 @pytest.mark.usefixtures("many_threads", "picked_out")

@@ -7,7 +7,7 @@ import pytest
 from numbered_clips import Recipe, read_number
 
 from xclip_runtime.errors import VideoTimeoutError
-from xclip_runtime.video import FrameTransform, opencv, read_clip, reader, uniform_indices
+from xclip_runtime.video import FrameTransform, opencv, read_clip, threads, uniform_indices
 from xclip_runtime.video.opencv import OpenCVDecoder, OpenCVExcerpt
 from xclip_runtime.video.pyav import PyAVDecoder
 
@@ -49,7 +49,7 @@ def test_two_parts_of_a_video_are_decoded_at_once(clip, cls, held, monkeypatch):
 
 
 def test_where_several_videos_are_read_none_is_divided(clip, monkeypatch):
-    monkeypatch.setattr(reader, "_reading", {object()})
+    monkeypatch.setattr(threads, "_reading", [None])
     read_in(1, clip, OpenCVExcerpt, monkeypatch)
 
 

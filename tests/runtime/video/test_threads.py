@@ -42,8 +42,37 @@ def test_parts_that_are_decoded_at_once_share_the_cpus(monkeypatch, cpus, parts,
     assert threads.decoding_threads(codec, 1280 * 720, parts) == expected
 
 
-@pytest.mark.parametrize(("cpus", "expected"), [(1, 1), (2, 2), (4, 4), (64, 4)])
-def test_there_are_as_many_parts_as_cpus_up_to_four(monkeypatch, cpus, expected):
+@pytest.mark.parametrize(
+    ("cpus", "size", "expected"),
+    [
+        pytest.param(1, (640, 360), 1, id="one CPU decodes one part"),
+        pytest.param(2, (1920, 1080), 2, id="a part a CPU"),
+        pytest.param(64, (1920, 1080), 4, id="four at the most"),
+        pytest.param(64, (2560, 1440), 2, id="fewer of large pictures"),
+        pytest.param(64, (3840, 2160), 1, id="4K is decoded as a whole"),
+        pytest.param(64, (7680, 4320), 1, id="and what is larger"),
+        pytest.param(2, (0, 0), 2, id="a size that the file does not tell"),
+    ],
+)
+def test_parts_follow_the_cpus_and_the_size(monkeypatch, cpus, size, expected):
     monkeypatch.setattr(threads, "available_cpus", lambda: cpus)
 
-    assert threads.decoding_parts() == expected
+    assert threads.decoding_parts(size[0] * size[1]) == expected
+
+
+def test_videos_that_are_read_at_once_share_the_cpus_and_are_not_divided(monkeypatch):
+    monkeypatch.setattr(threads, "available_cpus", lambda: 8)
+    with threads.reading():
+        assert threads.decoding_threads("h264", 1280 * 720) == 9
+        assert threads.decoding_parts(1280 * 720) == 4
+        with threads.reading():
+            assert threads.decoding_threads("h264", 1280 * 720) == 5
+            assert threads.decoding_parts(1280 * 720) == 1
+        assert threads.decoding_threads("h264", 1280 * 720) == 9
+
+
+def test_more_videos_than_cpus_have_a_thread_each(monkeypatch):
+    monkeypatch.setattr(threads, "available_cpus", lambda: 2)
+    monkeypatch.setattr(threads, "_reading", [None] * 5)
+
+    assert threads.decoding_threads("h264", 1280 * 720) == 1
