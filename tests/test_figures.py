@@ -149,6 +149,7 @@ def test_a_row_of_the_decode_table_holds_what_was_measured_of_its_file(figures, 
         "short_processor_ms": {"a.mp4": {"ours": 11.0}, "b.mp4": {"ours": 31.0}},
         "long_ms": {"c.mp4": {"ours": 50.0}},
         "long_processor_ms": {"c.mp4": {"ours": 51.0}},
+        "wrong_frames": {"a.mp4": {"ours": 0.0, "decord": 3.0}, "b.mp4": {"ours": 0.0, "decord": float("nan")}},
         "prepare_ms": {"1080p": {"ours": 5.0}},
         "peak_mib": {"4k": {"d.mp4": 60.0}},
         "machine": {"architecture": "x86_64", "cpus": 2, "av": "1"},
@@ -156,7 +157,8 @@ def test_a_row_of_the_decode_table_holds_what_was_measured_of_its_file(figures, 
     (tmp_path / "decode.json").write_text(json.dumps(result))
     table = next(iter(figures.decode_table(tmp_path)))
 
-    assert table.splitlines()[2:] == ["| a.mp4 | 10 | 20 | 11 |", "| b.mp4 | 30 |  | 31 |", "| c.mp4 | 50 |  | 51 |"]
+    rows = ["| a.mp4 | 10 | 20 (3 wrong) | 11 |", "| b.mp4 | 30 |  | 31 |", "| c.mp4 | 50 |  | 51 |"]
+    assert table.splitlines()[2:] == rows
 
 
 @pytest.mark.parametrize("document", PROSE, ids=lambda path: path.name)
