@@ -453,7 +453,7 @@ class _Feed(io.BufferedIOBase):
                 if not self._stored.next():
                     return
                 if self._stored.place == 0:
-                    parameter_sets = self._reader.parameter_sets(self._stored.data.tobytes()[:HEAD])
+                    parameter_sets = self._reader.parameter_sets(self._stored.data[0, :HEAD].tobytes())
             data, number = self._stored.data.tobytes(), int(self._numbers[place])
             begins = place == self._excerpt.packets[0]
             if place in self._excerpt.starts:

@@ -63,14 +63,8 @@ class PacketReader:
             yield from (unit for unit in data.split(START_CODE)[1:] if unit)
 
     def parameter_sets(self, data: bytes) -> bytes:
-        """The parameter sets of H.264 and HEVC in a packet, with start codes; empty where it has none."""
-        # ITU-T H.264 table 7-1 and H.265 table 7-1.
-        if self.codec == "h264":
-            held = [unit for unit in self.units(data) if unit[0] & 31 in (7, 8)]
-        elif self.codec == "hevc":
-            held = [unit for unit in self.units(data) if unit[0] >> 1 in (32, 33, 34)]
-        else:
-            held = []
+        """The parameter sets of H.264 in a packet, with start codes; empty where it has none."""
+        held = [unit for unit in self.units(data) if unit[0] & 31 in (7, 8)] if self.codec == "h264" else []
         return b"".join(START_CODE + unit for unit in held)
 
     def _role_in_h264(self, data: bytes, *, key: bool) -> Role:
