@@ -1,7 +1,4 @@
-"""Whether an MP4 file hides some of its pictures by an edit list (ISO/IEC 14496-12 8.6.6), as trimming on a phone does.
-
-FFmpeg shows what the list shows; a list of packets, as OpenCV gives it, does not tell.
-"""
+"""What the boxes of an MP4 file (ISO/IEC 14496-12) tell of its pictures, before any packet is read."""
 
 from __future__ import annotations
 
@@ -30,24 +27,46 @@ class Part(NamedTuple):
 
 
 EVERYTHING = Part(0.0, float("inf"))
+_NOT_UNDERSTOOD = (KeyError, ValueError, RecursionError, ArithmeticError, struct.error)
 
 
 def shown_part(path: str) -> Part | None:
     """The part that the edit list of a picture track shows where it leaves pictures out; None where it does not.
 
-    Only an estimate: of a list with several entries, or one that cannot be understood, it is everything.
+    Trimming on a phone makes such lists (8.6.6). FFmpeg shows what they show; a list of packets, as OpenCV gives it,
+    does not tell. Only an estimate: of a list with several entries, or one that cannot be understood, it is everything.
     """
+    try:
+        boxes, tracks = _read(path)
+        return next((part for part in (_part(boxes, track) for track in tracks) if part), None)
+    except _NOT_UNDERSTOOD:
+        return EVERYTHING
+
+
+def is_one_run(path: str) -> bool:
+    """Whether the picture track of an MP4 file has one keyframe and shows all pictures in stored order.
+
+    By 8.6.2 and 8.6.1.3. Then each picture depends on the one before in all but rare encodings. False where the file does not say.
+    """
+    try:
+        boxes, tracks = _read(path)
+        tables = [track + b".mdia.minf.stbl" for track in tracks]
+        return bool(tables) and all(
+            table + b".ctts" not in boxes and struct.unpack_from(">I", boxes[table + b".stss"], 4) == (1,)
+            for table in tables
+        )
+    except _NOT_UNDERSTOOD:
+        return False
+
+
+def _read(path: str) -> tuple[dict[bytes, bytes], list[bytes]]:
+    """The boxes by their paths, and the paths of the picture tracks; none of a file that is no MP4."""
     with open(path, "rb") as file:  # noqa: PTH123
         if file.read(8)[4:] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
-            return None
-        file.seek(0)
-        try:
-            boxes = {box.path: box.content for box in _boxes(file, b"", file.seek(0, 2), 0)}
-            tracks = {path[: path.index(b".mdia")] for path in boxes if path.endswith(b".mdia.hdlr")}
-            tracks = {track for track in tracks if boxes[track + b".mdia.hdlr"][8:12] == b"vide"}
-            return next((part for part in (_part(boxes, track) for track in sorted(tracks)) if part), None)
-        except (KeyError, ValueError, RecursionError, ArithmeticError, struct.error):
-            return EVERYTHING
+            return {}, []
+        boxes = {box.path: box.content for box in _boxes(file, b"", file.seek(0, 2), 0)}
+    tracks = {path[: path.index(b".mdia")] for path in boxes if path.endswith(b".mdia.hdlr")}
+    return boxes, sorted(track for track in tracks if boxes[track + b".mdia.hdlr"][8:12] == b"vide")
 
 
 def _boxes(file: BinaryIO, parent: bytes, end: int, place: int) -> Iterator[_Box]:
@@ -65,7 +84,7 @@ def _boxes(file: BinaryIO, parent: bytes, end: int, place: int) -> Iterator[_Box
         path = parent + b"." + name
         if kind in _BOXES_WITH_BOXES:
             yield from _boxes(file, path, min(place + size, end), begin)
-        elif kind in (b"mvhd", b"elst", b"hdlr", b"mdhd", b"stts", b"ctts"):
+        elif kind in (b"mvhd", b"elst", b"hdlr", b"mdhd", b"stts", b"ctts", b"stss"):
             yield _Box(path, file.read(min(place + size, end) - begin))
         number += 1
         place += size

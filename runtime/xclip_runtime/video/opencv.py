@@ -15,7 +15,7 @@ import numpy as np
 
 from xclip_runtime.errors import VideoDecodeError
 from xclip_runtime.video import matroska
-from xclip_runtime.video.edits import shown_part
+from xclip_runtime.video.edits import is_one_run, shown_part
 from xclip_runtime.video.index import FrameIndex, Packet, list_packets, timed_by_order
 from xclip_runtime.video.packets import HEAD, START_CODE, PacketReader
 from xclip_runtime.video.reader import ASSUMED_FPS, cannot_open
@@ -49,6 +49,7 @@ CODEC_NAMES = {
 # OpenCV's grab() returns False for a damaged packet as it does at the end of the file, and goes on when asked again.
 _DAMAGED_PACKETS_IN_A_ROW = 64
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+_LIKELY = "h264", 1280 * 720
 # The first bytes of containers that leave times out, of all or of some pictures. What an MPEG program stream is said to
 # hold is an estimate from its times, often one frame short.
 _AVI, _PROGRAM_STREAM = b"RIFF", b"\0\0\1\xba"
@@ -125,7 +126,8 @@ class OpenCVDecoder:
         require_utf8(path)
         self._path = path
         self._is_file = Path(path).is_file()
-        self._threads = 1 if self._is_file else LIVE_THREADS
+        # Opening may decode pictures to look at, so a file is opened for what it most likely is.
+        self._threads = decoding_threads(*_LIKELY) if self._is_file else LIVE_THREADS
         self._capture = self._open(self._threads)
         self._container = _first_bytes(path) if self._is_file else b""
         self._read = False
@@ -192,6 +194,8 @@ class OpenCVDecoder:
         if not self._tells_pictures_apart():
             if self.expected == 0:
                 self.expected = sum(iter(self._packets().next, False))
+            return None
+        if patience < math.inf and is_one_run(self._path) and shown_part(self._path) is None:
             return None
         packets = list_packets(self._listed(), patience)
         return None if packets is None else self._index(packets)
@@ -265,7 +269,7 @@ class OpenCVDecoder:
         self._read = True
 
     def _packets(self) -> _Packets:
-        self._rewind(1)
+        self._rewind(self._threads)
         return _Packets(self._capture)
 
 

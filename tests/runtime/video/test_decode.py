@@ -438,6 +438,16 @@ def test_an_avi_that_may_hold_more_than_its_header_says_is_not_read_by_its_packe
     assert read(with_avi_count(source, tmp_path / "less.avi", 89), 2, decoder="opencv").method == "sequential"
 
 
+@pytest.mark.parametrize(("bframes", "gop", "opened"), [(0, 1000, 1), (2, 1000, 2), (0, 24, 2)])
+@pytest.mark.usefixtures("list_all")
+def test_a_video_of_which_nothing_can_be_left_out_is_opened_once(tmp_path, bframes, gop, opened, monkeypatch):
+    clip = Recipe("run.mp4", frames=90, gop=gop, options={"bf": str(bframes)}).encode(tmp_path)
+    paths, honest = [], opencv._open
+    monkeypatch.setattr(opencv, "_open", lambda *options: paths.append(options[0]) or honest(*options))
+    assert numbers(read(clip, 32, decoder="opencv")) == uniform_indices(90, 32).tolist()
+    assert len(paths) == opened
+
+
 @pytest.mark.parametrize("decoder", [OpenCVDecoder, PyAVDecoder])
 @pytest.mark.parametrize(("parts", "patience"), [(1, 17.5), (2, 200 * 0.8 / 0.7 / 2)])
 @pytest.mark.usefixtures("list_all")
