@@ -46,7 +46,8 @@ def shown_part(path: str) -> Part | None:
 def is_one_run(path: str) -> bool:
     """Whether the picture track of an MP4 file has one keyframe and shows all pictures in stored order.
 
-    By 8.6.2 and 8.6.1.3. Then each picture depends on the one before in all but rare encodings. False where the file does not say.
+    By 8.6.2 and 8.6.1.3. Then each picture depends on the one before in all but rare encodings. False where the file
+    does not say.
     """
     try:
         boxes, tracks = _read(path)
