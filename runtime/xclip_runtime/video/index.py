@@ -158,7 +158,7 @@ class FrameIndex:
         middles = (np.cumsum(work) - work / 2) / (work.sum() or 1)
         groups: list[list[int]] = [[] for _ in range(most)]
         for run, middle in zip(runs, middles.tolist(), strict=True):
-            groups[int(middle * most)] += run.frames
+            groups[min(int(middle * most), most - 1)] += run.frames
         return [group for group in groups if group]
 
     def _span(self, frame: int) -> tuple[int, int]:

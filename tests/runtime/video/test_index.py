@@ -87,7 +87,10 @@ def test_pictures_before_an_open_keyframe_need_the_group_before():
     assert (alone.shown, alone.optional) == ((4, 5), {3})
 
 
-ROLES = st.lists(st.sampled_from([KEY, REFERENCE, DROPPABLE]), min_size=1, max_size=60).map(lambda roles: [KEY, *roles])
+DROPPABLE_ENTRY = Role(True, False, True)
+ROLES = st.lists(st.sampled_from([KEY, REFERENCE, DROPPABLE, DROPPABLE_ENTRY]), min_size=1, max_size=60).map(
+    lambda roles: [KEY, *roles]
+)
 
 
 @given(ROLES, st.data(), st.integers(1, 5))
@@ -107,6 +110,11 @@ def test_groups_of_pictures_take_about_the_same_work():
     assert [len(group) for group in index.split(range(5, 100, 10), 3)] == [3, 4, 3]
     # One long stretch takes as much as the ten short ones behind it.
     assert index.split([9, *range(10, 100, 10)], 2) == [[9], list(range(10, 100, 10))]
+
+
+def test_a_last_picture_that_none_depends_on_is_in_the_last_group():
+    index = index_of((0, KEY), (1, KEY), (2, DROPPABLE_ENTRY))
+    assert index.split([0, 1, 2], 2) == [[0], [1, 2]]
 
 
 def test_pictures_of_one_stretch_stay_together():
