@@ -68,6 +68,7 @@ class Sample:
     """Seconds after which the picture changes wholly; 0 for never."""
     bits: float = 4
     """A second and pixel."""
+    b_pictures: bool = True
 
     def encode(self, folder: Path) -> Path:
         """Encode the clip once; longer ones repeat its packets, as a copy without re-encoding does."""
@@ -82,6 +83,8 @@ class Sample:
             stream: Any = container.add_stream(self.codec, rate=30, options=options.get(self.codec, {}))
             stream.width, stream.height, stream.pix_fmt = self.width, self.height, self.pix_fmt
             stream.codec_context.gop_size = self.gop
+            if not self.b_pictures:
+                stream.codec_context.max_b_frames = 0
             stream.bit_rate = round(self.width * self.height * self.bits)
             for picture in _texture(self.width, self.height, round(self.seconds * 30), round(self.scene * 30)):
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
@@ -105,6 +108,11 @@ SHORT = [
     Sample("640x360 mpeg4 10 s.avi", "mpeg4", 640, 360, 10, 12),
     Sample("640x360 vp8 10 s.webm", "libvpx", 640, 360, 10, 128),
     Sample("1080p h264 10 s.mp4", "libx264", 1920, 1080, 10, 60),
+    # Of these no picture can be left out: each depends on the one before.
+    Sample("320x240 vp9 5 s, 1 key.webm", "libvpx-vp9", 320, 240, 5, 1000),
+    Sample("640x360 h264 5 s, 1 key.mp4", "libx264", 640, 360, 5, 1000, b_pictures=False),
+    Sample("720p h264 5 s, 1 key.mkv", "libx264", 1280, 720, 5, 1000, b_pictures=False),
+    Sample("720p h264 5 s, 1 key.ts", "libx264", 1280, 720, 5, 1000, b_pictures=False),
 ]
 LONG = [
     Sample("720p h264 10 min gop 30.mp4", "libx264", 1280, 720, 20, 30, times=30),

@@ -1,22 +1,14 @@
-"""What the boxes of an MP4 file (ISO/IEC 14496-12) tell of its pictures, before any packet is read."""
+"""What the edit list of an MP4 file (ISO/IEC 14496-12 8.6.6) shows, before any packet is read."""
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from xclip_runtime.video.boxes import NOT_UNDERSTOOD, read_boxes
 
 # Time scales of a thousandth of a second are common for the list, whatever that of the pictures.
 _ROUNDING = 0.002
-_BOXES_WITH_BOXES = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts")
-
-
-class _Box(NamedTuple):
-    path: bytes
-    """The kinds from the outermost on, parted by dots; a track has its number."""
-    content: bytes
 
 
 class Part(NamedTuple):
@@ -27,7 +19,6 @@ class Part(NamedTuple):
 
 
 EVERYTHING = Part(0.0, float("inf"))
-_NOT_UNDERSTOOD = (KeyError, ValueError, RecursionError, ArithmeticError, struct.error)
 
 
 def shown_part(path: str) -> Part | None:
@@ -37,58 +28,10 @@ def shown_part(path: str) -> Part | None:
     does not tell. Only an estimate: of a list with several entries, or one that cannot be understood, it is everything.
     """
     try:
-        boxes, tracks = _read(path)
+        boxes, tracks = read_boxes(path)
         return next((part for part in (_part(boxes, track) for track in tracks) if part), None)
-    except _NOT_UNDERSTOOD:
+    except NOT_UNDERSTOOD:
         return EVERYTHING
-
-
-def is_one_run(path: str) -> bool:
-    """Whether the picture track of an MP4 file has one keyframe and shows all pictures in stored order.
-
-    By 8.6.2 and 8.6.1.3. Then each picture depends on the one before in all but rare encodings. False where the file
-    does not say.
-    """
-    try:
-        boxes, tracks = _read(path)
-        tables = [track + b".mdia.minf.stbl" for track in tracks]
-        return bool(tables) and all(
-            table + b".ctts" not in boxes and struct.unpack_from(">I", boxes[table + b".stss"], 4) == (1,)
-            for table in tables
-        )
-    except _NOT_UNDERSTOOD:
-        return False
-
-
-def _read(path: str) -> tuple[dict[bytes, bytes], list[bytes]]:
-    """The boxes by their paths, and the paths of the picture tracks; none of a file that is no MP4."""
-    with open(path, "rb") as file:  # noqa: PTH123
-        if file.read(8)[4:] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free"):
-            return {}, []
-        boxes = {box.path: box.content for box in _boxes(file, b"", file.seek(0, 2), 0)}
-    tracks = {path[: path.index(b".mdia")] for path in boxes if path.endswith(b".mdia.hdlr")}
-    return boxes, sorted(track for track in tracks if boxes[track + b".mdia.hdlr"][8:12] == b"vide")
-
-
-def _boxes(file: BinaryIO, parent: bytes, end: int, place: int) -> Iterator[_Box]:
-    number = 0
-    while place + 8 <= end:
-        file.seek(place)
-        size, kind = struct.unpack(">I4s", file.read(8))
-        begin = place + 8
-        if size == 1:
-            size, begin = struct.unpack(">Q", file.read(8))[0], place + 16
-        size = size or end - place
-        if size < begin - place:
-            raise ValueError
-        name = kind + (b"%d" % number if kind == b"trak" else b"")
-        path = parent + b"." + name
-        if kind in _BOXES_WITH_BOXES:
-            yield from _boxes(file, path, min(place + size, end), begin)
-        elif kind in (b"mvhd", b"elst", b"hdlr", b"mdhd", b"stts", b"ctts", b"stss"):
-            yield _Box(path, file.read(min(place + size, end) - begin))
-        number += 1
-        place += size
 
 
 def _part(boxes: dict[bytes, bytes], track: bytes) -> Part | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from xclip_runtime.errors import VideoDecodeError
 from xclip_runtime.video import matroska
-from xclip_runtime.video.edits import is_one_run, shown_part
+from xclip_runtime.video.edits import shown_part
 from xclip_runtime.video.index import FrameIndex, Packet, list_packets, timed_by_order
 from xclip_runtime.video.packets import HEAD, START_CODE, PacketReader
 from xclip_runtime.video.reader import ASSUMED_FPS, cannot_open
@@ -194,8 +194,6 @@ class OpenCVDecoder:
         if not self._tells_pictures_apart():
             if self.expected == 0:
                 self.expected = sum(iter(self._packets().next, False))
-            return None
-        if patience < math.inf and is_one_run(self._path) and shown_part(self._path) is None:
             return None
         packets = list_packets(self._listed(), patience)
         return None if packets is None else self._index(packets)

@@ -15,6 +15,7 @@ import numpy as np
 from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoTimeoutError
 from xclip_runtime.video.deadline import together
 from xclip_runtime.video.kept import KeptFrames, Preparer
+from xclip_runtime.video.one_run import is_one_run
 from xclip_runtime.video.threads import decoding_parts, reading, reads_alone
 
 if TYPE_CHECKING:
@@ -207,7 +208,7 @@ class Reader:
 
     def _read(self) -> VideoDecoder:
         with self._open() as decoder:
-            index = decoder.scan(self._patience(decoder)) if self._may_gain(decoder) else None
+            index = self._scan(decoder)
             if index is None:
                 self._read_in_order(decoder, _guess(decoder))
                 return decoder
@@ -228,6 +229,14 @@ class Reader:
 
     def _open(self) -> closing[VideoDecoder]:
         return closing(self._open_decoder(self._request.name))
+
+    def _scan(self, decoder: VideoDecoder) -> FrameIndex | None:
+        if not self._may_gain(decoder):
+            return None
+        patience = self._patience(decoder)
+        if patience < math.inf and is_one_run(self._request.name, patience):
+            return None
+        return decoder.scan(patience)
 
     def _may_gain(self, decoder: VideoDecoder) -> bool:
         """Whether listing the packets can pay: the frame count is unknown, or there is much that may be left out."""

@@ -438,10 +438,12 @@ def test_an_avi_that_may_hold_more_than_its_header_says_is_not_read_by_its_packe
     assert read(with_avi_count(source, tmp_path / "less.avi", 89), 2, decoder="opencv").method == "sequential"
 
 
-@pytest.mark.parametrize(("bframes", "gop", "opened"), [(0, 1000, 1), (2, 1000, 2), (0, 24, 2)])
+@pytest.mark.parametrize("container", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize(("encoding", "opened"), [(("0", 1000), 1), (("2", 1000), 2), (("0", 24), 2)])
 @pytest.mark.usefixtures("list_all")
-def test_a_video_of_which_nothing_can_be_left_out_is_opened_once(tmp_path, bframes, gop, opened, monkeypatch):
-    clip = Recipe("run.mp4", frames=90, gop=gop, options={"bf": str(bframes)}).encode(tmp_path)
+def test_a_video_of_which_nothing_can_be_left_out_is_opened_once(tmp_path, container, encoding, opened, monkeypatch):
+    bframes, gop = encoding
+    clip = Recipe(f"run.{container}", frames=90, gop=gop, options={"bf": bframes}).encode(tmp_path)
     paths, honest = [], opencv._open
     monkeypatch.setattr(opencv, "_open", lambda *options: paths.append(options[0]) or honest(*options))
     assert numbers(read(clip, 32, decoder="opencv")) == uniform_indices(90, 32).tolist()
@@ -455,6 +457,7 @@ def test_a_list_that_will_not_help_is_not_finished(clip_folder, decoder, parts, 
     monkeypatch.setattr(reader, "decoding_parts", lambda _: parts)
     patiences, honest = [], decoder.scan
     monkeypatch.setattr(decoder, "scan", lambda self, patience: patiences.append(patience) or honest(self, patience))
+    monkeypatch.setattr(reader, "is_one_run", lambda *_: False)
     clip = Recipe("one-group.mp4", "mpeg4", frames=200, gop=250).encode(clip_folder)
     assert read(clip, 32, decoder=decoder.name).method == "sequential"
     # Two and a half times the widest gap, 7 frames; or so many that what follows is too short a part.
