@@ -108,6 +108,7 @@ SHORT = [
     Sample("640x360 mpeg4 10 s.avi", "mpeg4", 640, 360, 10, 12),
     Sample("640x360 vp8 10 s.webm", "libvpx", 640, 360, 10, 128),
     Sample("1080p h264 10 s.mp4", "libx264", 1920, 1080, 10, 60),
+    Sample("640x360 h264 5 s, gop 250.mp4", "libx264", 640, 360, 5, 250),
     # Of these no picture can be left out: each depends on the one before.
     Sample("320x240 vp9 5 s, 1 key.webm", "libvpx-vp9", 320, 240, 5, 1000),
     Sample("640x360 h264 5 s, 1 key.mp4", "libx264", 640, 360, 5, 1000, b_pictures=False),

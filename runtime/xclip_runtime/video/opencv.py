@@ -50,6 +50,8 @@ CODEC_NAMES = {
 _DAMAGED_PACKETS_IN_A_ROW = 64
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 _LIKELY = "h264", 1280 * 720
+# A file of fewer bytes most likely has small pictures.
+_BYTES_OF_A_LIKELY = 300_000
 # The first bytes of containers that leave times out, of all or of some pictures. What an MPEG program stream is said to
 # hold is an estimate from its times, often one frame short.
 _AVI, _PROGRAM_STREAM = b"RIFF", b"\0\0\1\xba"
@@ -126,8 +128,7 @@ class OpenCVDecoder:
         require_utf8(path)
         self._path = path
         self._is_file = Path(path).is_file()
-        # Opening may decode pictures to look at, so a file is opened for what it most likely is.
-        self._threads = decoding_threads(*_LIKELY) if self._is_file else LIVE_THREADS
+        self._threads = _likely_threads(path) if self._is_file else LIVE_THREADS
         self._capture = self._open(self._threads)
         self._container = _first_bytes(path) if self._is_file else b""
         self._read = False
@@ -471,6 +472,11 @@ class _Feed(io.BufferedIOBase):
                     self.first = number
                     data = data if own_sets else parameter_sets + data
             yield matroska.cluster(number + self.offset, data, key=self._stored.key)
+
+
+def _likely_threads(path: str) -> int:
+    """Threads to open a file with, before more is known: opening decodes pictures to look at, so twice takes longer."""
+    return decoding_threads(*_LIKELY) if Path(path).stat().st_size >= _BYTES_OF_A_LIKELY else 1
 
 
 def _first_bytes(path: str) -> bytes:

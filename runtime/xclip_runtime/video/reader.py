@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 Method = Literal["sequential", "selective"]
 
-# Leaving packets out must save more than this part of the work, for that is an estimate.
-_WORTH_SELECTING = 0.8
+# The part of the work that has to remain at most, by an estimate, for a list of the packets or parts to be worth it.
+_WORTH_LISTING = 0.8
+# The same once there is a list, for reading in order would have to begin anew.
+_WORTH_SELECTING = 0.95
 # Listing the packets and opening the file anew takes about as long as decoding so many pixels of a simple codec.
 _PIXELS_OF_A_LISTING = 20_000_000
 # What a pixel of a slow codec takes, in pixels of a simple one.
@@ -260,8 +262,8 @@ class Reader:
         if not wanted or not _credible(decoder.expected):
             return math.inf
         gap = float(np.diff([0, *wanted, guess.size]).max())
-        part = guess.size * _WORTH_SELECTING / (1 - _SAVED_BY_PARTS) / 2 if decoding_parts(decoder.pixels) > 1 else 0
-        return max(gap / (2 * (1 - _WORTH_SELECTING)), min(part, _LONGEST_USUAL_GROUP))
+        part = guess.size * _WORTH_LISTING / (1 - _SAVED_BY_PARTS) / 2 if decoding_parts(decoder.pixels) > 1 else 0
+        return max(gap / (2 * (1 - _WORTH_LISTING)), min(part, _LONGEST_USUAL_GROUP))
 
     def _plan(self, index: FrameIndex, pixels: int) -> list[Excerpt]:
         """The packets to decode, in parts that are decoded at once; none where all in order take no longer."""
@@ -271,7 +273,7 @@ class Reader:
         most = min(decoding_parts(pixels), int(whole.share * len(index) * pixels / _PIXELS_OF_A_PART))
         parts = [index.excerpt(part) for part in index.split(frames, max(most, 1))]
         longest = max(part.share for part in parts) * len(parts)
-        if len(parts) > 1 and longest * (1 - _SAVED_BY_PARTS) < min(whole.share, _WORTH_SELECTING):
+        if len(parts) > 1 and longest * (1 - _SAVED_BY_PARTS) < min(whole.share, _WORTH_LISTING):
             return parts
         return [whole] if whole.share <= _WORTH_SELECTING else []
 

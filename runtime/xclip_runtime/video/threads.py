@@ -20,8 +20,8 @@ _MOST_PARTS = 4
 _PIXELS_AT_ONCE = 3840 * 2160
 # Each may hold a picture of its own: without a limit, a large server would need gigabytes for a 4K video.
 _MOST = 16
-# Codecs that gain from one thread more than CPUs: each decodes a picture, and one of them always waits to hand its own
-# over. In the others the change of threads costs more.
+# Codecs of which excerpts gain from one thread more than CPUs: each decodes a picture, and one of them always waits to
+# hand its own over, for packets come late. In the others, and in order, the change of threads costs more.
 _WITH_WAITING_THREADS = ("h264", "hevc", "vp9", "av1")
 # Pixels of a picture below which it is decoded sooner than it is handed from one thread to another.
 _SMALL = {"h264": 120_000, "hevc": 80_000, "vp8": 50_000, "vp9": 80_000, "av1": 50_000}
@@ -56,16 +56,17 @@ def decoding_parts(pixels: int) -> int:
     return max(min(available_cpus(), _MOST_PARTS, _PIXELS_AT_ONCE // max(pixels, 1)), 1) if reads_alone() else 1
 
 
-def decoding_threads(codec: str, pixels: int, parts: int = 1) -> int:
+def decoding_threads(codec: str, pixels: int, parts: int | None = None) -> int:
     """Threads to decode a codec with pictures of so many pixels, beside the other videos that are being read.
 
     Args:
         codec: FFmpeg's name.
         pixels: Of a picture.
-        parts: Of the video that are decoded at once, and share the CPUs.
+        parts: Excerpts of the video that are decoded at once, and share the CPUs; None to decode it in order.
     """
-    cpus = max(available_cpus() // max(parts, len(_reading), 1), 1)
-    return min(cpus + (codec in _WITH_WAITING_THREADS), _MOST) if cpus > 1 and _worth_sharing(codec, pixels) else 1
+    cpus = max(available_cpus() // max(parts or 1, len(_reading), 1), 1)
+    waiting = parts is not None and codec in _WITH_WAITING_THREADS
+    return min(cpus + waiting, _MOST) if cpus > 1 and _worth_sharing(codec, pixels) else 1
 
 
 def _worth_sharing(codec: str, pixels: int) -> bool:

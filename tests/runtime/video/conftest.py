@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from xclip_runtime.video import reader, threads
+from xclip_runtime.video import opencv, reader, threads
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """The small clips of the tests are decoded with several threads, as large ones are."""
     monkeypatch.setattr(threads, "_worth_sharing", lambda *_: True)
+    monkeypatch.setattr(opencv, "_BYTES_OF_A_LIKELY", 0)
 
 
 @pytest.fixture

@@ -451,6 +451,32 @@ def test_a_video_of_which_nothing_can_be_left_out_is_opened_once(tmp_path, conta
 
 
 @pytest.mark.parametrize("decoder", [OpenCVDecoder, PyAVDecoder])
+@pytest.mark.usefixtures("list_all")
+def test_once_the_packets_are_listed_a_few_of_them_are_worth_leaving_out(clip_folder, decoder):
+    clip = Recipe("few-droppable.mp4", frames=90, gop=1000, options={"bf": "2"}).encode(clip_folder)
+    wanted = uniform_indices(90, 70).tolist()
+    assert 0.8 < decoder(str(clip)).scan().excerpt({*wanted, 0, 89}).share < 0.95
+    found = read(clip, 70, decoder=decoder.name)
+    assert (found.method, numbers(found)) == ("selective", wanted)
+    assert read(clip, 90, decoder=decoder.name).method == "sequential"
+
+
+@pytest.mark.parametrize("bytes_of_a_likely", [0, 1 << 20])
+@pytest.mark.parametrize("threads_for_it", [1, 2])
+def test_a_file_is_opened_for_what_its_size_makes_likely(clip_folder, bytes_of_a_likely, threads_for_it, monkeypatch):
+    clip = Recipe("likely.mp4", frames=90).encode(clip_folder)
+    monkeypatch.setattr(threads, "available_cpus", lambda: 2)
+    least = 0 if threads_for_it == 2 else 900_000
+    monkeypatch.setattr(threads, "_worth_sharing", lambda codec, pixels: pixels >= least)
+    monkeypatch.setattr(opencv, "_BYTES_OF_A_LIKELY", bytes_of_a_likely)
+    opened, honest = [], opencv._open
+    monkeypatch.setattr(opencv, "_open", lambda path, number: opened.append(number) or honest(path, number))
+    assert numbers(read(clip, 8, decoder="opencv")) == uniform_indices(90, 8).tolist()
+    likely = 1 if bytes_of_a_likely else 2
+    assert opened == ([likely] if likely == threads_for_it else [likely, threads_for_it])
+
+
+@pytest.mark.parametrize("decoder", [OpenCVDecoder, PyAVDecoder])
 @pytest.mark.parametrize(("parts", "patience"), [(1, 17.5), (2, 200 * 0.8 / 0.7 / 2)])
 @pytest.mark.usefixtures("list_all")
 def test_a_list_that_will_not_help_is_not_finished(clip_folder, decoder, parts, patience, monkeypatch):
