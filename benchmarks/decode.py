@@ -370,7 +370,7 @@ def main() -> None:
     """Encode the clips, run the arms, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=5, help="least measured rounds of the short clips")
-    parser.add_argument("--seconds", type=float, default=60, help="least time to measure each short clip")
+    parser.add_argument("--seconds", type=float, default=60, help="least time to measure a short clip, and preparing")
     parser.add_argument("--long-rounds", type=int, default=1, help="the same, of the ten-minute clips")
     parser.add_argument("--only", default="", help="a regular expression: measure the samples that it finds")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="measure these arms instead of all")
@@ -406,7 +406,7 @@ def main() -> None:
         long = measure(LONG, long_arms, Bench(options.long_rounds, warm_up=0))
         record("A ten-minute clip to 32 prepared frames", "long", long)
         if chosen.search("prepare"):
-            prepared = {"1080p": prepare_1080p(Bench(options.rounds))}
+            prepared = {"1080p": prepare_1080p(short)}
             record("32 pictures of 1080p in memory, prepared", "prepare", prepared)
         if peaks := {sample.name: memory(sample.encode(folder)) for sample in MEMORY if chosen.search(sample.name)}:
             table("Peak memory above an idle process", {"4k": peaks}, "MiB")
