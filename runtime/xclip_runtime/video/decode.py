@@ -76,10 +76,11 @@ def read_clip(
 
     The frames are those of a full decode at the sampled indices. Only they are kept, prepared as they arrive. The
     container's frame count is taken as a guess: when decoding finds another number, the indices are those of the real
-    number and a second pass reads what is missing. All but small videos are first listed packet by packet; where much
-    can be left out, only the frames that the wanted ones depend on are decoded, each verified by its timestamp. Where
-    keyframes allow it and no other video is being read, parts of the video are decoded at once, one a CPU, at most 4;
-    `transform` is then called from several threads.
+    number and a second pass reads what is missing. Videos are first listed packet by packet, but for small ones and
+    those that tell that each picture depends on the one before; where the list shows that pictures can be left out,
+    only those that the wanted ones depend on are decoded, each verified by its timestamp. Where keyframes allow it and
+    no other video is being read, parts of the video are decoded at once, one a CPU, at most 4; `transform` is then
+    called from several threads.
 
     Args:
         path: A local video file.
