@@ -39,7 +39,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import cpu
 
-from xclip_runtime.cpus import available_cpus
+from xclip_runtime.util.cpus import available_cpus
 from xclip_runtime.video import FrameTransform, prepare_frames, read_clip, uniform_indices
 
 if TYPE_CHECKING:

@@ -32,9 +32,9 @@ from xclip_runtime import XClip
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 from xclip_runtime.errors import XClipError
+from xclip_runtime.inference.installation import cuda_version, gpus
+from xclip_runtime.inference.session import onnxruntime_version
 from xclip_runtime.selftest import TOLERANCE, golden_clip, self_test
-from xclip_runtime.session import onnxruntime_version
-from xclip_runtime.session.installed import cuda_version, gpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

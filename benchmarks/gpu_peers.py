@@ -53,7 +53,7 @@ WARM_UP = 3
 def prepare(options: argparse.Namespace, folder: Path) -> None:
     """Write the checkpoint and its bundle, unless they are there."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from checkpoints import write_seeded_checkpoint
+    from helpers.checkpoints import write_seeded_checkpoint
     from xclip_export import export_bundle
 
     checkpoint, bundle = folder / "checkpoint", folder / "bundle"
@@ -229,7 +229,7 @@ def environment(options: argparse.Namespace) -> dict[str, Any]:
     import transformers
 
     from xclip_runtime.bench.machine import machine, software
-    from xclip_runtime.session.installed import cuda_version, gpus
+    from xclip_runtime.inference.installation import cuda_version, gpus
 
     versions = {"torch": torch.__version__, "transformers": transformers.__version__, "cuda": cuda_version()}
     return {

@@ -32,8 +32,8 @@ from xclip_export import export_bundle
 from xclip_export.checkpoint import load_checkpoint
 from xclip_export.seeded import outlier_twin
 from xclip_runtime import XClip
-from xclip_runtime.reading import Reading, read_video
-from xclip_runtime.statistics import wilson
+from xclip_runtime.evaluation.intervals import wilson
+from xclip_runtime.video.load import Reading, read_video
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -53,7 +53,7 @@ def work(options: argparse.Namespace) -> None:
     """Measure one case and print it as JSON."""
     from xclip_runtime import XClip, model
     from xclip_runtime.results import VideoFeatures
-    from xclip_runtime.text import TextEncoder
+    from xclip_runtime.text.encoder import TextEncoder
 
     rng = np.random.default_rng(0)
     loaded = XClip(options.bundle, device="cpu")

@@ -18,7 +18,7 @@ from cpu import ROOT, record
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from checkpoints import write_seeded_checkpoint
+from helpers.checkpoints import write_seeded_checkpoint
 from xclip_export import export_bundle
 from xclip_runtime.bundle import Bundle
 

@@ -177,7 +177,7 @@ def prepare_end_to_end(options: argparse.Namespace, folder: Path) -> None:
     if cpu.is_current(folder / "bundle"):
         return
     sys.path.insert(0, str(cpu.ROOT / "tests"))
-    from checkpoints import write_seeded_checkpoint
+    from helpers.checkpoints import write_seeded_checkpoint
     from xclip_export import export_bundle
 
     shape = {"num_frames": options.frames, "patch_size": options.patch, "vision_layers": options.layers}

@@ -28,8 +28,8 @@ import cpu
 
 from xclip_runtime import XClip
 from xclip_runtime.cli.inputs import expand
-from xclip_runtime.cpus import available_cpus
 from xclip_runtime.demo import DEMO_BUNDLE
+from xclip_runtime.util.cpus import available_cpus
 from xclip_runtime.video import read_clip
 
 if TYPE_CHECKING:

@@ -32,13 +32,13 @@ from motion_demo.labels import COLOUR_TEXTS, LABELS, MOTION_TEXTS
 from motion_demo.scenes import EVALUATION_SEEDS
 from xclip_runtime import XClip
 from xclip_runtime.demo import DEMO_BUNDLE
-from xclip_runtime.index import VideoIndex
-from xclip_runtime.index.captions import Caption
-from xclip_runtime.index.identity import ModelIdentity
-from xclip_runtime.index.retrieval import evaluate, score_pairs
-from xclip_runtime.index.store import Description, Store
-from xclip_runtime.index.video_index import SHORTLIST
 from xclip_runtime.results import VideoFeatures
+from xclip_runtime.search import VideoIndex
+from xclip_runtime.search.captions import Caption
+from xclip_runtime.search.identity import ModelIdentity
+from xclip_runtime.search.retrieval import evaluate, score_pairs
+from xclip_runtime.search.store import Description, Store
+from xclip_runtime.search.video_index import SHORTLIST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

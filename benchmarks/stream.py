@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import cpu
 
-from xclip_runtime.cpus import available_cpus
+from xclip_runtime.streaming.sources import open_source
+from xclip_runtime.streaming.windows import StreamWindow
+from xclip_runtime.util.cpus import available_cpus
 from xclip_runtime.video import read_clip
-from xclip_runtime.video.stream import open_source
-from xclip_runtime.video.windows import StreamWindow
 
 WINDOW = 4.0
 HOPS = (4.0, 2.0, 1.0, 0.5)

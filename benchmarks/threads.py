@@ -3,7 +3,7 @@
     python benchmarks/threads.py bundle/onnx/vision_model_int8.onnx --video any.mp4
     python benchmarks/threads.py bundle/onnx/vision_model_int8.onnx --video any.mp4 --json results.json
 
-Every arm is a process (or two) of its own that runs clips for seconds through ``xclip_runtime.session``, in turns,
+Every arm is a process (or two) of its own that runs clips for seconds through an XClip session, in turns,
 round after round; the table shows medians over rounds. "Beside a decoder" means that a thread of the same process
 decodes the video in a loop, which is what happens while the next video of a list is read.
 """
@@ -61,7 +61,7 @@ def work(arm: Arm, graph: Path, video: Path) -> None:
     """The life of a worker: say that it is ready, run for a while at every line of stdin, and answer."""
     import cv2
 
-    from xclip_runtime.session import Session, SessionOptions
+    from xclip_runtime.inference.session import Session, SessionOptions
 
     session = Session(graph, SessionOptions("cpu", arm.threads, arm.goal))  # type: ignore[arg-type]
     _, *shape = session.inputs[0].shape
@@ -135,7 +135,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Parse the command line and run."""
-    from xclip_runtime.session import available_cpus
+    from xclip_runtime.inference.session import available_cpus
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("graph", type=Path, help="a vision graph")

@@ -6,8 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from servers import running
-
+from helpers.servers import running
 from xclip_runtime import XClip
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
 

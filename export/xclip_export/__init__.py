@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from xclip_export.pipeline import ExportReport, export_bundle
+    from xclip_export.exporter import ExportReport, export_bundle
 
 __all__ = ["ExportReport", "export_bundle"]
 
@@ -14,6 +14,6 @@ def __getattr__(name: str) -> object:
     if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from xclip_export import pipeline  # noqa: PLC0415 - torch and transformers take seconds to import
+    from xclip_export import exporter  # noqa: PLC0415 - torch and transformers take seconds to import
 
-    return getattr(pipeline, name)
+    return getattr(exporter, name)

@@ -12,10 +12,10 @@ from xclip_runtime._version import __version__
 
 if TYPE_CHECKING:
     from xclip_runtime.bundle import Bundle
-    from xclip_runtime.encoded_labels import EncodedLabels, load_labels
     from xclip_runtime.errors import XClipError
     from xclip_runtime.model import XClip
     from xclip_runtime.results import Classification, LabelScore, TextScore, VideoFeatures, VideoScores
+    from xclip_runtime.text.label_embeddings import EncodedLabels, load_labels
 
 __all__ = [
     "Bundle",
@@ -34,14 +34,14 @@ __all__ = [
 _MODULE_OF = {
     "Bundle": "bundle",
     "Classification": "results",
-    "EncodedLabels": "encoded_labels",
+    "EncodedLabels": "text.label_embeddings",
     "LabelScore": "results",
     "TextScore": "results",
     "VideoFeatures": "results",
     "VideoScores": "results",
     "XClip": "model",
     "XClipError": "errors",
-    "load_labels": "encoded_labels",
+    "load_labels": "text.label_embeddings",
 }
 
 

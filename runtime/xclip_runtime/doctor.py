@@ -12,18 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xclip_runtime.bundle import Bundle
-from xclip_runtime.cpus import available_cpus, instruction_sets, int8_is_fast
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 from xclip_runtime.errors import XClipError
-from xclip_runtime.session import (
-    DEVICES,
-    PROVIDER_OF,
-    Session,
-    SessionOptions,
-    available_providers,
-    onnxruntime_version,
-)
-from xclip_runtime.session.installed import (
+from xclip_runtime.inference.installation import (
     cuda_version,
     gpus,
     installed_wheels,
@@ -32,11 +23,20 @@ from xclip_runtime.session.installed import (
     missing_libraries,
     preload_libraries,
 )
+from xclip_runtime.inference.session import (
+    DEVICES,
+    PROVIDER_OF,
+    Session,
+    SessionOptions,
+    available_providers,
+    onnxruntime_version,
+)
+from xclip_runtime.util.cpus import available_cpus, instruction_sets, int8_is_fast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from xclip_runtime.session import Device
+    from xclip_runtime.inference.session import Device
 
 OPENCV_WHEELS = (
     "opencv-python",

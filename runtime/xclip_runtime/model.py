@@ -13,14 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 import numpy as np
 
 from xclip_runtime.bundle import Bundle
-from xclip_runtime.cpus import available_cpus
-from xclip_runtime.encoded_labels import EncodedLabels, encode_labels
 from xclip_runtime.errors import DeviceError, FramesError, LabelsError, XClipError
-from xclip_runtime.events import Smoother
-from xclip_runtime.labels import PLACEHOLDER
-from xclip_runtime.loading import load
-from xclip_runtime.pipeline import pipelined_batches
-from xclip_runtime.reading import Reading, Video, read_video
+from xclip_runtime.inference.bound_model import LABELS_AT_ONCE, BoundModel
+from xclip_runtime.inference.graphs import load
+from xclip_runtime.inference.session import SessionOptions
 from xclip_runtime.results import (
     Classification,
     FrameUse,
@@ -31,13 +27,17 @@ from xclip_runtime.results import (
     VideoScores,
     WindowResult,
 )
-from xclip_runtime.session import SessionOptions
-from xclip_runtime.session.binding import LABELS_AT_ONCE, BoundModel
-from xclip_runtime.streaming import WindowFeed
-from xclip_runtime.text import TextEncoder
+from xclip_runtime.streaming.events import Smoother
+from xclip_runtime.streaming.feed import WindowFeed
+from xclip_runtime.streaming.sources import open_source
+from xclip_runtime.streaming.windows import StreamWindow
+from xclip_runtime.text.encoder import TextEncoder
+from xclip_runtime.text.label_embeddings import EncodedLabels, encode_labels
+from xclip_runtime.text.labels import PLACEHOLDER
+from xclip_runtime.util.cpus import available_cpus
+from xclip_runtime.util.prefetch import pipelined_batches
 from xclip_runtime.video import Clip, FrameTransform
-from xclip_runtime.video.stream import open_source
-from xclip_runtime.video.windows import StreamWindow
+from xclip_runtime.video.load import Reading, Video, read_video
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xclip_runtime.bundle import GraphEntry
-    from xclip_runtime.session import Compute, Device, DeviceChoice, Goal
+    from xclip_runtime.inference.session import Compute, Device, DeviceChoice, Goal
+    from xclip_runtime.streaming.sources import FrameSource
     from xclip_runtime.video import Profile
-    from xclip_runtime.video.stream import FrameSource
 
 logger = logging.getLogger(__name__)
 
@@ -298,7 +298,7 @@ class XClip:
         """This model with other labels; both share their graphs in memory, and this one keeps its labels.
 
         Several templates are an ensemble: their embeddings are averaged (see
-        :func:`xclip_runtime.encoded_labels.ensemble`), and the video's prompts are generated from the average.
+        :func:`xclip_runtime.text.label_embeddings.ensemble`), and the video's prompts are generated from the average.
 
         Args:
             labels: In the order in which the model will answer, duplicates kept; or a set that is encoded already,
@@ -435,7 +435,7 @@ class XClip:
 
         Args:
             source: Number of a camera, an address such as rtsp://…, a file, "-" for standard input, or a source as
-                :func:`xclip_runtime.video.stream.open_source` opens it.
+                :func:`xclip_runtime.streaming.sources.open_source` opens it.
             window: Seconds that a window lasts.
             hop: Seconds from one window to the next; None takes half a window.
             top_k: How many labels to return, best first; None returns all.

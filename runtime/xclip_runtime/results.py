@@ -10,8 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from xclip_runtime.streaming.windows import Gap
     from xclip_runtime.video import Clip
-    from xclip_runtime.video.windows import Gap
 
 
 @dataclass(frozen=True)

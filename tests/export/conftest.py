@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints import write_seeded_checkpoint
+from helpers.checkpoints import write_seeded_checkpoint
 from xclip_export.checkpoint import load_checkpoint
 
 MOTION_DEMO = Path(__file__).parents[2] / "export/motion_demo/checkpoint"

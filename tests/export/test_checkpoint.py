@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from checkpoints import clip_tokenizer
+from helpers.checkpoints import clip_tokenizer
 from xclip_export.checkpoint import load_checkpoint
-from xclip_export.pipeline import HMDB51, _named_labels
+from xclip_export.exporter import HMDB51, _named_labels
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import CheckpointError, LabelsError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import onnx
 import pytest
-from kernels import CUDA, TENSORRT, not_in_tensorrt, not_on_cuda, one_node
 from onnx import TensorProto, helper
 
+from helpers.kernels import CUDA, TENSORRT, not_in_tensorrt, not_on_cuda, one_node
 from xclip_runtime.demo import DEMO_BUNDLE
 
 

@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 import pytest
-from bundles import copy_bundle, edit_manifest, flip_byte, reseal
 
+from helpers.bundles import copy_bundle, edit_manifest, flip_byte, reseal
 from xclip_runtime.bundle import MANIFEST, Bundle
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from bundles import copy_bundle, edit_manifest, flip_byte
 
+from helpers.bundles import copy_bundle, edit_manifest, flip_byte
 from xclip_runtime import doctor
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.doctor import diagnose
-from xclip_runtime.session.installed import Gpu
+from xclip_runtime.inference.installation import Gpu
 
 
 def checks(bundle=DEMO_BUNDLE):

@@ -57,8 +57,8 @@ def test_the_command_line_loads_no_model_code_before_a_command_runs():
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_only_the_session_package_knows_onnxruntime_and_none_knows_torch(path):
-    allowed = {"onnxruntime"} if path.parent.name == "session" else set()
+def test_only_the_inference_package_knows_onnxruntime_and_none_knows_torch(path):
+    allowed = {"onnxruntime"} if path.parent.name == "inference" else set()
 
     assert not imported_by(path) & ({*HEAVY, "onnxruntime"} - allowed)
 

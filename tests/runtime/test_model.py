@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bundles import copy_bundle, reseal
 
+from helpers.bundles import copy_bundle, reseal
 from xclip_runtime import Bundle, XClip
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
 from xclip_runtime.errors import DeviceError, FramesError, PrecisionUnavailableError, VideoError, XClipError
-from xclip_runtime.loading import select_vision_graph
+from xclip_runtime.inference.graphs import select_vision_graph
 from xclip_runtime.model import softmax
-from xclip_runtime.reading import Reading
 from xclip_runtime.video import Views, read_clip, read_views
+from xclip_runtime.video.load import Reading
 
 
 @pytest.fixture(scope="module")

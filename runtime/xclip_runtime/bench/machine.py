@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from xclip_runtime import __version__
-from xclip_runtime.cpus import available_cpus, instruction_sets
-from xclip_runtime.session import available_providers, onnxruntime_version
+from xclip_runtime.inference.session import available_providers, onnxruntime_version
+from xclip_runtime.util.cpus import available_cpus, instruction_sets
 
 VERSIONS = ("numpy", "opencv-python-headless", "opencv-python", "mlcommons-loadgen", "av")
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xclip_runtime.bench.plots import plot_latencies, plot_load, plot_stages, plot_sweeps
 from xclip_runtime.bench.tables import disturbance, plain, scenario_rows
-from xclip_runtime.plots import plot_latencies, plot_load, plot_stages, plot_sweeps
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from xclip_runtime.bench.latency import summary
 from xclip_runtime.bench.load import closed_loop, open_loop
-from xclip_runtime.cpus import available_cpus
+from xclip_runtime.util.cpus import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from xclip_runtime.reading import Reading, read_video
+from xclip_runtime.video.load import Reading, read_video
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

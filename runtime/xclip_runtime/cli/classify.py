@@ -25,8 +25,8 @@ from xclip_runtime.errors import XClipError
 
 if TYPE_CHECKING:
     from xclip_runtime.model import XClip
-    from xclip_runtime.reading import Reading
     from xclip_runtime.results import Classification
+    from xclip_runtime.video.load import Reading
 
 INTERRUPTED = 130
 

@@ -24,7 +24,7 @@ from xclip_runtime.errors import XClipError
 if TYPE_CHECKING:
     from xclip_runtime.cli.embeddings_file import EmbeddingsFile
     from xclip_runtime.model import XClip
-    from xclip_runtime.reading import Reading
+    from xclip_runtime.video.load import Reading
 
 
 @click.command("embed")

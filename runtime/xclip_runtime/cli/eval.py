@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from xclip_runtime.evaluation import Outcome, Sample
     from xclip_runtime.model import XClip
-    from xclip_runtime.reading import Reading
+    from xclip_runtime.video.load import Reading
 
 SETTINGS, OUTCOMES = "settings.json", "outcomes.jsonl"
 FORMATS = ("auto", "folder", "list", "hmdb51", "ucf101")
@@ -214,7 +214,7 @@ def _report(outcomes: Sequence[Outcome], settings: Mapping[str, Any], *, swap_ch
     from xclip_runtime import __version__  # noqa: PLC0415
     from xclip_runtime.evaluation import accuracy, comparison  # noqa: PLC0415
     from xclip_runtime.evaluation import swap_check as swap  # noqa: PLC0415
-    from xclip_runtime.session import onnxruntime_version  # noqa: PLC0415
+    from xclip_runtime.inference.session import onnxruntime_version  # noqa: PLC0415
 
     first, *others = settings["precisions"]
     report = {**accuracy(outcomes, first), "profile": settings["profile"], "settings": dict(settings)}
@@ -237,7 +237,7 @@ def _write(folder: Path, report: Mapping[str, Any], outcomes: Sequence[Outcome])
     labels, counts = confusion(outcomes, report["precision"])
     write_confusion(folder / "confusion.csv", labels, counts)
     try:
-        from xclip_runtime.plots import plot_confusion  # noqa: PLC0415
+        from xclip_runtime.bench.plots import plot_confusion  # noqa: PLC0415
     except MissingExtraError as error:
         click.echo(f"xclip-onnx: no confusion.png: {error}", err=True)
     else:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from xclip_runtime.cli.options import json_option
-from xclip_runtime.session import DEVICES, Compute
+from xclip_runtime.inference.session import DEVICES, Compute
 
 if TYPE_CHECKING:
-    from xclip_runtime.triton import Repository
+    from xclip_runtime.integrations.triton_repository import Repository
 
 
 @click.command("export-triton")
@@ -50,7 +50,7 @@ def command(bundle: str, repo: str, as_json: bool, **options: Any) -> None:
     It holds the vision model, the prompt model with the bundle's labels inside, and an ensemble of both, which takes
     uint8 clips and gives logits. Clients sample and prepare the frames with xclip_runtime.
     """
-    from xclip_runtime.triton import export_repository  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.integrations.triton_repository import export_repository  # noqa: PLC0415 - keeps --help quick
 
     repository = export_repository(bundle, repo, **options)
     if as_json:

@@ -9,8 +9,8 @@ import click
 
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.cli.options import json_option, model_options
-from xclip_runtime.cpus import int8_is_fast
 from xclip_runtime.errors import XClipError
+from xclip_runtime.util.cpus import int8_is_fast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

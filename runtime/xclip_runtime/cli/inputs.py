@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xclip_runtime.files import videos_in
+from xclip_runtime.util.paths import videos_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

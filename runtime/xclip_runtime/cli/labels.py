@@ -39,9 +39,9 @@ def encode(
     `xclip-onnx classify --labels-file NAME.json` takes the result, on machines without the extra, too.
     """
     from xclip_runtime.bundle import Bundle  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.encoded_labels import encode_labels, save_labels  # noqa: PLC0415
-    from xclip_runtime.labels import PLACEHOLDER, read_label_names  # noqa: PLC0415
-    from xclip_runtime.text import TextEncoder  # noqa: PLC0415
+    from xclip_runtime.text.encoder import TextEncoder  # noqa: PLC0415
+    from xclip_runtime.text.label_embeddings import encode_labels, save_labels  # noqa: PLC0415
+    from xclip_runtime.text.labels import PLACEHOLDER, read_label_names  # noqa: PLC0415
 
     encoder = TextEncoder(Bundle.open(bundle))
     labels = encode_labels(encoder, read_label_names(file), templates or PLACEHOLDER, truncate=truncate)

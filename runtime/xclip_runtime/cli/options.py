@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from xclip_runtime.session import DEVICE_CHOICES, GOALS, Compute, parse_provider_options
+from xclip_runtime.inference.session import DEVICE_CHOICES, GOALS, Compute, parse_provider_options
 
 if TYPE_CHECKING:
     from xclip_runtime.model import XClip
-    from xclip_runtime.reading import Reading
+    from xclip_runtime.video.load import Reading
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -124,8 +124,8 @@ def pop_reading(options: dict[str, Any]) -> Reading:
     Raises:
         click.UsageError: They make no sense.
     """
-    from xclip_runtime.reading import Reading  # noqa: PLC0415 - keeps --help quick
     from xclip_runtime.video import Views  # noqa: PLC0415
+    from xclip_runtime.video.load import Reading  # noqa: PLC0415 - keeps --help quick
 
     start, end, decoder, time_limit = (options.pop(name) for name in FILE_OPTIONS)
     if not 0 <= start < (math.inf if end is None else end):
@@ -188,8 +188,8 @@ def pop_labels(options: dict[str, Any]) -> Callable[[XClip], XClip]:
             )
             raise click.UsageError(message)
         return lambda model: model
-    from xclip_runtime.encoded_labels import is_encoded, load_labels  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.labels import PLACEHOLDER, read_label_names  # noqa: PLC0415
+    from xclip_runtime.text.label_embeddings import is_encoded, load_labels  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.text.labels import PLACEHOLDER, read_label_names  # noqa: PLC0415
 
     if file is not None and is_encoded(file):
         if templates or truncate:

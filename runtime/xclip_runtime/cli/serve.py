@@ -131,8 +131,8 @@ def command(
     except ModuleNotFoundError as error:
         feature = f"serving (it lacks {error.name})"
         raise MissingExtraError(feature, "serve") from error
+    from xclip_runtime.inference.session import CPU_PROVIDER  # noqa: PLC0415
     from xclip_runtime.model import XClip, default_workers  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.session import CPU_PROVIDER  # noqa: PLC0415
 
     log_to_stderr(log_format)
     # What a GPU is prepared for; the CPU takes any number of clips as it is.
@@ -151,7 +151,7 @@ def command(
     )
     index = None
     if index_folder is not None:
-        from xclip_runtime.index import VideoIndex  # noqa: PLC0415 - an extra
+        from xclip_runtime.search import VideoIndex  # noqa: PLC0415 - an extra
 
         index = VideoIndex.open(index_folder, model)
     run_as_process(Server(model, settings, host, port, grpc_port=grpc_port, index=index))

@@ -87,9 +87,9 @@ def command(
     silence_native_logs()
     with_labels = pop_labels(options)
     from xclip_runtime.cli.render import event_line, window_line  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.events import EventDetector  # noqa: PLC0415
     from xclip_runtime.model import XClip  # noqa: PLC0415
-    from xclip_runtime.video.stream import Backoff, RawFormat, open_source  # noqa: PLC0415
+    from xclip_runtime.streaming.events import EventDetector  # noqa: PLC0415
+    from xclip_runtime.streaming.sources import Backoff, RawFormat, open_source  # noqa: PLC0415
 
     model = with_labels(XClip(bundle, **options))
     backoff = Backoff() if give_up is None else Backoff(give_up=give_up)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from xclip_runtime.errors import DatasetError, LabelsError
-from xclip_runtime.files import videos_in
+from xclip_runtime.util.paths import videos_in
 
 if TYPE_CHECKING:
     import os

@@ -11,7 +11,7 @@ import numpy as np
 
 from xclip_runtime.errors import LabelsError
 from xclip_runtime.evaluation.datasets import normalised
-from xclip_runtime.statistics import Share, mcnemar, wilson
+from xclip_runtime.evaluation.intervals import Share, mcnemar, wilson
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from xclip_runtime.evaluation.protocol import Answer, Outcome
+    from xclip_runtime.evaluation.runner import Answer, Outcome
 
 SWAPPED = (("kick", "kick ball"), ("sword", "sword exercise"))
 """Classes of HMDB-51 that lists number in two orders, so that a checkpoint may have learnt their names exchanged."""

@@ -19,11 +19,12 @@ from starlette.requests import ClientDisconnect
 from xclip_runtime._version import __version__
 from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.errors import OverloadedError, XClipError
-from xclip_runtime.serve import live, search, v1, v2
+from xclip_runtime.serve.api import live, search, videos
+from xclip_runtime.serve.error_responses import INTERNAL, INTERNAL_MESSAGE, error_reply, first_problem, status_of
+from xclip_runtime.serve.inference_protocol import rest
 from xclip_runtime.serve.metrics import CONTENT_TYPE
 from xclip_runtime.serve.middleware import CLIENT_GONE, ApiKeys, BodyLimit, Observed
-from xclip_runtime.serve.replies import INTERNAL, INTERNAL_MESSAGE, error_reply, first_problem, status_of
-from xclip_runtime.serve.visits import ClientGoneError
+from xclip_runtime.serve.request import ClientGoneError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -72,8 +73,8 @@ def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda 
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(v1.router(engine))
-    app.include_router(v2.router(engine))
+    app.include_router(videos.router(engine))
+    app.include_router(rest.router(engine))
     app.include_router(live.router(engine))
     if engine.index is not None:
         app.include_router(search.router(engine, engine.index))
@@ -112,9 +113,9 @@ def _add_page(app: FastAPI, engine: Engine) -> None:
     async def documentation() -> Response:
         return FileResponse(PAGE / "docs.html", headers=headers)
 
-    if v1.sample(engine):
+    if videos.sample(engine):
 
-        @app.get(v1.SAMPLE, include_in_schema=False)
+        @app.get(videos.SAMPLE, include_in_schema=False)
         async def sample() -> Response:
             return FileResponse(DEMO_VIDEO)
 

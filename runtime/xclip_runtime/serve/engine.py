@@ -19,10 +19,10 @@ from xclip_runtime.errors import DeviceError, OverloadedError
 from xclip_runtime.results import FrameUse, VideoFeatures
 from xclip_runtime.selftest import golden_clip, self_test
 from xclip_runtime.serve.batcher import Batcher
-from xclip_runtime.serve.decoding import DecodePool
+from xclip_runtime.serve.decode.pool import DecodePool
 from xclip_runtime.serve.metrics import Metrics
-from xclip_runtime.serve.scratch import Scratch
-from xclip_runtime.serve.words import Words
+from xclip_runtime.serve.text_cache import Words
+from xclip_runtime.serve.upload_dir import Scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from xclip_runtime.index import VideoIndex
     from xclip_runtime.model import XClip
+    from xclip_runtime.search import VideoIndex
     from xclip_runtime.serve.settings import ServeSettings
-    from xclip_runtime.serve.words import LabelEmbeds
+    from xclip_runtime.serve.text_cache import LabelEmbeds
     from xclip_runtime.video import Views
 
 logger = logging.getLogger(__name__)

@@ -16,8 +16,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 
 from xclip_runtime.errors import UnauthorizedError, UploadTooLargeError
+from xclip_runtime.serve.error_responses import INTERNAL, INTERNAL_MESSAGE, error_reply, status_of
 from xclip_runtime.serve.logs import request_id
-from xclip_runtime.serve.replies import INTERNAL, INTERNAL_MESSAGE, error_reply, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

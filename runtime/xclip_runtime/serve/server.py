@@ -17,8 +17,8 @@ from xclip_runtime.serve.engine import Engine
 if TYPE_CHECKING:
     from types import FrameType
 
-    from xclip_runtime.index import VideoIndex
     from xclip_runtime.model import XClip
+    from xclip_runtime.search import VideoIndex
     from xclip_runtime.serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
         self.engine = Engine(model, settings, index)
         self.grpc_address: str | None = None
         if grpc_port is not None:
-            from xclip_runtime.serve.rpc import RpcServer  # noqa: PLC0415 - an extra
+            from xclip_runtime.serve.inference_protocol.rpc import RpcServer  # noqa: PLC0415 - an extra
 
             # gRPC binds by itself, when the loop runs; until then the port is held, so that it is known and free.
             self._grpc_socket = _bind(host, grpc_port)

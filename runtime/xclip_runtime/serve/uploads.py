@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from xclip_runtime.errors import UploadTooLargeError, VideoDecodeError
-from xclip_runtime.serve.containers import HEAD_BYTES, container
+from xclip_runtime.serve.decode.sniff import HEAD_BYTES, container
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from xclip_runtime.serve.scratch import Scratch
+    from xclip_runtime.serve.upload_dir import Scratch
 
 WRITE_BYTES = 1 << 20
 JSON_BYTES = 2 << 20

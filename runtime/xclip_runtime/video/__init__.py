@@ -1,8 +1,8 @@
 """Pixels: which frames to look at, how to get them, and how to prepare them."""
 
-from xclip_runtime.video.decode import Clip, Decoder, read_clip, read_views
-from xclip_runtime.video.prepare import FrameTransform, Profile, prepare_frames
+from xclip_runtime.video.read import Clip, Decoder, read_clip, read_views
 from xclip_runtime.video.sampling import Sampling, uniform_indices
+from xclip_runtime.video.transforms import FrameTransform, Profile, prepare_frames
 from xclip_runtime.video.views import Views
 
 __all__ = [

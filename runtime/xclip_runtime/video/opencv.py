@@ -16,9 +16,9 @@ import numpy as np
 from xclip_runtime.errors import VideoDecodeError
 from xclip_runtime.video import matroska
 from xclip_runtime.video.edits import shown_part
+from xclip_runtime.video.frame_reader import ASSUMED_FPS, cannot_open
 from xclip_runtime.video.index import FrameIndex, Packet, list_packets, timed_by_order
 from xclip_runtime.video.packets import HEAD, START_CODE, PacketReader
-from xclip_runtime.video.reader import ASSUMED_FPS, cannot_open
 from xclip_runtime.video.threads import LIVE_THREADS, decoding_threads
 
 if TYPE_CHECKING:

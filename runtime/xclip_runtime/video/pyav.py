@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from xclip_runtime.errors import MissingExtraError, NoFramesError, VideoDecodeError
+from xclip_runtime.video.frame_reader import cannot_open
 from xclip_runtime.video.index import FrameIndex, Packet, list_packets
 from xclip_runtime.video.packets import HEAD, PacketReader
-from xclip_runtime.video.reader import cannot_open
 from xclip_runtime.video.threads import decoding_threads
 
 if TYPE_CHECKING:

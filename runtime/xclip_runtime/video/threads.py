@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from xclip_runtime.cpus import available_cpus
+from xclip_runtime.util.cpus import available_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

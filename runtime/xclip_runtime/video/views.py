@@ -14,7 +14,7 @@ from xclip_runtime.video.resize import resize_crop
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from xclip_runtime.video.prepare import FrameTransform
+    from xclip_runtime.video.transforms import FrameTransform
 
 
 @dataclass(frozen=True)

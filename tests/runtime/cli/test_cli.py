@@ -10,9 +10,9 @@ import sys
 
 import click
 import pytest
-from bundles import copy_bundle, edit_manifest, flip_byte
 
 import xclip_runtime
+from helpers.bundles import copy_bundle, edit_manifest, flip_byte
 from xclip_runtime.cli import COMMANDS, cli
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
 

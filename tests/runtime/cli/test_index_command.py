@@ -11,11 +11,11 @@ import sys
 
 import cv2
 import pytest
-from bundles import copy_bundle, edit_manifest
 
+from helpers.bundles import copy_bundle, edit_manifest
 from xclip_runtime.cli.index import SUBCOMMANDS
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
-from xclip_runtime.index.video_index import SHORTLIST
+from xclip_runtime.search.video_index import SHORTLIST
 
 MODEL = ("--bundle", DEMO_BUNDLE, "--device", "cpu")
 

@@ -257,8 +257,8 @@ def test_a_killed_run_is_resumed_without_repeating_or_losing_a_line(tmp_path, ru
 def test_ctrl_c_stops_at_once_with_what_is_done_printed(tmp_path):
     # A thread asleep for a minute stands in for one that is deep in a long video.
     program = (
-        "import time; from xclip_runtime import reading; read = reading.read_views\n"
-        "reading.read_views = lambda path, **options: time.sleep(60) if 'slow' in path else read(path, **options)\n"
+        "import time; from xclip_runtime.video import load; read = load.read_views\n"
+        "load.read_views = lambda path, **options: time.sleep(60) if 'slow' in path else read(path, **options)\n"
         "from xclip_runtime.cli import main; main()"
     )
     command = [sys.executable, "-c", program, *COMMAND[3:], "--json", DEMO_VIDEO, "slow.mp4", DEMO_VIDEO]

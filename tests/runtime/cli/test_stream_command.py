@@ -8,8 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from cameras import serving, transport_camera, transport_stream
 
+from helpers.cameras import serving, transport_camera, transport_stream
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 
 COMMAND = [sys.executable, "-c", "from xclip_runtime.cli import main; main()", "stream", "-b", str(DEMO_BUNDLE)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from bundles import copy_bundle, edit_manifest
 
+from helpers.bundles import copy_bundle, edit_manifest
 from motion_demo.dataset import write_clip
 from motion_demo.labels import LABELS, Label
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from servers import running
 
+from helpers.servers import running
 from xclip_runtime import XClip
 from xclip_runtime.demo import DEMO_BUNDLE
 

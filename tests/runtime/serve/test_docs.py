@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from servers import running
 
+from helpers.servers import running
 from xclip_runtime.cli.serve import command
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
 

@@ -10,30 +10,17 @@ import socket
 import tempfile
 
 import pytest
-from servers import Gate, eventually, in_thread, running
 
+from helpers.servers import Gate, eventually, in_background, in_thread, metric, running
 from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.errors import DeviceError
 from xclip_runtime.serve import middleware
 from xclip_runtime.serve.logs import JsonFormatter, request_id
-from xclip_runtime.serve.scratch import PREFIX, Scratch
 from xclip_runtime.serve.server import Server
 from xclip_runtime.serve.settings import Limits, ServeSettings
+from xclip_runtime.serve.upload_dir import PREFIX, Scratch
 
 VIDEO = DEMO_VIDEO.read_bytes()
-
-
-def metric(server, name, **labels):
-    """The value of one line of /metrics, 0 where it is not there."""
-    for line in server.client.get("/metrics").text.splitlines():
-        match = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
-        if (
-            match
-            and match[1] == name
-            and labels.items() <= dict(re.findall(r'(\w+)="([^"]*)"', match[2] or "")).items()
-        ):
-            return float(match[3])
-    return 0.0
 
 
 def test_a_server_listens_on_this_machine_alone(server):
@@ -292,13 +279,3 @@ def test_a_slow_upload_is_given_up_at_the_deadline(model):
 
         assert reply.startswith(b"HTTP/1.1 504")
         assert server.engine.in_flight == 0
-
-
-def in_background(work):
-    """Begin ``work()`` in a thread; what is returned waits for its result."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    executor = ThreadPoolExecutor(1)
-    future = executor.submit(work)
-    executor.shutdown(wait=False)
-    return lambda: future.result(120)

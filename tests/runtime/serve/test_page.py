@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
-from xclip_runtime.index import VideoIndex
+from xclip_runtime.search import VideoIndex
 from xclip_runtime.serve.app import PAGE
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -204,7 +204,7 @@ def test_nothing_sticks_out_in_any_size_or_colour_scheme(open_page, size, scheme
 
 
 def test_the_index_is_searched_if_there_is_one(browser, model, tmp_path):
-    from servers import running
+    from helpers.servers import running
 
     with VideoIndex.create(tmp_path / "index", model) as index:
         assert [added.windows for added in index.add([DEMO_VIDEO], window=1, hop=1)] == [3]
@@ -223,7 +223,7 @@ def test_the_index_is_searched_if_there_is_one(browser, model, tmp_path):
 
 
 def test_the_key_of_a_server_is_asked_for_once(browser, model):
-    from servers import running
+    from helpers.servers import running
 
     with running(model, api_keys=("secret",)) as server:
         page = browser.new_page()

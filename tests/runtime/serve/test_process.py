@@ -10,40 +10,15 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from servers import PATIENCE, eventually
 
+from helpers.servers import COMMAND, PATIENCE, eventually, finished, process
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
 
 README = (Path(__file__).parents[3] / "README.md").read_text()
-COMMAND = [sys.executable, "-c", "from xclip_runtime.cli import main; main()", "serve", "-b", str(DEMO_BUNDLE)]
-
-
-@contextmanager
-def process(*options):
-    """A server in a process of its own, and the address that it logs."""
-    command = [*COMMAND, "--port", "0", "--decode-workers", "1", "--log-format", "json", *options]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        address, server.seen = None, []
-        for line in server.stderr:
-            server.seen.append(line)
-            document = json.loads(line)
-            address = document.get("address", address)
-            if document["message"] == "ready":
-                break
-        yield server, address
-    finally:
-        server.kill()
-        server.communicate()
-
-
-def finished(command, **options):
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=PATIENCE, **options)
 
 
 def children_of(pid):

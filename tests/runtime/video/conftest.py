@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from xclip_runtime.video import opencv, reader, threads
+from xclip_runtime.video import frame_reader, opencv, threads
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,11 +28,11 @@ def many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def list_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """The small clips of the tests are listed packet by packet, as large ones are."""
-    monkeypatch.setattr(reader, "_PIXELS_OF_A_LISTING", -math.inf)
+    monkeypatch.setattr(frame_reader, "_PIXELS_OF_A_LISTING", -math.inf)
 
 
 @pytest.fixture
 def two_parts(list_all: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are also decoded in two parts at once, for there are two CPUs."""
-    monkeypatch.setattr(reader, "_PIXELS_OF_A_PART", 1)
+    monkeypatch.setattr(frame_reader, "_PIXELS_OF_A_PART", 1)
     monkeypatch.setattr(threads, "available_cpus", lambda: 2)

@@ -8,10 +8,10 @@ import math
 import av
 import numpy as np
 import pytest
-from numbered_clips import Recipe, is_upright, read_number
 
+from helpers.numbered_clips import Recipe, is_upright, read_number
 from xclip_runtime.errors import VideoDecodeError
-from xclip_runtime.video import FrameTransform, read_clip, reader
+from xclip_runtime.video import FrameTransform, frame_reader, read_clip
 from xclip_runtime.video.sampling import given
 
 TRANSFORM = FrameTransform("videox")
@@ -113,9 +113,9 @@ def test_frames_read_in_order_are_those_of_a_full_decode(clip, shown, decoder):
 @pytest.fixture(params=[1, 3], ids=["in one part", "in three parts"])
 def picked_out(request, monkeypatch):
     """Small clips are read as large ones are."""
-    monkeypatch.setattr(reader, "_PIXELS_OF_A_LISTING", -math.inf)
-    monkeypatch.setattr(reader, "_PIXELS_OF_A_PART", 1)
-    monkeypatch.setattr(reader, "decoding_parts", lambda _: request.param)
+    monkeypatch.setattr(frame_reader, "_PIXELS_OF_A_LISTING", -math.inf)
+    monkeypatch.setattr(frame_reader, "_PIXELS_OF_A_PART", 1)
+    monkeypatch.setattr(frame_reader, "decoding_parts", lambda _: request.param)
 
 
 @pytest.mark.usefixtures("many_threads", "picked_out")

@@ -1,5 +1,6 @@
-import fuzz
 import pytest
+
+from helpers import fuzz
 
 
 @pytest.mark.timeout(120)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numbered_clips import Recipe, numbered_frame
 
+from helpers.numbered_clips import Recipe, numbered_frame
 from xclip_runtime.video import matroska
 from xclip_runtime.video.one_run import is_one_run
 

@@ -4,8 +4,8 @@ import threading
 import time
 
 import pytest
-from numbered_clips import Recipe, read_number
 
+from helpers.numbered_clips import Recipe, read_number
 from xclip_runtime.errors import VideoTimeoutError
 from xclip_runtime.video import FrameTransform, opencv, read_clip, threads, uniform_indices
 from xclip_runtime.video.opencv import OpenCVDecoder, OpenCVExcerpt

@@ -1,9 +1,9 @@
 import cv2
 import numpy as np
 import pytest
-from numbered_clips import Recipe, read_number
 from PIL import Image
 
+from helpers.numbered_clips import Recipe, read_number
 from xclip_runtime.video import FrameTransform, Views, read_clip, read_views, uniform_indices
 from xclip_runtime.video.views import three_crops
 

@@ -19,8 +19,8 @@ from xclip_runtime.errors import XClipError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from xclip_runtime.index import Added
-    from xclip_runtime.index.video_index import Note
+    from xclip_runtime.search import Added
+    from xclip_runtime.search.video_index import Note
 
 
 @click.command("add")
@@ -73,8 +73,8 @@ def command(
         message = "--hop needs --window: give the seconds of a window, too"
         raise click.UsageError(message)
     silence_native_logs()
-    from xclip_runtime.index import VideoIndex  # noqa: PLC0415 - keeps --help quick
     from xclip_runtime.model import XClip  # noqa: PLC0415
+    from xclip_runtime.search import VideoIndex  # noqa: PLC0415 - keeps --help quick
 
     names = list(expand(videos))
     with VideoIndex.create(folder, XClip(bundle, **options), features=features) as index:
@@ -103,7 +103,7 @@ def add(names: list[str], begin: Callable[[Note], Iterator[Added]], *, as_json: 
         as_json: Whether to print a line a video.
     """
     from xclip_runtime.cli.render import progress_bar  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.index.contact_sheet import clock  # noqa: PLC0415
+    from xclip_runtime.search.contact_sheet import clock  # noqa: PLC0415
 
     done: list[Added] = []
     with progress_bar("adding", len(names), least=1) as progress:

@@ -26,7 +26,7 @@ def command(videos: tuple[str, ...], folder: str, missing: bool, as_json: bool) 
     if bool(videos) is missing:
         message = "name what to delete: VIDEO... or --missing"
         raise click.UsageError(message)
-    from xclip_runtime.index.store import Store  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.search.store import Store  # noqa: PLC0415 - keeps --help quick
 
     with Store.open(folder) as store:
         if missing:

@@ -16,9 +16,9 @@ from xclip_runtime.cli.options import bundle_option, json_option, model_options,
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xclip_runtime.index import Added, VideoIndex
-    from xclip_runtime.index.retrieval import Retrieval
-    from xclip_runtime.index.video_index import Note
+    from xclip_runtime.search import Added, VideoIndex
+    from xclip_runtime.search.retrieval import Retrieval
+    from xclip_runtime.search.video_index import Note
 
 
 @click.command("eval")
@@ -46,10 +46,10 @@ def command(captions: str, bundle: str, root: str | None, folder: str | None, as
     same one: then any of them is right. Every pair is scored exactly.
     """
     silence_native_logs()
-    from xclip_runtime.index import VideoIndex  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.index.captions import read_captions  # noqa: PLC0415
-    from xclip_runtime.index.retrieval import evaluate  # noqa: PLC0415
     from xclip_runtime.model import XClip  # noqa: PLC0415
+    from xclip_runtime.search import VideoIndex  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.search.captions import read_captions  # noqa: PLC0415
+    from xclip_runtime.search.retrieval import evaluate  # noqa: PLC0415
 
     pairs = read_captions(captions, root)
     names = list(dict.fromkeys(pair.video for pair in pairs))
@@ -76,7 +76,7 @@ def command(captions: str, bundle: str, root: str | None, folder: str | None, as
 
 def _add_as_held(index: VideoIndex, names: list[str], note: Note) -> Iterator[Added]:
     """Bring the index up to date with the files, each cut as it is in there; new ones are taken as a whole."""
-    from xclip_runtime.index.store import absolute  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.search.store import absolute  # noqa: PLC0415 - keeps --help quick
 
     by_cut: dict[tuple[float | None, float | None], list[str]] = {}
     for name in names:

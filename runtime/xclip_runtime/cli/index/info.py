@@ -16,7 +16,7 @@ from xclip_runtime.cli.options import json_option
 @json_option
 def command(folder: str, as_json: bool) -> None:
     """Say what is in an index, how large it is, and which model made it."""
-    from xclip_runtime.index.store import Store  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.search.store import Store  # noqa: PLC0415 - keeps --help quick
 
     with Store.open(folder) as store:
         entries = list(store.entries())

@@ -18,8 +18,8 @@ from xclip_runtime.cli.results_file import json_line
 def command(folder: str, as_json: bool) -> None:
     """List the videos of an index. With --json, one JSON document a line and video."""
     from xclip_runtime.cli.render import console  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.index.contact_sheet import clock  # noqa: PLC0415
-    from xclip_runtime.index.store import Entry, Store  # noqa: PLC0415
+    from xclip_runtime.search.contact_sheet import clock  # noqa: PLC0415
+    from xclip_runtime.search.store import Entry, Store  # noqa: PLC0415
 
     def document(entry: Entry) -> dict[str, Any]:
         return {

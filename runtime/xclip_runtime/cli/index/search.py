@@ -12,7 +12,7 @@ from xclip_runtime.cli.options import bundle_option, json_option, model_options,
 from xclip_runtime.cli.results_file import json_line
 
 if TYPE_CHECKING:
-    from xclip_runtime.index import SearchResult
+    from xclip_runtime.search import SearchResult
 
 
 @click.command("search")
@@ -57,10 +57,10 @@ def command(
         message = "--exact scores everything: leave out --shortlist"
         raise click.UsageError(message)
     silence_native_logs()
-    from xclip_runtime.index import VideoIndex  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.index.store import Store  # noqa: PLC0415
-    from xclip_runtime.index.video_index import SHORTLIST  # noqa: PLC0415
     from xclip_runtime.model import XClip  # noqa: PLC0415
+    from xclip_runtime.search import VideoIndex  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.search.store import Store  # noqa: PLC0415
+    from xclip_runtime.search.video_index import SHORTLIST  # noqa: PLC0415
 
     # Before the model, which takes longer to load.
     store = Store.open(folder)
@@ -82,7 +82,7 @@ def write_contact_sheet(file: str, result: SearchResult) -> None:
     """
     import cv2  # noqa: PLC0415 - keeps --help quick
 
-    from xclip_runtime.index import contact_sheet  # noqa: PLC0415
+    from xclip_runtime.search import contact_sheet  # noqa: PLC0415
 
     if not cv2.haveImageWriter(file):
         message = f"{file} is no kind of picture that can be written: name a .png or a .jpg"
@@ -96,7 +96,7 @@ def _print(result: SearchResult) -> None:
     from rich.table import Table  # noqa: PLC0415 - keeps --help quick
 
     from xclip_runtime.cli.render import console  # noqa: PLC0415
-    from xclip_runtime.index.contact_sheet import clock  # noqa: PLC0415
+    from xclip_runtime.search.contact_sheet import clock  # noqa: PLC0415
 
     out = console()
     table = Table.grid(padding=(0, 2))

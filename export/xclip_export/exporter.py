@@ -1,0 +1,334 @@
+"""checkpoint → towers → graphs → parity → bundle: the whole export, one stage after the other."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxscript.optimizer
+
+from xclip_export.checkpoint import load_checkpoint
+from xclip_export.cpu import fused_vision_model
+from xclip_export.fp16 import fp16_vision_model
+from xclip_export.graph import copy_reshaped_dimensions
+from xclip_export.int8 import int8_vision_model
+from xclip_export.optimum_config import OPSET, export_tower
+from xclip_export.parity import Gate, parity_clips
+from xclip_export.towers import VisionTower
+from xclip_export.writer import bundle_folder, check_target, save_graph, write_json, write_manifest
+from xclip_runtime._version import __version__
+from xclip_runtime.bundle import Bundle, sha256_of
+from xclip_runtime.errors import LabelsError, VideoNotFoundError
+from xclip_runtime.inference.session import onnxruntime_version
+from xclip_runtime.text.labels import label_set, read_label_names
+from xclip_runtime.video import FrameTransform, read_clip
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from xclip_export.checkpoint import Checkpoint
+    from xclip_export.parity import Parity
+    from xclip_runtime.bundle import LabelSet, Precision, Target, Tower
+    from xclip_runtime.video import Profile
+
+    Progress = Callable[[str], None]
+
+HMDB51 = "hmdb51"
+TOOLS = ("torch", "transformers", "optimum-onnx", "onnx")
+
+
+@dataclass(frozen=True)
+class GraphSpec:
+    """One graph that an export can write."""
+
+    name: str
+    tower: Tower
+    precision: Precision
+    target: Target
+
+
+TEXT_GRAPH = GraphSpec("text_model", "text", "fp32", "any")
+PROMPT_GRAPH = GraphSpec("prompt_model", "prompt", "fp32", "any")
+VISION_GRAPHS = (
+    GraphSpec("vision_model", "vision", "fp32", "any"),
+    GraphSpec("vision_model_cpu", "vision", "fp32", "cpu"),
+    GraphSpec("vision_model_fp16", "vision", "fp16", "cuda"),
+    GraphSpec("vision_model_int8", "vision", "int8", "cpu"),
+)
+FUSED = "vision_model_cpu"
+VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm")
+MAX_CALIBRATION_CLIPS = 32
+GOLDEN_LOGITS = 64
+"""How many labels' logits the manifest keeps for the self-test."""
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class WrittenGraph:
+    """A graph in the bundle, and how it compares with the checkpoint."""
+
+    spec: GraphSpec
+    path: Path
+    data_files: tuple[Path, ...]
+    parity: Parity
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote and how it compares with the checkpoint."""
+
+    bundle: Path
+    files: Mapping[str, int]
+    """Size of every file in bytes, by its path in the bundle."""
+
+    parity: Mapping[str, Parity]
+    """By graph name; "chain" is uint8 frames and token ids to logits through all three."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The ``export --json`` document."""
+        return {
+            "bundle": str(self.bundle),
+            "files": dict(self.files),
+            "parity": {name: parity.to_dict() for name, parity in self.parity.items()},
+        }
+
+
+def export_bundle(
+    source: str,
+    output: str | os.PathLike[str],
+    *,
+    labels: str | None = None,
+    template: str = "{}",
+    revision: str | None = None,
+    profile: Profile = "videox",
+    precisions: Sequence[Precision] = ("fp32",),
+    fused: bool = True,
+    calibration: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress = lambda stage: None,  # noqa: ARG005
+) -> ExportReport:
+    """Export a checkpoint, compare every graph with it, and write a bundle.
+
+    Args:
+        source: Folder or hub id of a Hugging Face X-CLIP checkpoint.
+        output: The bundle to write.
+        labels: "hmdb51", a file (see :func:`xclip_runtime.text.labels.read_label_names`), or None for config.json's.
+        template: What each label is encoded as; the published checkpoints want the bare name.
+        revision: Of a hub repository.
+        profile: The preprocessing that the bundle uses unless told otherwise.
+        precisions: Vision graphs to write beside the portable one, which every bundle has.
+        fused: Whether to write the fp32 graph that is fused for ONNX Runtime's CPU provider.
+        calibration: Folder of videos that set the activation scales of int8; None takes synthetic and embedded clips.
+        overwrite: Whether an existing bundle may be replaced.
+        progress: Called with the name of each stage as it begins.
+
+    Raises:
+        BundleError: ``output`` exists.
+        CheckpointError: The checkpoint cannot be used.
+        LabelsError: The labels cannot be used.
+        VideoError: A calibration video cannot be read, or there is none.
+        ParityError: A graph is out of tolerance; nothing is written.
+    """
+    target = Path(output)
+    check_target(target, overwrite=overwrite)
+    names = _named_labels(labels) if labels is not None else None
+    progress("loading the checkpoint")
+    checkpoint = load_checkpoint(source, revision)
+    label_texts = label_set(names or _config_labels(checkpoint), template)
+    with bundle_folder(target, overwrite=overwrite) as folder:
+        clips = None
+        if calibration is not None:
+            progress("reading the calibration videos")
+            clips = _calibration_clips(Path(calibration), checkpoint, profile)
+        bench = _Workbench(checkpoint, label_texts, folder, progress, clips)
+        wanted = [g for g in VISION_GRAPHS if g.precision in {"fp32", *precisions} and (fused or g.name != FUSED)]
+        graphs, chain, golden = bench.write_graphs(wanted)
+        progress("writing the bundle")
+        _write_descriptions(checkpoint, label_texts, profile, folder)
+        write_manifest(folder, {**_manifest(checkpoint, folder, graphs, chain), "golden_logits": golden})
+    files = {entry.path: entry.size for entry in Bundle.open(target).files}
+    return ExportReport(target, files, {**{g.spec.name: g.parity for g in graphs}, "chain": chain})
+
+
+def _named_labels(labels: str) -> list[str]:
+    if labels == HMDB51:
+        text = (resources.files("xclip_export") / "data" / "hmdb51.txt").read_text(encoding="utf-8")
+        return text.splitlines()
+    return read_label_names(labels)
+
+
+def _config_labels(checkpoint: Checkpoint) -> list[str]:
+    if not checkpoint.label_names:
+        message = f"{checkpoint.name} names no labels in its config.json: pass --labels FILE, or --labels {HMDB51}"
+        raise LabelsError(message)
+    return checkpoint.label_names
+
+
+def _calibration_clips(folder: Path, checkpoint: Checkpoint, profile: Profile) -> list[NDArray[np.uint8]]:
+    """The first videos of a folder, by name, as uint8 RGB (T, H, W, 3)."""
+    videos = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)[:MAX_CALIBRATION_CLIPS]
+    if not videos:
+        message = f"no videos ({', '.join(VIDEO_SUFFIXES)}) in {folder}: give a folder of a few typical ones"
+        raise VideoNotFoundError(message)
+    transform = FrameTransform(profile, checkpoint.image_size)
+    return [read_clip(video, num_frames=checkpoint.num_frames, transform=transform).frames for video in videos]
+
+
+class _Workbench:
+    """Builds, saves and checks the graphs of one export."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        labels: LabelSet,
+        folder: Path,
+        progress: Progress,
+        calibration: Sequence[NDArray[np.uint8]] | None,
+    ) -> None:
+        self.checkpoint, self.labels, self.folder, self.progress = checkpoint, labels, folder, progress
+        self.calibration = calibration
+
+    def write_graphs(self, vision_specs: Sequence[GraphSpec]) -> tuple[list[WrittenGraph], Parity, list[float]]:
+        """Write every graph and the label embeddings that the text graph gives.
+
+        Returns:
+            The graphs, the parity of the whole chain, and torch's logits for the runtime's self-test.
+        """
+        text_file, prompt_file = self._save(TEXT_GRAPH), self._save(PROMPT_GRAPH)
+        self.progress("running the checkpoint in torch, for comparison")
+        clips = parity_clips(self.checkpoint.num_frames, self.checkpoint.image_size)
+        gate = Gate(self.checkpoint, self.labels.texts, clips)
+        text, text_embeds = gate.check_text(text_file[0])
+        np.save(self.folder / "text_embeds.npy", text_embeds)
+        graphs = [
+            WrittenGraph(PROMPT_GRAPH, *prompt_file, gate.check_prompt(prompt_file[0])),
+            WrittenGraph(TEXT_GRAPH, *text_file, text),
+        ]
+        answers = []
+        for spec in vision_specs:
+            file = self._save(spec)
+            self.progress(f"comparing {spec.name} with the checkpoint")
+            parity, outputs = gate.check_vision(file[0], spec.precision)
+            graphs.append(WrittenGraph(spec, *file, parity))
+            answers.append(outputs)
+        golden = gate.reference.logits_per_video[0, :GOLDEN_LOGITS].tolist()
+        return graphs, gate.check_chain(prompt_file[0], answers[0], text_embeds), golden
+
+    def _save(self, spec: GraphSpec) -> tuple[Path, tuple[Path, ...]]:
+        self.progress(f"building {spec.name}")
+        path = self.folder / "onnx" / f"{spec.name}.onnx"
+        model = self._trace(spec.tower) if spec.target == "any" else self._author(spec.precision)
+        return path, save_graph(model, path, _graph_facts(self.checkpoint, spec))
+
+    def _trace(self, tower: Tower) -> onnx.ModelProto:
+        checkpoint = self.checkpoint
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
+            path = Path(folder) / "traced.onnx"
+            export_tower(checkpoint.model, tower, path, mean=checkpoint.mean, std=checkpoint.std)
+            model: onnx.ModelProto = onnxscript.optimizer.optimize(onnx.load(path))
+            copy_reshaped_dimensions(model)
+            return model
+
+    def _author(self, precision: Precision) -> onnx.ModelProto:
+        checkpoint = self.checkpoint
+        tower = VisionTower(checkpoint.model, checkpoint.mean, checkpoint.std).eval()
+        if precision == "fp16":
+            return fp16_vision_model(tower)
+        if precision == "int8":
+            return int8_vision_model(tower, calibration=self.calibration)
+        return fused_vision_model(tower)
+
+
+def _graph_facts(checkpoint: Checkpoint, spec: GraphSpec) -> dict[str, str]:
+    return {
+        "xclip_onnx_version": __version__,
+        "tower": spec.tower,
+        "precision": spec.precision,
+        "target": spec.target,
+        "source": checkpoint.public_name,
+        "source_revision": checkpoint.revision or "",
+        "source_sha256": checkpoint.sha256,
+        "num_frames": str(checkpoint.num_frames),
+        "image_size": str(checkpoint.image_size),
+    }
+
+
+def _write_descriptions(checkpoint: Checkpoint, labels: LabelSet, profile: Profile, folder: Path) -> None:
+    (folder / "config.json").write_bytes((checkpoint.folder / "config.json").read_bytes())
+    size = checkpoint.image_size
+    write_json(
+        folder / "preprocessor_config.json",
+        {
+            **checkpoint.preprocessor,
+            "size": {"shortest_edge": size},
+            # Without it, transformers crops 336-pixel models to 224.
+            "crop_size": {"height": size, "width": size},
+            "num_frames": checkpoint.num_frames,
+            "profile": profile,
+            "sampling": "uniform",
+        },
+    )
+    write_json(folder / "labels.json", {"names": labels.names, "texts": labels.texts})
+    checkpoint.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def _manifest(checkpoint: Checkpoint, folder: Path, graphs: Sequence[WrittenGraph], chain: Parity) -> dict[str, Any]:
+    model = checkpoint.model
+    return {
+        "source": {
+            "checkpoint": checkpoint.public_name,
+            "revision": checkpoint.revision,
+            "sha256": checkpoint.sha256,
+            "licence": checkpoint.licence,
+        },
+        "tools": {
+            "xclip-onnx": __version__,
+            **{name: importlib.metadata.version(name) for name in TOOLS},
+            # Asked of the module: its wheel has several names.
+            "onnxruntime": onnxruntime_version(),
+        },
+        "opset": OPSET,
+        "model": {
+            "num_frames": checkpoint.num_frames,
+            "image_size": checkpoint.image_size,
+            "patch_size": int(model.config.vision_config.patch_size),
+            "projection_dim": int(model.config.projection_dim),
+            "logit_scale": float(model.logit_scale.detach().exp()),
+        },
+        "labels_sha256": sha256_of(folder / "labels.json"),
+        "text_tower_sha256": checkpoint.text_tower_sha256,
+        "chain_parity": chain.to_dict(),
+        "graphs": {graph.spec.name: _describe_graph(folder, graph) for graph in graphs},
+    }
+
+
+def _describe_graph(folder: Path, graph: WrittenGraph) -> dict[str, Any]:
+    body = onnx.load(graph.path, load_external_data=False).graph
+    return {
+        "file": graph.path.relative_to(folder).as_posix(),
+        "data_files": [file.relative_to(folder).as_posix() for file in graph.data_files],
+        "tower": graph.spec.tower,
+        "precision": graph.spec.precision,
+        "target": graph.spec.target,
+        "inputs": [_describe_tensor(value) for value in body.input],
+        "outputs": [_describe_tensor(value) for value in body.output],
+        "parity": graph.parity.to_dict(),
+    }
+
+
+def _describe_tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
+    tensor = value.type.tensor_type
+    return {
+        "name": value.name,
+        "dtype": onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name,
+        "shape": [dim.dim_param or dim.dim_value for dim in tensor.shape.dim],
+    }

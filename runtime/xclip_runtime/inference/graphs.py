@@ -1,0 +1,116 @@
+"""Which graphs of a bundle a device runs, and the sessions that run them."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from xclip_runtime.errors import DeviceError, PrecisionUnavailableError
+from xclip_runtime.inference.providers import CUDA_PROVIDER, KNOWN_OPTIONS
+from xclip_runtime.inference.session import Session, candidate_devices
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from xclip_runtime.bundle import Bundle, GraphEntry, Target
+    from xclip_runtime.inference.session import Compute, Device, DeviceChoice, SessionOptions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The sessions of a model.
+
+    Attributes:
+        graph: The vision graph's entry in the manifest.
+        vision: Its session.
+        prompt: The prompt graph's session.
+        precision: What the vision graph is computed in.
+    """
+
+    graph: GraphEntry
+    vision: Session
+    prompt: Session
+    precision: Compute
+
+
+def load(
+    bundle: Bundle, choice: DeviceChoice, precision: Compute | None, options_of: Callable[[Device], SessionOptions]
+) -> Loaded:
+    """Load a bundle on the device that was chosen, or with "auto" on the first that works.
+
+    Args:
+        bundle: What to load.
+        choice: A device, or "auto".
+        precision: None takes fp16 on CUDA, where the bundle has it, and fp32 elsewhere.
+        options_of: The options of a device.
+
+    Raises:
+        BundleError: A file is missing or changed, or there is no graph of that precision for the device.
+        DeviceError: The device cannot run here.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+    *preferred, last = candidate_devices(choice)
+    for device in preferred:
+        try:
+            return _load_on(bundle, options_of(device), precision)
+        except (DeviceError, PrecisionUnavailableError) as error:
+            logger.warning("device auto does not use %s: %s", device, error)
+    return _load_on(bundle, options_of(last), precision)
+
+
+def select_vision_graph(bundle: Bundle, device: Device, precision: Compute | None) -> GraphEntry:
+    """The vision graph that a device should run.
+
+    TensorRT and OpenVINO compute the portable fp32 graph in the precision that they are asked for.
+
+    Args:
+        bundle: Where to look.
+        device: Graphs written for another device are left out.
+        precision: None takes fp16 on CUDA, where the bundle has it, and fp32 otherwise.
+
+    Raises:
+        PrecisionUnavailableError: The bundle holds no graph of that precision for that device.
+    """
+    if device in ("tensorrt", "openvino") and precision in ("fp16", "bf16"):
+        return bundle.graph("vision", "fp32")
+    if device in ("tensorrt", "openvino") and precision == "int8":
+        message = (
+            f"the int8 graph is written for ONNX Runtime's CPU kernels, not for device {device}: choose device cpu"
+        )
+        raise PrecisionUnavailableError(message)
+    if precision == "bf16":
+        message = f"device {device} does not compute in bf16: choose fp32, fp16 or int8, or device openvino or tensorrt"
+        raise PrecisionUnavailableError(message)
+    target: Target = device if device in ("cpu", "cuda") else "any"
+    if precision is None:
+        held = {g.precision for g in bundle.graphs_of("vision")}
+        precision = "fp16" if device == "cuda" and "fp16" in held else "fp32"
+    return bundle.graph("vision", precision, target)
+
+
+def _load_on(bundle: Bundle, options: SessionOptions, precision: Compute | None) -> Loaded:
+    graph = select_vision_graph(bundle, options.device, precision)
+    computed = precision or graph.precision
+    options = replace(options, precision=computed)
+    usual = options.max_batch
+    size = bundle.image_size
+    shapes = {"pixel_values": ((1, usual, usual), bundle.num_frames, size, size, 3)}
+    vision = Session(bundle.checked_graph(graph), options, shapes)
+    prompt = Session(bundle.checked_graph(bundle.graph("prompt", "fp32")), _prompt_options(options))
+    return Loaded(graph, vision, prompt, computed)
+
+
+def _prompt_options(options: SessionOptions) -> SessionOptions:
+    """The prompt graph, a thousandth of the work, runs in fp32: in fp16 it alone would take a quarter of the tolerance.
+
+    Beside TensorRT it runs on CUDA, which needs no engine for every number of labels.
+    """
+    options = replace(options, precision="fp32")
+    if options.device != "tensorrt":
+        return options
+    known = KNOWN_OPTIONS[CUDA_PROVIDER]
+    own = {key: value for key, value in options.provider_options.items() if key in known}
+    return replace(options, device="cuda", provider_options={"enable_cuda_graph": "0", **own})

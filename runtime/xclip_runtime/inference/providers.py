@@ -1,0 +1,275 @@
+"""Execution providers: which ones serve a device, and with what options."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from xclip_runtime.errors import DeviceError
+from xclip_runtime.inference.installation import available_providers, gpus
+from xclip_runtime.util.cpus import available_cpus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Device = Literal["cpu", "cuda", "tensorrt", "openvino"]
+DEVICES: tuple[Device, ...] = get_args(Device)
+DeviceChoice = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
+DEVICE_CHOICES: tuple[DeviceChoice, ...] = get_args(DeviceChoice)
+Goal = Literal["latency", "throughput"]
+GOALS: tuple[Goal, ...] = get_args(Goal)
+Compute = Literal["fp32", "fp16", "bf16", "int8"]
+"""What a provider computes in; the provider's own choice where a graph of that precision is not needed."""
+
+CPU_PROVIDER = "CPUExecutionProvider"
+CUDA_PROVIDER = "CUDAExecutionProvider"
+TENSORRT_PROVIDER = "TensorrtExecutionProvider"
+OPENVINO_PROVIDER = "OpenVINOExecutionProvider"
+
+PROVIDER_OF: Mapping[Device, str] = {
+    "cpu": CPU_PROVIDER,
+    "cuda": CUDA_PROVIDER,
+    "tensorrt": TENSORRT_PROVIDER,
+    "openvino": OPENVINO_PROVIDER,
+}
+
+CHAIN_OF: Mapping[Device, tuple[str, ...]] = {
+    "cpu": (CPU_PROVIDER,),
+    "cuda": (CUDA_PROVIDER,),
+    # TensorRT leaves what it does not know to CUDA, never to the CPU.
+    "tensorrt": (TENSORRT_PROVIDER, CUDA_PROVIDER),
+    "openvino": (OPENVINO_PROVIDER,),
+}
+
+INSTALL_OF: Mapping[Device, str] = {
+    "cuda": "pip uninstall onnxruntime && pip install 'xclip-onnx[gpu]'",
+    "tensorrt": "pip uninstall onnxruntime && pip install 'xclip-onnx[gpu]', and install TensorRT",
+    "openvino": "pip uninstall onnxruntime && pip install onnxruntime-openvino",
+}
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# The option names that the providers of onnxruntime-gpu 1.31 and onnxruntime-openvino 1.24 know.
+KNOWN_OPTIONS: Mapping[str, frozenset[str]] = {
+    CPU_PROVIDER: frozenset(),
+    CUDA_PROVIDER: _names(
+        "arena_extend_strategy cudnn_conv1d_pad_to_nc1d cudnn_conv_algo_search cudnn_conv_use_max_workspace device_id "
+        "do_copy_in_default_stream enable_cuda_graph enable_cudnn enable_skip_layer_norm_strict_mode fuse_conv_bias "
+        "gpu_mem_limit prefer_nhwc sdpa_kernel tunable_op_enable tunable_op_max_tuning_duration_ms "
+        "tunable_op_tuning_enable use_ep_level_unified_stream use_tf32 user_compute_stream"
+    ),
+    TENSORRT_PROVIDER: _names(
+        "trt_auxiliary_streams trt_bf16_enable trt_build_heuristics_enable trt_builder_optimization_level "
+        "trt_context_memory_sharing_enable trt_cuda_graph_enable trt_detailed_build_log trt_dump_ep_context_model "
+        "trt_dump_subgraphs trt_engine_cache_enable trt_engine_cache_path trt_engine_cache_prefix "
+        "trt_engine_hw_compatible trt_ep_context_embed_mode trt_ep_context_file_path trt_extra_plugin_lib_paths "
+        "trt_force_sequential_engine_build trt_force_timing_cache trt_fp16_enable trt_layer_norm_fp32_fallback "
+        "trt_max_partition_iterations trt_max_workspace_size trt_min_subgraph_size trt_op_types_to_exclude "
+        "trt_preview_features trt_profile_max_shapes trt_profile_min_shapes trt_profile_opt_shapes "
+        "trt_sparsity_enable trt_tactic_sources trt_timing_cache_enable trt_timing_cache_path"
+    ),
+    OPENVINO_PROVIDER: _names(
+        "cache_dir device_type disable_dynamic_shapes enable_opencl_throttling enable_qdq_optimizer load_config "
+        "model_priority num_of_threads num_streams precision reshape_input"
+    ),
+}
+
+FLASH, EFFICIENT, MATH = 1, 2, 16
+"""Bits of ``sdpa_kernel``."""
+
+OPENVINO_HINT: Mapping[Compute, str] = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How sessions are made.
+
+    Attributes:
+        device: Where to run: there or not at all.
+        intra_op_threads: Threads inside an operator; None takes :func:`xclip_runtime.inference.session.available_cpus`.
+        optimize_for: "throughput" lets idle threads sleep, so that the video decoder and other processes get their
+            cores, and gives a GPU's memory arena room to grow; "latency" lets threads spin between operators, for a
+            machine that does nothing else, replays CUDA graphs and takes no more memory than one shape needs.
+        precision: What TensorRT and OpenVINO compute an fp32 graph in: "fp32", "fp16" or "bf16". On the CPU and on
+            CUDA the graph decides.
+        max_batch: Most clips in a run; sizes TensorRT's profile.
+        provider_options: Further options of the device's provider, by ONNX Runtime's names.
+        cache_dir: Where TensorRT keeps its engines; None takes :func:`default_cache_dir`.
+
+    Raises:
+        DeviceError: An option is unknown or out of its range.
+    """
+
+    device: Device = "cpu"
+    intra_op_threads: int | None = None
+    optimize_for: Goal = "throughput"
+    precision: Compute = "fp32"
+    max_batch: int = 1
+    provider_options: Mapping[str, str] = field(default_factory=dict)
+    cache_dir: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.optimize_for not in GOALS:
+            message = f"cannot optimise for {self.optimize_for!r}: choose one of {', '.join(GOALS)}"
+            raise DeviceError(message)
+        if self.intra_op_threads is not None and self.intra_op_threads < 1:
+            message = f"intra_op_threads is {self.intra_op_threads}: give at least 1"
+            raise DeviceError(message)
+        _check_options(self.device, self.provider_options)
+
+    @property
+    def cuda_graph(self) -> bool:
+        """Whether runs are captured once a shape and replayed: on CUDA, unless ``enable_cuda_graph`` is 0."""
+        chosen = self.provider_options.get("enable_cuda_graph")
+        return self.device == "cuda" and (chosen is None or chosen in ("1", "True", "true"))
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """What the options of a provider depend on, of a graph.
+
+    Attributes:
+        digest: Of the file, for the folder of its TensorRT engines.
+        shapes: Of the inputs, by name; a dynamic axis is (name, smallest, usual, largest).
+    """
+
+    digest: str = ""
+    shapes: Mapping[str, tuple[int | tuple[int, int, int], ...]] = field(default_factory=dict)
+
+
+def provider_chain(options: SessionOptions, graph: GraphFile) -> list[tuple[str, dict[str, str]]]:
+    """The providers of a device in turn, with their options."""
+    chain = []
+    for provider in CHAIN_OF[options.device]:
+        own = {key: value for key, value in options.provider_options.items() if key in KNOWN_OPTIONS[provider]}
+        chain.append((provider, {**_defaults(provider, options, graph), **own}))
+    return chain
+
+
+def candidate_devices(choice: DeviceChoice) -> tuple[Device, ...]:
+    """The devices to try in turn: one that is named stands alone, "auto" is CUDA, if built in, and then the CPU.
+
+    Raises:
+        DeviceError: The name is unknown.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
+    if choice == "auto":
+        return ("cuda", "cpu") if PROVIDER_OF["cuda"] in available_providers() else ("cpu",)
+    if choice not in DEVICES:
+        message = f"unknown device {choice!r}: choose one of {', '.join(DEVICE_CHOICES)}"
+        raise DeviceError(message)
+    return (choice,)
+
+
+def default_cache_dir() -> Path:
+    """Where engines are kept: $XCLIP_ONNX_CACHE, else xclip-onnx in $XDG_CACHE_HOME or ~/.cache."""
+    if chosen := os.environ.get("XCLIP_ONNX_CACHE"):
+        return Path(chosen)
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "xclip-onnx"
+
+
+def engine_folder(options: SessionOptions, graph: GraphFile) -> Path:
+    """Where the TensorRT engines of a graph are kept: an engine fits one graph, one kind of GPU and one precision."""
+    found = gpus()
+    gpu = f"{found[0].name}-{found[0].driver}".replace(" ", "-").replace("/", "-") if found else "unknown-gpu"
+    name = f"{graph.digest[:16] or 'graph'}-{gpu}-{options.precision}"
+    return (options.cache_dir or default_cache_dir()) / "tensorrt" / name
+
+
+def parse_provider_options(pairs: Sequence[str]) -> dict[str, str]:
+    """``key=value`` pairs as a mapping.
+
+    Raises:
+        DeviceError: A pair has no key or no "=", or a key comes twice.
+    """
+    options: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            message = f"provider option {pair!r} is not key=value: write for example gpu_mem_limit=4294967296"
+            raise DeviceError(message)
+        if key in options:
+            message = f"provider option {key} is given twice: keep one"
+            raise DeviceError(message)
+        options[key] = value
+    return options
+
+
+def _check_options(device: Device, given: Mapping[str, str]) -> None:
+    known = sorted(frozenset().union(*(KNOWN_OPTIONS[provider] for provider in CHAIN_OF[device])))
+    for key in given:
+        if key in known:
+            continue
+        close = difflib.get_close_matches(key, known, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"it knows {', '.join(known) or 'none'}"
+        message = f"device {device} has no provider option {key!r}: {hint}"
+        raise DeviceError(message)
+
+
+def _defaults(provider: str, options: SessionOptions, graph: GraphFile) -> dict[str, str]:
+    if provider == CUDA_PROVIDER:
+        return _cuda(options)
+    if provider == TENSORRT_PROVIDER:
+        return _tensorrt(options, graph)
+    if provider == OPENVINO_PROVIDER:
+        return _openvino(options)
+    return {}
+
+
+def _cuda(options: SessionOptions) -> dict[str, str]:
+    latency = options.optimize_for == "latency"
+    return {
+        "device_id": "0",
+        # One shape needs one block; with several batch sizes doubling extends less often.
+        "arena_extend_strategy": "kSameAsRequested" if latency else "kNextPowerOfTwo",
+        # No graph has a convolution; an exhaustive search would only cost time at the first one that does.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        # fp32 means fp32: its tolerance is 1e-3 of a logit. fp16 products are not touched by it.
+        "use_tf32": "0",
+        # Flash where the GPU has it, else memory-efficient, else plain; never cuDNN's, which builds plans at first use.
+        "sdpa_kernel": str(FLASH | EFFICIENT | MATH),
+        # Before 1.28 the fused norm adds up in fp16 without it, and overflows on large channels; ignored since.
+        "enable_skip_layer_norm_strict_mode": "1",
+        "enable_cuda_graph": "1" if options.cuda_graph else "0",
+    }
+
+
+def _tensorrt(options: SessionOptions, graph: GraphFile) -> dict[str, str]:
+    folder = str(engine_folder(options, graph))
+    profiles = {
+        f"trt_profile_{name}_shapes": ",".join(
+            f"{tensor}:{'x'.join(str(axis if isinstance(axis, int) else axis[index]) for axis in shape)}"
+            for tensor, shape in graph.shapes.items()
+        )
+        for index, name in enumerate(("min", "opt", "max"))
+    }
+    half = "1" if options.precision == "fp16" else "0"
+    return {
+        "trt_fp16_enable": half,
+        # Older providers do not know this one.
+        **({"trt_bf16_enable": "1"} if options.precision == "bf16" else {}),
+        "trt_layer_norm_fp32_fallback": half,
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": folder,
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": folder,
+        **(profiles if graph.shapes else {}),
+    }
+
+
+def _openvino(options: SessionOptions) -> dict[str, str]:
+    # OpenVINO's own default is bf16 where the CPU has it: other numbers than the manifest's, without a word.
+    plugin = {
+        "INFERENCE_PRECISION_HINT": OPENVINO_HINT.get(options.precision, "f32"),
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": options.intra_op_threads or available_cpus(),
+    }
+    return {"device_type": "CPU", "load_config": json.dumps({"CPU": plugin})}

@@ -1,0 +1,238 @@
+"""Classify or embed very many videos on the processes and machines of a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from xclip_runtime.bundle import MANIFEST, Bundle, sha256_of
+from xclip_runtime.errors import BulkError, MissingExtraError, VideoNotFoundError, XClipError
+from xclip_runtime.model import XClip
+from xclip_runtime.util.paths import VIDEO_SUFFIXES
+
+try:
+    import fsspec
+    import ray
+
+    from xclip_runtime.integrations.ray_cluster.shards import CLASSIFICATIONS, EMBEDDINGS, Shards
+except ModuleNotFoundError as error:
+    feature = f"running on Ray (it lacks {error.name})"
+    raise MissingExtraError(feature, "ray") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from xclip_runtime.results import Classification, VideoFeatures
+
+Task = Literal["classify", "embed"]
+
+
+@dataclass(frozen=True)
+class BulkReport:
+    """What a bulk run did."""
+
+    done: int
+    """Videos that this run wrote a row of, failed ones included."""
+    failed: int
+    """Those of them that could not be read; their rows say why."""
+    skipped: int
+    """Videos that an earlier run had written."""
+
+
+def run_bulk(
+    videos: str | os.PathLike[str] | Sequence[str],
+    bundle: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    task: Task = "classify",
+    top_k: int = 5,
+    workers: int | tuple[int, int] = 1,
+    cpus_per_worker: int = 1,
+    gpus_per_worker: float = 0.0,
+    shard_size: int = 64,
+    retry_failed: bool = False,
+    model_options: Mapping[str, Any] | None = None,
+    progress: Callable[[BulkReport], None] = lambda _: None,
+) -> BulkReport:
+    """Write Parquet with a row for each video; run it again to go on where it was interrupted.
+
+    Videos are dealt out in groups to worker processes that keep a model each. A group whose worker dies is run again
+    by another. A video that cannot be read gets a row with its error.
+
+    Args:
+        videos: A folder, which is searched with all folders in it, or files; local, or addresses that fsspec knows.
+        bundle: A folder at the same path on every machine.
+        out: Folder of the results, local to all machines (a shared disk) or an address that fsspec knows.
+        task: "classify" writes labels, probs and logits; "embed" writes unit vectors.
+        top_k: Labels of a classification.
+        workers: Worker processes; a pair is the fewest and the most, between which Ray follows the work.
+        cpus_per_worker: CPUs that each reserves and computes on.
+        gpus_per_worker: GPUs that each reserves.
+        shard_size: Videos in a group, which is what a dead worker loses and a file holds.
+        retry_failed: Read once more the videos that an earlier run could not, and replace their rows.
+        model_options: Further arguments of :class:`xclip_runtime.XClip`, such as device and precision.
+        progress: Called after every group.
+
+    Raises:
+        BundleError: The bundle cannot be used.
+        BulkError: There are no videos, or ``out`` was begun with other settings.
+    """
+    opened = Bundle.open(bundle)
+    names = [_storable(name) for name in _listed(videos)]
+    shards = Shards(os.fspath(out))
+    options = dict(model_options or {})
+    finished = shards.begin(
+        {
+            "task": task,
+            "top_k": top_k,
+            "bundle": sha256_of(opened.path / MANIFEST),
+            "precision": options.get("precision"),
+            "profile": options.get("profile"),
+        },
+        retry_failed=retry_failed,
+    )
+    wanted = [name for name in dict.fromkeys(names) if name not in finished]
+    report = BulkReport(0, 0, len(set(names)) - len(wanted))
+    if not wanted:
+        return report
+    groups = [{"videos": wanted[i : i + shard_size]} for i in range(0, len(wanted), shard_size)]
+    counts = ray.data.from_items(groups, override_num_blocks=len(groups)).map(
+        Worker,
+        fn_constructor_args=(str(opened.path.resolve()), shards.url, task, top_k),
+        fn_constructor_kwargs={"intra_op_threads": cpus_per_worker, **options},
+        concurrency=workers,
+        num_cpus=cpus_per_worker,
+        num_gpus=gpus_per_worker,
+    )
+    for count in counts.iter_rows():
+        report = BulkReport(report.done + count["done"], report.failed + count["failed"], report.skipped)
+        progress(report)
+    return report
+
+
+class Worker:
+    """A model in a process of Ray's, which turns a group of videos into a shard.
+
+    Args:
+        bundle: Path of the bundle.
+        out: Where shards go.
+        task: What is asked of the model.
+        top_k: Labels of a classification.
+        model_options: Of :class:`xclip_runtime.XClip`.
+    """
+
+    def __init__(self, bundle: str, out: str, task: Task, top_k: int, **model_options: Any) -> None:
+        self._model = XClip(bundle, **model_options)
+        self._threads = model_options.get("intra_op_threads") or 1
+        self._shards = Shards(out)
+        self._task = task
+        self._top_k = top_k
+
+    def __call__(self, group: Mapping[str, Any]) -> dict[str, int]:
+        """Write the shard of a group; return how many rows it has and how many are errors."""
+        videos = list(group["videos"])
+        with tempfile.TemporaryDirectory(prefix="xclip-onnx-") as folder:
+            files = _Files(Path(folder))
+            local = map(files.fetch, videos)
+            results: Iterator[Classification | VideoFeatures | XClipError]
+            if self._task == "classify":
+                schema = CLASSIFICATIONS
+                results = self._model.classify_each(local, top_k=self._top_k, workers=self._threads)
+            else:
+                schema = EMBEDDINGS
+                results = self._model.features_each(local, workers=self._threads)
+            rows = []
+            for video, result in zip(videos, results, strict=True):
+                rows.append(self._row(video, files.errors.get(video, result)))
+                files.drop(video)
+        self._shards.write(schema, rows)
+        return {"done": len(rows), "failed": sum(row.get("error_type") is not None for row in rows)}
+
+    def _row(self, video: str, result: Any) -> dict[str, Any]:
+        if isinstance(result, XClipError):
+            return {"video": video, "error_type": type(result).__name__, "error": str(result)}
+        row = {"video": video, "provider": self._model.provider, "precision": self._model.precision}
+        if self._task == "embed":
+            return {**row, "embedding": result.unit_embeds.tolist()}
+        timings = result.to_dict()["timings_ms"]
+        return {
+            **row,
+            "labels": [label.label for label in result.labels],
+            "probs": [label.prob for label in result.labels],
+            "logits": [label.logit for label in result.labels],
+            "frames_total": result.frames.total,
+            **{f"{stage}_ms": ms for stage, ms in timings.items()},
+        }
+
+
+class _Files:
+    """Local files of videos: their own, or a copy that is here only while it is needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.errors: dict[str, XClipError] = {}
+        self._folder = folder
+        self._copies: dict[str, Path] = {}
+
+    def fetch(self, video: str) -> str:
+        if not _is_remote(video):
+            return video
+        # The name of an address is not always one of a file; the suffix is all that a decoder may look at.
+        copy = self._copies[video] = self._folder / f"{len(self._copies)}{Path(video).suffix[:10]}"
+        try:
+            fs, path = fsspec.core.url_to_fs(video)
+            fs.get_file(path, str(copy))
+        except Exception as error:  # noqa: BLE001 - every filesystem has classes of its own
+            message = f"{video} cannot be fetched ({type(error).__name__}: {error}): check the address"
+            self.errors[video] = VideoNotFoundError(message)
+        return str(copy)
+
+    def drop(self, video: str) -> None:
+        if video in self._copies:
+            self._copies[video].unlink(missing_ok=True)
+
+
+def _listed(videos: str | os.PathLike[str] | Sequence[str]) -> list[str]:
+    """Every video of a folder, or the files as they are given.
+
+    Raises:
+        BulkError: There is none.
+    """
+    if not isinstance(videos, (str, os.PathLike)):
+        # Workers have another working directory.
+        names = [name if _is_remote(name) else os.path.abspath(name) for name in videos]  # noqa: PTH100 - keeps links
+    else:
+        names = _in_folder(os.fspath(videos))
+    if not names:
+        message = f"there are no videos in {videos}: name a folder with videos, or files"
+        raise BulkError(message)
+    return names
+
+
+def _in_folder(folder: str) -> list[str]:
+    fs, root = fsspec.core.url_to_fs(folder)
+    if not fs.isdir(root):
+        message = f"there is no folder {folder}: name one, or give a list of files"
+        raise BulkError(message)
+    found = sorted(path for path in fs.find(root) if path.lower().endswith(VIDEO_SUFFIXES))
+    return [fs.unstrip_protocol(path) if _is_remote(folder) else path for path in found]
+
+
+def _is_remote(name: str) -> bool:
+    return "://" in name
+
+
+def _storable(name: str) -> str:
+    """Refuse a name that Parquet cannot hold, before any work is done.
+
+    Raises:
+        BulkError: It is not UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        message = f"the name {name!r} is not UTF-8, which Parquet needs: rename the file"
+        raise BulkError(message) from None
+    return name

@@ -1,0 +1,5 @@
+"""Model repositories for Triton Inference Server and OpenVINO Model Server, written from a bundle."""
+
+from xclip_runtime.integrations.triton_repository.repository import DEVICES, Repository, export_repository
+
+__all__ = ["DEVICES", "Repository", "export_repository"]

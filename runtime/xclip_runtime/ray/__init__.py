@@ -1,6 +1,0 @@
-"""More than one process, more than one machine: bulk runs and a served deployment on Ray (extra [ray])."""
-
-from xclip_runtime.ray.bulk import BulkReport, run_bulk
-from xclip_runtime.ray.deployment import xclip_deployment
-
-__all__ = ["BulkReport", "run_bulk", "xclip_deployment"]

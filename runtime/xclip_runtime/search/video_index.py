@@ -1,0 +1,369 @@
+"""VideoIndex: videos in, words in, moments out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from xclip_runtime.errors import LabelsError, VideoIndexError, XClipError
+from xclip_runtime.model import default_workers
+from xclip_runtime.search.adding import Job, Outcome, see_whole, see_windows, source_of
+from xclip_runtime.search.identity import ModelIdentity
+from xclip_runtime.search.store import MOST_NEAREST, Description, Store, check_features
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from xclip_runtime.model import XClip
+    from xclip_runtime.search.store import FeatureType, Span
+
+Note = Callable[[str, float], None]
+"""Told of each window that is in: the file's name as given, and the window's end in seconds."""
+
+SHORTLIST = 100
+"""Windows that are scored exactly, by default: twice what missed none of the ten best among 700 videos, see
+benchmarks/results/retrieval.json."""
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of one file."""
+
+    video: str
+    """Path as given."""
+
+    outcome: Outcome | Literal["unchanged", "failed"]
+    """"resumed" goes on where a killed run left a file; "unchanged" was not read again."""
+
+    windows: int
+    """How many of its windows are in the index now."""
+
+    error: XClipError | None = None
+    """Why it failed. What the index held of it is still there."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The ``index add --json`` document: as of ``classify``, a file that fails has an "error" in it."""
+        if self.error is not None:
+            return {"video": self.video, "error": {"type": type(self.error).__name__, "message": str(self.error)}}
+        return {"video": self.video, "outcome": self.outcome, "windows": self.windows}
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A moment that was found."""
+
+    video: str
+    """Absolute path."""
+
+    start: float
+    """Seconds."""
+
+    end: float
+    """Seconds; the end of the video where it was indexed as a whole."""
+
+    logit: float
+    """The model's own score of text and moment: cosine with the prompted text embedding times exp(logit_scale)."""
+
+    cosine: float
+    """Cosine with the unprompted text embedding, which makes the shortlist."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The best moments for a text."""
+
+    query: str
+
+    hits: tuple[Hit, ...]
+    """Best first, by their logits."""
+
+    scored: int
+    """How many windows were scored exactly."""
+
+    windows: int
+    """How many there are in the index."""
+
+    timings_ms: dict[str, float]
+    """Milliseconds: "text" to encode the query, "shortlist", "prompt" to read features and score them, "total"."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The ``index search --json`` document."""
+        return asdict(self)
+
+
+class VideoIndex:
+    """An index of videos that answers words with moments.
+
+    Args:
+        store: The database.
+        model: The model that made it.
+
+    Raises:
+        VideoIndexMismatchError: The index was made with another model.
+    """
+
+    def __init__(self, store: Store, model: XClip) -> None:
+        store.description.model.check_search(model, str(store.folder))
+        self.store = store
+        self.model = model
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str], model: XClip) -> VideoIndex:
+        """Open an index.
+
+        Raises:
+            VideoIndexNotFoundError: There is none in the folder.
+            VideoIndexMismatchError: It was made with another model.
+            VideoIndexError: It is damaged, or of another version.
+            MissingExtraError: The extra [index] is not installed.
+        """
+        return cls._over(Store.open(folder), model)
+
+    @classmethod
+    def create(cls, folder: str | os.PathLike[str], model: XClip, *, features: FeatureType | None = None) -> VideoIndex:
+        """Make an index, or open the one that is there.
+
+        Args:
+            folder: Made if need be.
+            model: What sees the videos.
+            features: How the features for exact scores are stored, "fp16" or "fp32"; None takes what the index has,
+                and fp16 for a new one.
+
+        Raises:
+            VideoIndexMismatchError: The index there was made with another model.
+            VideoIndexError: The folder holds something else, or an index with features of another type.
+            MissingExtraError: The extra [index] is not installed.
+            ValueError: ``features`` is unknown.
+        """
+        check_features(features or "fp16")
+        index = cls._over(Store.create(folder, Description(ModelIdentity.of(model), features or "fp16")), model)
+        held = index.store.description.features
+        if features not in (None, held):
+            index.close()
+            message = (
+                f"the index in {folder} holds features in {held}, not {features}: leave that out, or make a new one"
+            )
+            raise VideoIndexError(message)
+        return index
+
+    @classmethod
+    def _over(cls, store: Store, model: XClip) -> VideoIndex:
+        try:
+            return cls(store, model)
+        except XClipError:
+            store.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        """How many windows there are."""
+        return len(self.store)
+
+    def close(self) -> None:
+        """Close the database."""
+        self.store.close()
+
+    def add(
+        self,
+        videos: Iterable[str | os.PathLike[str]],
+        *,
+        window: float | None = None,
+        hop: float | None = None,
+        workers: int | None = None,
+        on_window: Note | None = None,
+    ) -> Iterator[Added]:
+        """Add files in their order; one that fails is reported, and the rest goes on.
+
+        Nothing that was yielded is lost in a crash. A file whose size, time of change and cut are those in the index
+        is not read again; one that has changed replaces what the index held of it.
+
+        Args:
+            videos: Paths; one that is named twice is added once.
+            window: Cut files into windows of so many seconds, each found on its own; None takes a file as a whole.
+            hop: Seconds from one window to the next; None takes half a window.
+            workers: Threads that read whole files ahead; windows are cut by one.
+            on_window: Called with the file and the end of each window, seconds, when it is in the index.
+
+        Raises:
+            VideoIndexMismatchError: The model has another precision or profile than the features in the index.
+            ValueError: ``window``, ``hop`` or ``workers`` is out of its range.
+        """
+        self.store.description.model.check_add(self.model, str(self.store.folder))
+        if workers is not None and workers < 1:
+            message = f"workers is {workers}: give at least 1, or None for one a CPU"
+            raise ValueError(message)
+        note = on_window or (lambda *_: None)
+        if window is None:
+            return self._add_whole(self._plan(videos, None, None), workers or default_workers(), note)
+        hop = window / 2 if hop is None else hop
+        self.model.windows(window, hop)
+        return self._add_windows(self._plan(videos, window, hop), note)
+
+    def search(
+        self,
+        text: str,
+        k: int = 10,
+        *,
+        shortlist: int = SHORTLIST,
+        exact: bool = False,
+        per_video: int | None = None,
+    ) -> SearchResult:
+        """The moments that a text describes best.
+
+        X-CLIP's logits are no plain cosine, since its prompts depend on the video. So the windows nearest to the text
+        by cosine are shortlisted, and those scored exactly, over the stored features. Of windows that overlap, the
+        best one stands for all; where too few are left, the shortlist grows.
+
+        Args:
+            text: Any words, taken as they are.
+            k: How many moments.
+            shortlist: How many windows to score exactly, at most 4096.
+            exact: Score every window instead.
+            per_video: At most so many moments of one file; None for any number.
+
+        Raises:
+            LabelsError: The text is empty or too long.
+            MissingExtraError: ``tokenizers`` is not installed.
+            ValueError: A number is out of its range.
+        """
+        _check_search(text, k, shortlist, per_video)
+        begin = time.perf_counter()
+        text_embeds = self.model.text_embeds([text])
+        unit = text_embeds[0] / np.linalg.norm(text_embeds[0])
+        encoded = time.perf_counter()
+        total, listing = len(self), 0.0
+        scores: dict[int, tuple[float, float]] = {}
+        count = total if exact else min(max(shortlist, k), MOST_NEAREST)
+        while True:
+            listed = time.perf_counter()
+            wanted = None if exact else [row for row in self.store.nearest(unit, count) if row not in scores]
+            listing += time.perf_counter() - listed
+            scores |= self._score(wanted, text_embeds, unit)
+            hits = self._moments(scores, k, per_video)
+            if len(hits) == k or count >= min(total, MOST_NEAREST):
+                break
+            count = min(2 * count, MOST_NEAREST)
+        end = time.perf_counter()
+        return SearchResult(
+            query=text,
+            hits=tuple(hits),
+            scored=len(scores),
+            windows=total,
+            timings_ms={
+                "text": 1000 * (encoded - begin),
+                "shortlist": 1000 * listing,
+                "prompt": 1000 * (end - encoded - listing),
+                "total": 1000 * (end - begin),
+            },
+        )
+
+    def delete(self, videos: Iterable[str | os.PathLike[str]]) -> int:
+        """Delete files, or all files in a folder, from the index and never from the disk; return how many it held."""
+        return self.store.delete(path for video in videos for path in self.store.under(video))
+
+    def _score(
+        self, windows: Sequence[int] | None, text_embeds: NDArray[np.float32], unit: NDArray[np.float32]
+    ) -> dict[int, tuple[float, float]]:
+        """Logit and cosine of each window."""
+        return {
+            window: (float(self.model.prompt_logits(features, text_embeds)[0]), float(unit @ features.video_embeds))
+            for window, features in self.store.features(windows)
+        }
+
+    def _moments(self, scores: dict[int, tuple[float, float]], k: int, per_video: int | None) -> list[Hit]:
+        """The best windows that do not overlap, best first."""
+        hits: list[Hit] = []
+        taken: dict[str, list[Span]] = {}
+        for window, (logit, cosine) in sorted(scores.items(), key=lambda item: (-item[1][0], item[0])):
+            span = self.store.span(window)
+            others = taken.setdefault(span.path, [])
+            overlaps = any(span.start < other.end and other.start < span.end for other in others)
+            if overlaps or (per_video is not None and len(others) >= per_video):
+                continue
+            others.append(span)
+            hits.append(Hit(span.path, span.start, span.end, logit, cosine))
+            if len(hits) == k:
+                break
+        return hits
+
+    def _plan(
+        self, videos: Iterable[str | os.PathLike[str]], window: float | None, hop: float | None
+    ) -> Iterator[Job | Added]:
+        """What is to be done for each file, or what became of it where that is known already."""
+        planned = set()
+        for video in videos:
+            name = os.fspath(video)
+            try:
+                source = source_of(name, window, hop)
+            except XClipError as error:
+                yield Added(name, "failed", 0, error)
+                continue
+            if source.path in planned:
+                continue
+            planned.add(source.path)
+            entry = self.store.entry(source.path)
+            if entry is None:
+                yield Job(name, source, "added")
+            elif entry.source != source:
+                yield Job(name, source, "replaced")
+            elif entry.complete:
+                yield Added(name, "unchanged", entry.windows)
+            else:
+                yield Job(name, source, "resumed")
+
+    def _add_whole(self, plan: Iterator[Job | Added], workers: int, note: Note) -> Iterator[Added]:
+        for item in see_whole(self.model, plan, workers):
+            if isinstance(item, Added):
+                yield item
+                continue
+            job, seen = item
+            if isinstance(seen, XClipError):
+                yield Added(job.name, "failed", 0, seen)
+                continue
+            self.store.put(job.source, seen.start, seen.end, seen.features, first=True, last=True)
+            note(job.name, seen.end)
+            yield Added(job.name, job.outcome, 1)
+
+    def _add_windows(self, plan: Iterator[Job | Added], note: Note) -> Iterator[Added]:
+        for job in plan:
+            if isinstance(job, Added):
+                yield job
+                continue
+            done = self.store.starts(job.source.path) if job.outcome == "resumed" else set()
+            try:
+                for seen in see_windows(self.model, job, done):
+                    self.store.put(job.source, seen.start, seen.end, seen.features, first=not done, last=False)
+                    done.add(seen.start)
+                    note(job.name, seen.end)
+            except VideoIndexError:
+                raise
+            except XClipError as error:
+                yield Added(job.name, "failed", len(done), error)
+                continue
+            self.store.complete(job.source.path)
+            yield Added(job.name, job.outcome, len(done))
+
+
+def _check_search(text: str, k: int, shortlist: int, per_video: int | None) -> None:
+    if not text.strip():
+        message = "the text is empty: say in a few words what to look for"
+        raise LabelsError(message)
+    if k < 1 or (per_video is not None and per_video < 1):
+        message = f"k is {k} and per_video {per_video}: both must be at least 1"
+        raise ValueError(message)
+    if not 1 <= shortlist <= MOST_NEAREST:
+        message = f"the shortlist is {shortlist}: give 1 to {MOST_NEAREST}, or ask for exact scores of everything"
+        raise ValueError(message)

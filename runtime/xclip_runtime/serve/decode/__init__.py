@@ -1,0 +1,1 @@
+"""Decoding of uploads in worker processes."""

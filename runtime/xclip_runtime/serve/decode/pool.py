@@ -1,0 +1,311 @@
+"""Decoding in processes that can be killed: a hostile file costs one request, never the server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import numpy as np
+
+from xclip_runtime import errors
+from xclip_runtime.errors import (
+    DecoderCrashedError,
+    FramesError,
+    VideoDecodeError,
+    VideoError,
+    VideoTimeoutError,
+    XClipError,
+)
+from xclip_runtime.serve.decode.ipc import LENGTHS, pack
+from xclip_runtime.video import Clip, Views
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from xclip_runtime.serve.settings import Limits
+    from xclip_runtime.video import FrameTransform
+
+logger = logging.getLogger(__name__)
+
+_START_WORKER = "from xclip_runtime.serve.decode.worker import main; main()"
+_START_SECONDS = 120.0
+# Enough for a clip, so that reading one is not stopped and begun again every 64 KiB.
+_PIPE_BYTES = 8 << 20
+# A worker gives up by itself at the time limit, with a message of its own; it is killed when it does not.
+_GRACE_SECONDS = 1.0
+
+
+class _Worker:
+    """One process and the two pipes to it."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(cls, config: Mapping[str, Any]) -> _Worker:
+        environment = {
+            **os.environ,
+            # Even a video may name other files: FFmpeg shall open local ones only.
+            "OPENCV_FFMPEG_CAPTURE_OPTIONS": "protocol_whitelist;file",
+            "OPENCV_FFMPEG_LOGLEVEL": "-8",
+            "OPENCV_IO_MAX_IMAGE_PIXELS": str(config["max_pixels"]),
+            "OPENCV_LOG_LEVEL": "SILENT",
+            "PYTHONSAFEPATH": "1",
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            _START_WORKER,
+            json.dumps(config),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_PIPE_BYTES,
+            env=environment,
+        )
+        worker = cls(process)
+        try:
+            with anyio.fail_after(_START_SECONDS):
+                await worker.receive()
+        except BaseException:
+            await worker.kill()
+            raise
+        return worker
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def send(self, header: Mapping[str, Any], payload: bytes) -> None:
+        pipe = self._process.stdin
+        assert pipe is not None  # noqa: S101 - it was asked for
+        pipe.write(pack(header, len(payload)))
+        pipe.write(payload)
+        await pipe.drain()
+
+    async def receive(self) -> tuple[dict[str, Any], bytes]:
+        pipe = self._process.stdout
+        assert pipe is not None  # noqa: S101 - it was asked for
+        header_bytes, payload_bytes = LENGTHS.unpack(await pipe.readexactly(LENGTHS.size))
+        return json.loads(await pipe.readexactly(header_bytes)), await pipe.readexactly(payload_bytes)
+
+    async def kill(self) -> None:
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        # Reading to the end closes the pipes; a transport that is left open warns when it is collected.
+        await self._process.communicate()
+
+
+class DecodePool:
+    """A few processes that decode, each replaced when it dies or has to be killed.
+
+    Args:
+        num_frames: Frames of a clip.
+        transform: How they are prepared.
+        workers: How many processes.
+        limits: What is refused.
+        on_restart: Called with "crashed", "timeout" or "cancelled" when a worker is replaced.
+    """
+
+    def __init__(
+        self,
+        num_frames: int,
+        transform: FrameTransform,
+        *,
+        workers: int,
+        limits: Limits,
+        on_restart: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._shape = (num_frames, transform.size, transform.size, 3)
+        self._config = {
+            "num_frames": num_frames,
+            "profile": transform.profile,
+            "image_size": transform.size,
+            "memory": limits.decode_bytes,
+            "max_pixels": limits.pixels,
+        }
+        self._limits = limits
+        self._count = workers
+        self._on_restart = on_restart
+        self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
+        self._workers: set[_Worker] = set()
+        self._starting: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self.waiting = 0
+        """Jobs that no worker has taken yet."""
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of the workers that run now."""
+        return tuple(worker.pid for worker in self._workers if worker.alive)
+
+    async def start(self) -> None:
+        """Start every worker; return when all of them can decode.
+
+        Raises:
+            DecoderCrashedError: One does not come up.
+        """
+        tasks = [asyncio.ensure_future(self._add_worker()) for _ in range(self._count)]
+        self._starting.update(tasks)
+        try:
+            await asyncio.gather(*tasks)
+        except (OSError, asyncio.IncompleteReadError) as error:
+            message = "a decode worker does not start: its own message is above; check that `xclip-onnx doctor` passes"
+            raise DecoderCrashedError(message) from error
+        finally:
+            self._starting.difference_update(tasks)
+
+    async def close(self) -> None:
+        """Kill every worker."""
+        self._closed = True
+        for task in self._starting:
+            task.cancel()
+        await asyncio.gather(*self._starting, return_exceptions=True)
+        await asyncio.gather(*(worker.kill() for worker in self._workers))
+        self._workers.clear()
+
+    async def clip(self, path: Path, name: str, *, views: Views, start: float = 0.0, end: float | None = None) -> Clip:
+        """Sample and prepare the frames of a video file.
+
+        Args:
+            path: The file.
+            name: What messages call it.
+            views: Temporal clips and crops.
+            start: Seconds from the first frame.
+            end: Seconds; None for the end of the video.
+
+        Returns:
+            A clip with frames uint8 RGB (V, T, size, size, 3).
+
+        Raises:
+            VideoError: It cannot be read, is over a limit, or takes too long.
+            DecoderCrashedError: The worker died; the next request gets another.
+        """
+        job = {
+            "do": "clip",
+            "path": str(path),
+            "name": name,
+            "start": start,
+            "end": end,
+            "clips": views.clips,
+            "crops": views.crops,
+            "max_pixels": self._limits.pixels,
+            "max_duration": self._limits.duration,
+        }
+        header, payload = await self._run(job, b"")
+        shape = (len(views), *self._shape)
+        return Clip(
+            frames=_array(payload, shape),
+            indices=tuple(int(index) for index in header["indices"]),
+            decoded=int(header["decoded"]),
+            total=int(header["total"]),
+            decode_ms=float(header["decode_ms"]),
+            prepare_ms=float(header["prepare_ms"]),
+            decoder=str(header["decoder"]),
+            codec=str(header["codec"]),
+            fps=None if header["fps"] is None else float(header["fps"]),
+            method=header["method"],
+            notes=tuple(map(str, header["notes"])),
+        )
+
+    async def image(self, encoded: bytes, name: str) -> NDArray[np.uint8]:
+        """Decode one JPEG, PNG or WebP to uint8 RGB (H, W, 3).
+
+        Raises:
+            FramesError: It is none.
+            VideoTimeoutError: It takes too long.
+            DecoderCrashedError: The worker died.
+        """
+        header, payload = await self._run({"do": "image", "path": name, "name": name}, encoded)
+        height, width, channels = header["shape"]
+        return _array(payload, (int(height), int(width), int(channels)))
+
+    async def _run(self, job: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
+        worker = await self._take()
+        lost: str | None = "cancelled"
+        try:
+            with anyio.fail_after(self._limits.decode_seconds + _GRACE_SECONDS):
+                await worker.send({**job, "time_limit": self._limits.decode_seconds}, payload)
+                header, answer = await worker.receive()
+            lost = None
+        except TimeoutError:
+            lost = "timeout"
+            message = (
+                f"{job['name']} takes longer than {self._limits.decode_seconds:g} s to decode: send a shorter part"
+            )
+            raise VideoTimeoutError(message) from None
+        except (asyncio.IncompleteReadError, ConnectionError, ValueError):
+            lost = "crashed"
+            message = f"the decoder died while it read {job['name']}: try again, or convert it to MP4 (H.264)"
+            raise DecoderCrashedError(message) from None
+        finally:
+            if lost is None:
+                self._idle.put_nowait(worker)
+            else:
+                self._replace(worker, lost)
+        if "error" in header:
+            raise _error(header)
+        return header, answer
+
+    async def _take(self) -> _Worker:
+        self.waiting += 1
+        try:
+            while True:
+                worker = await self._idle.get()
+                if worker.alive:
+                    return worker
+                # It died with nothing to do, so nobody has lost anything.
+                self._replace(worker, "crashed")
+        finally:
+            self.waiting -= 1
+
+    def _replace(self, worker: _Worker, reason: str) -> None:
+        logger.warning("a decode worker is replaced", extra={"fields": {"reason": reason, "pid": worker.pid}})
+        self._on_restart(reason)
+        task = asyncio.ensure_future(self._start_again(worker))
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+
+    async def _start_again(self, dead: _Worker) -> None:
+        await dead.kill()
+        self._workers.discard(dead)
+        pause = 0.1
+        while not self._closed:
+            try:
+                await self._add_worker()
+            except (OSError, asyncio.IncompleteReadError):
+                logger.exception("a decode worker does not start, trying again")
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 10.0)
+            else:
+                return
+
+    async def _add_worker(self) -> None:
+        worker = await _Worker.start(self._config)
+        self._workers.add(worker)
+        self._idle.put_nowait(worker)
+
+
+def _array(payload: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    if len(payload) != int(np.prod(shape)):
+        message = "the decoder sent another number of pixels than it said: try again"
+        raise DecoderCrashedError(message)
+    return np.frombuffer(payload, np.uint8).reshape(shape)
+
+
+def _error(header: Mapping[str, Any]) -> XClipError:
+    kind = getattr(errors, str(header["error"]), VideoDecodeError)
+    known = isinstance(kind, type) and issubclass(kind, (VideoError, FramesError))
+    return (kind if known else VideoDecodeError)(str(header["message"]))

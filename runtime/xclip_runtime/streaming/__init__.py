@@ -1,0 +1,1 @@
+"""Live sources, windows of their frames, and events."""

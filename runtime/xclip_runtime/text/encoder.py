@@ -1,0 +1,144 @@
+"""Texts to embeddings, without transformers: the bundle's tokenizer and text graph. Needs the extra [text]."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xclip_runtime.errors import LabelsError, MissingExtraError
+from xclip_runtime.inference.session import Session, SessionOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+    from tokenizers import Tokenizer
+
+    from xclip_runtime.bundle import Bundle
+
+DEFAULT_CONTEXT_LENGTH = 77
+"""CLIP's; what transformers takes where a config.json is silent."""
+
+TOKENS_AT_ONCE = 4096
+"""Tokens that go through the text graph together, so that its memory does not grow with the number of texts."""
+
+SHOWN = 60
+"""Characters of a text that an error quotes."""
+
+
+class TextEncoder:
+    """The text tower of a bundle, loaded when the first text comes.
+
+    It runs on the CPU whatever runs the videos: texts are encoded once, not for every video.
+
+    Args:
+        bundle: A bundle with tokenizer.json and a text graph.
+        options: Threads are taken from here.
+    """
+
+    def __init__(self, bundle: Bundle, options: SessionOptions | None = None) -> None:
+        options = options or SessionOptions()
+        self._bundle = bundle
+        self._options = SessionOptions("cpu", options.intra_op_threads, options.optimize_for)
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the tower, see :attr:`xclip_runtime.bundle.Bundle.text_tower_sha256`."""
+        return self._bundle.text_tower_sha256
+
+    @cached_property
+    def context_length(self) -> int:
+        """The most tokens that a text may have, start and end of text among them."""
+        config = json.loads(self._bundle.checked("config.json").read_bytes())
+        text = {**(config.get("text_config") or {}), **(config.get("text_config_dict") or {})}
+        return int(text.get("max_position_embeddings", DEFAULT_CONTEXT_LENGTH))
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        try:
+            from tokenizers import Tokenizer  # noqa: PLC0415 - optional
+        except ImportError as error:
+            feature = "encoding text"
+            raise MissingExtraError(feature, "text") from error
+        tokenizer = Tokenizer.from_file(str(self._bundle.checked("tokenizer.json")))
+        # What a tokenizer.json says of length is a habit of who saved it; here the context length decides.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
+
+    @cached_property
+    def _session(self) -> Session:
+        return Session(self._bundle.checked_graph(self._bundle.graph("text", "fp32")), self._options)
+
+    def token_ids(self, texts: Sequence[str], *, truncate: bool = False) -> list[list[int]]:
+        """Token ids of each text with start and end of text, the same as transformers' CLIPTokenizerFast.
+
+        Args:
+            texts: Any words; an empty text is start and end alone.
+            truncate: Cut texts that are longer than the context, keeping the end of text, as CLIP does on request.
+
+        Raises:
+            LabelsError: A text is longer than the context and ``truncate`` is off, or cannot be written as UTF-8.
+            MissingExtraError: ``tokenizers`` is not installed.
+        """
+        for text in texts:
+            _check_unicode(text)
+        limit = self.context_length
+        rows = [list(row.ids) for row in self._tokenizer.encode_batch(list(texts))]
+        long = [i for i, row in enumerate(rows) if len(row) > limit]
+        if long and not truncate:
+            message = (
+                f"the text {_quote(texts[long[0]])} has {len(rows[long[0]])} tokens, the model reads at most {limit}: "
+                "shorten it, or ask for it to be cut (truncate, --truncate)"
+            )
+            raise LabelsError(message)
+        for i in long:
+            rows[i] = [*rows[i][: limit - 1], rows[i][-1]]
+        return rows
+
+    def encode(self, texts: Sequence[str], *, truncate: bool = False) -> NDArray[np.float32]:
+        """Embeddings of texts.
+
+        Args:
+            texts: N texts.
+            truncate: As in :meth:`token_ids`.
+
+        Returns:
+            float32 (N, D), not normalised, in the order of the texts.
+
+        Raises:
+            LabelsError: As in :meth:`token_ids`.
+            MissingExtraError: ``tokenizers`` is not installed.
+            BundleError: The bundle's tokenizer or text graph is missing or changed.
+        """
+        rows = self.token_ids(texts, truncate=truncate)
+        embeds = np.empty((len(rows), int(self._bundle.manifest["model"]["projection_dim"])), np.float32)
+        for chosen in _batches([len(row) for row in rows]):
+            ids = np.array([rows[i] for i in chosen], np.int64)
+            embeds[chosen] = self._session.run({"input_ids": ids})["text_embeds"]
+        return embeds
+
+
+def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Indices of texts that go through the graph together: equally long, so that none is padded."""
+    by_length: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        by_length.setdefault(length, []).append(index)
+    for length, indices in by_length.items():
+        size = max(1, TOKENS_AT_ONCE // length)
+        yield from (indices[start : start + size] for start in range(0, len(indices), size))
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        message = f"the text {text[:SHOWN]!a} is no valid Unicode: save it as UTF-8"
+        raise LabelsError(message) from error
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= SHOWN else f"{text[:SHOWN]}…")

@@ -1,0 +1,232 @@
+"""Labels with their embeddings, as values and as files: encoded once, used by every model with the same text tower.
+
+A set is two files, like the labels of a bundle: ``NAME.npy``, float32 (N, D), and ``NAME.json`` with the names, the
+templates, and the digest of the text tower, without which the numbers mean nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xclip_runtime.errors import LabelsError
+from xclip_runtime.text.labels import PLACEHOLDER, fill, label_set
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from xclip_runtime.text.encoder import TextEncoder
+
+FORMAT = "xclip-onnx-labels"
+SCHEMA_VERSION = 1
+SUFFIXES = (".json", ".npy")
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedLabels:
+    """A label set that needs no text tower any more."""
+
+    names: tuple[str, ...]
+
+    templates: tuple[str, ...]
+    """What each name was encoded as; several are an ensemble."""
+
+    text_embeds: NDArray[np.float32]
+    """float32 (N, D), not normalised."""
+
+    text_tower_sha256: str
+    """Of the text tower that made them, see :attr:`xclip_runtime.bundle.Bundle.text_tower_sha256`."""
+
+    def check_fits(self, text_tower_sha256: str) -> None:
+        """Refuse another text tower than the one that encoded this set.
+
+        Raises:
+            LabelsError: It is another one.
+        """
+        if text_tower_sha256 != self.text_tower_sha256:
+            message = (
+                f"these labels were encoded by another text tower ({self.text_tower_sha256[:12]}…, the bundle has "
+                f"{text_tower_sha256[:12]}…): encode them again with `xclip-onnx labels encode` and this bundle"
+            )
+            raise LabelsError(message)
+
+
+def encode_labels(
+    encoder: TextEncoder, names: Sequence[str], templates: str | Sequence[str] = PLACEHOLDER, *, truncate: bool = False
+) -> EncodedLabels:
+    """Encode labels with one template or an ensemble of several.
+
+    Args:
+        encoder: The text tower.
+        names: N labels; duplicates are kept.
+        templates: Texts with a ``{}`` for the label. The embeddings of several are averaged, see :func:`ensemble`.
+        truncate: Cut texts that are longer than the model's context.
+
+    Raises:
+        LabelsError: There is no label, one is empty or too long, or a template has no ``{}``.
+        MissingExtraError: ``tokenizers`` is not installed (extra [text]).
+        BundleError: The bundle's tokenizer or text graph is missing or changed.
+    """
+    templates = (templates,) if isinstance(templates, str) else tuple(templates)
+    if not templates:
+        message = f"there is no template: give at least one, such as {PLACEHOLDER!r} for the bare label"
+        raise LabelsError(message)
+    label_set(names, templates[0])
+    texts = [fill(template, names) for template in templates]
+    embeds = ensemble(encoder.encode(of_template, truncate=truncate) for of_template in texts)
+    return EncodedLabels(tuple(names), templates, embeds, encoder.sha256)
+
+
+def ensemble(embeds: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """One embedding a label from those that several templates gave.
+
+    The direction is CLIP's: each embedding at unit length, their mean, at unit length again (zero-shot notebook of
+    openai/CLIP). CLIP needs no more, but X-CLIP adds its video-specific prompt to the embedding before it looks at the
+    angle, so the length counts: it is the mean of the lengths that went in. One template gives its embedding as it is.
+
+    Args:
+        embeds: For each template, float32 (N, D), not normalised.
+
+    Returns:
+        float32 (N, D), not normalised.
+    """
+    parts = iter(embeds)
+    first = next(parts)
+    direction, length, count = _unit(first), np.linalg.norm(first, axis=1, keepdims=True), 1
+    for part in parts:
+        direction, length, count = (
+            direction + _unit(part),
+            length + np.linalg.norm(part, axis=1, keepdims=True),
+            count + 1,
+        )
+    if count == 1:
+        return first
+    result: NDArray[np.float32] = (_unit(direction) * (length / count)).astype(np.float32)
+    return result
+
+
+def save_labels(labels: EncodedLabels, path: str | os.PathLike[str], *, overwrite: bool = False) -> tuple[Path, Path]:
+    """Write ``NAME.json`` and ``NAME.npy``; each takes its place whole.
+
+    Args:
+        labels: What to write.
+        path: NAME, with either suffix or none.
+        overwrite: Whether existing files may be replaced.
+
+    Returns:
+        The two files, .json first.
+
+    Raises:
+        LabelsError: One of the files exists and may not be replaced, or cannot be written.
+    """
+    description, embeds = _files(path)
+    existing = next((file for file in (description, embeds) if file.exists()), None)
+    if existing is not None and not overwrite:
+        message = f"{existing} exists: choose another name, or pass --overwrite to replace it"
+        raise LabelsError(message)
+    content = io.BytesIO()
+    np.save(content, labels.text_embeds)
+    document = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "text_tower_sha256": labels.text_tower_sha256,
+        "text_embeds_sha256": hashlib.sha256(content.getvalue()).hexdigest(),
+        "templates": labels.templates,
+        "names": labels.names,
+    }
+    try:
+        _replace(embeds, content.getvalue())
+        _replace(description, f"{json.dumps(document, indent=2, ensure_ascii=False)}\n".encode())
+    except OSError as error:
+        message = f"cannot write {error.filename or embeds}: {error.strerror or error}"
+        raise LabelsError(message) from error
+    return description, embeds
+
+
+def load_labels(path: str | os.PathLike[str]) -> EncodedLabels:
+    """Read what :func:`save_labels` wrote.
+
+    Args:
+        path: Either file.
+
+    Raises:
+        LabelsError: A file is missing, changed, or no label set.
+    """
+    description, embeds_file = _files(path)
+    document = _read_description(description)
+    try:
+        content = embeds_file.read_bytes()
+    except OSError as error:
+        message = f"cannot read {embeds_file}: {error.strerror or error}; it belongs to {description}"
+        raise LabelsError(message) from error
+    if hashlib.sha256(content).hexdigest() != document["text_embeds_sha256"]:
+        message = f"{embeds_file} is not the file that {description} was written with: encode the labels again"
+        raise LabelsError(message)
+    try:
+        embeds: NDArray[np.float32] = np.load(io.BytesIO(content), allow_pickle=False)
+    except Exception as error:  # numpy raises whatever its parser stumbles over
+        message = f"{embeds_file} is no .npy file: encode the labels again"
+        raise LabelsError(message) from error
+    names, templates = tuple(document["names"]), tuple(document["templates"])
+    if embeds.dtype != np.float32 or embeds.ndim != 2 or len(embeds) != len(names) or not names:
+        message = f"{embeds_file} holds {embeds.dtype} {embeds.shape} for {len(names)} labels: encode the labels again"
+        raise LabelsError(message)
+    return EncodedLabels(names, templates, embeds, document["text_tower_sha256"])
+
+
+def is_encoded(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's suffix says that it is a label set of :func:`save_labels`, and no list of names."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    unit: NDArray[np.float32] = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return unit
+
+
+def _files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    file = Path(path)
+    stem = file.with_suffix("") if is_encoded(file) else file
+    return stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.npy")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        message = f"cannot read labels from {path}: {error.strerror or error}"
+        raise LabelsError(message) from error
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        message = f"{path} is no label set: give what `xclip-onnx labels encode` wrote, or a .txt with one label a line"
+        raise LabelsError(message)
+    texts = [document.get("text_tower_sha256"), document.get("text_embeds_sha256")]
+    lists = [document.get("names"), document.get("templates")]
+    strings = [*texts, *(item for part in lists if isinstance(part, list) for item in part)]
+    if (
+        document.get("schema_version") != SCHEMA_VERSION
+        or not all(isinstance(part, list) for part in lists)
+        or not all(isinstance(item, str) for item in strings)
+    ):
+        message = f"{path} is a label set that this version does not read: encode the labels again"
+        raise LabelsError(message)
+    return document

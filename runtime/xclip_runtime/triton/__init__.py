@@ -1,5 +1,0 @@
-"""Model repositories for Triton Inference Server and OpenVINO Model Server, written from a bundle."""
-
-from xclip_runtime.triton.repository import DEVICES, Repository, export_repository
-
-__all__ = ["DEVICES", "Repository", "export_repository"]

@@ -1,0 +1,1 @@
+"""Makers of bundles, checkpoints, clips, cameras and servers that several test packages share."""

@@ -1,0 +1,164 @@
+"""Provider chains and options by device and goal; what is passed through is checked first."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from xclip_runtime.errors import DeviceError
+from xclip_runtime.inference import providers
+from xclip_runtime.inference.installation import Gpu
+from xclip_runtime.inference.providers import (
+    KNOWN_OPTIONS,
+    PROVIDER_OF,
+    GraphFile,
+    SessionOptions,
+    default_cache_dir,
+    engine_folder,
+    parse_provider_options,
+    provider_chain,
+)
+
+VISION = GraphFile("ab" * 32, {"pixel_values": ((1, 8, 8), 32, 224, 224, 3)})
+
+
+@pytest.fixture(autouse=True)
+def h100(monkeypatch):
+    monkeypatch.setattr(providers, "gpus", lambda: (Gpu("NVIDIA H100 PCIe", "580.65", "81559 MiB"),))
+
+
+def options_of(device, **fields):
+    (provider, options), *_ = provider_chain(SessionOptions(device, **fields), VISION)
+    assert provider == PROVIDER_OF[device]
+    return options
+
+
+@pytest.mark.parametrize(
+    ("device", "chain"),
+    [
+        ("cpu", ["CPUExecutionProvider"]),
+        ("cuda", ["CUDAExecutionProvider"]),
+        ("tensorrt", ["TensorrtExecutionProvider", "CUDAExecutionProvider"]),
+        ("openvino", ["OpenVINOExecutionProvider"]),
+    ],
+)
+def test_no_chain_but_the_cpus_own_ends_at_the_cpu(device, chain):
+    assert [provider for provider, _ in provider_chain(SessionOptions(device), VISION)] == chain
+
+
+@pytest.mark.parametrize("device", PROVIDER_OF)
+@pytest.mark.parametrize("goal", ["latency", "throughput"])
+def test_every_default_is_an_option_that_the_provider_knows(device, goal):
+    for provider, options in provider_chain(SessionOptions(device, optimize_for=goal), VISION):
+        assert set(options) <= KNOWN_OPTIONS[provider]
+        assert all(isinstance(value, str) for value in options.values())
+
+
+def test_cuda_computes_fp32_in_fp32_and_norms_add_up_in_fp32():
+    options = options_of("cuda")
+
+    assert options["use_tf32"] == "0"
+    assert options["enable_skip_layer_norm_strict_mode"] == "1"
+    assert options["cudnn_conv_algo_search"] == "HEURISTIC"
+
+
+@pytest.mark.parametrize(("goal", "strategy"), [("latency", "kSameAsRequested"), ("throughput", "kNextPowerOfTwo")])
+def test_the_goal_decides_how_the_arena_grows(goal, strategy):
+    assert options_of("cuda", optimize_for=goal)["arena_extend_strategy"] == strategy
+
+
+@pytest.mark.parametrize(("given", "captured"), [({}, True), ({"enable_cuda_graph": "0"}, False)])
+def test_cuda_graphs_are_on_unless_turned_off(given, captured):
+    options = SessionOptions("cuda", provider_options=given)
+
+    assert options.cuda_graph is captured
+    assert options_of("cuda", provider_options=given)["enable_cuda_graph"] == str(int(captured))
+
+
+def test_the_cpu_has_no_cuda_graphs():
+    assert not SessionOptions("cpu").cuda_graph
+
+
+def test_what_the_user_passes_wins_over_the_default():
+    options = options_of("cuda", provider_options={"gpu_mem_limit": "1073741824", "use_tf32": "1"})
+
+    assert options["gpu_mem_limit"] == "1073741824"
+    assert options["use_tf32"] == "1"
+
+
+def test_tensorrt_gets_its_options_and_cuda_behind_it_gets_cudas():
+    given = {"trt_builder_optimization_level": "5", "gpu_mem_limit": "1"}
+    (_, tensorrt), (_, cuda) = provider_chain(SessionOptions("tensorrt", provider_options=given), VISION)
+
+    assert tensorrt["trt_builder_optimization_level"] == "5"
+    assert "gpu_mem_limit" not in tensorrt
+    assert cuda["gpu_mem_limit"] == "1"
+
+
+def test_tensorrt_is_told_the_shapes_and_keeps_engines_and_timings(tmp_path):
+    options = options_of("tensorrt", cache_dir=tmp_path, precision="fp16", max_batch=8)
+
+    assert options["trt_profile_min_shapes"] == "pixel_values:1x32x224x224x3"
+    assert options["trt_profile_max_shapes"] == options["trt_profile_opt_shapes"] == "pixel_values:8x32x224x224x3"
+    assert options["trt_fp16_enable"] == options["trt_layer_norm_fp32_fallback"] == "1"
+    assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"]
+    assert options["trt_engine_cache_path"].startswith(str(tmp_path))
+
+
+def test_engines_are_kept_apart_by_graph_gpu_driver_and_precision(monkeypatch, tmp_path):
+    def folder(**fields):
+        return engine_folder(SessionOptions("tensorrt", cache_dir=tmp_path, **fields), VISION)
+
+    first = folder()
+    other_graph = engine_folder(SessionOptions("tensorrt", cache_dir=tmp_path), GraphFile("cd" * 32))
+    other_precision = folder(precision="fp16")
+    monkeypatch.setattr(providers, "gpus", lambda: (Gpu("NVIDIA L4", "580.65", "23034 MiB"),))
+
+    assert len({first, other_graph, other_precision, folder()}) == 4
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"XCLIP_ONNX_CACHE": "/big/cache"}, "/big/cache"),
+        ({"XDG_CACHE_HOME": "/home/me/.xdg"}, "/home/me/.xdg/xclip-onnx"),
+        ({"HOME": "/home/me"}, "/home/me/.cache/xclip-onnx"),
+    ],
+)
+def test_the_cache_is_where_the_user_or_xdg_says(monkeypatch, variables, expected):
+    for name in ("XCLIP_ONNX_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    assert str(default_cache_dir()) == expected
+
+
+@pytest.mark.parametrize(("precision", "hint"), [("fp32", "f32"), ("bf16", "bf16"), ("fp16", "f16")])
+def test_openvino_is_held_to_the_precision_that_is_asked_for(precision, hint):
+    config = json.loads(options_of("openvino", precision=precision, intra_op_threads=3)["load_config"])
+
+    assert config["CPU"]["INFERENCE_PRECISION_HINT"] == hint
+    assert config["CPU"]["INFERENCE_NUM_THREADS"] == 3
+
+
+def test_a_misspelt_option_is_refused_with_the_right_spelling():
+    with pytest.raises(DeviceError, match="did you mean gpu_mem_limit"):
+        SessionOptions("cuda", provider_options={"gpu_memory_limit": "1"})
+
+
+@pytest.mark.parametrize(("device", "key"), [("cpu", "gpu_mem_limit"), ("cuda", "trt_fp16_enable")])
+def test_an_option_of_another_device_is_refused(device, key):
+    with pytest.raises(DeviceError, match=f"device {device} has no provider option '{key}'"):
+        SessionOptions(device, provider_options={key: "1"})
+
+
+def test_pairs_become_options():
+    assert parse_provider_options(["a=1", "b=x=y", "c="]) == {"a": "1", "b": "x=y", "c": ""}
+
+
+@pytest.mark.parametrize("pairs", [["gpu_mem_limit"], ["=1"], ["a=1", "a=2"]])
+def test_a_pair_without_key_or_value_or_given_twice_is_refused(pairs):
+    with pytest.raises(DeviceError, match=r"key=value|twice"):
+        parse_provider_options(pairs)

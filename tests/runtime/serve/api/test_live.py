@@ -1,0 +1,162 @@
+"""/v1/live: a camera over a WebSocket."""
+
+from __future__ import annotations
+
+import json
+import struct
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+import cv2
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from helpers.servers import eventually, running
+from xclip_runtime.demo import DEMO_VIDEO
+from xclip_runtime.serve.settings import Limits
+
+
+def still():
+    """A picture of the sample video, uint8 BGR."""
+    capture = cv2.VideoCapture(str(DEMO_VIDEO))
+    return capture.read()[1]
+
+
+@contextmanager
+def camera(socket, encoded):
+    """Shows the same picture for as long as it is needed: however many are dropped, every window holds it alone."""
+    stop = threading.Event()
+
+    def run():
+        begun = time.monotonic()
+        with suppress(ConnectionClosed):
+            while not stop.wait(0.02):
+                socket.send(message(time.monotonic() - begun, encoded))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def message(seconds, encoded):
+    return struct.pack("<d", seconds) + encoded
+
+
+def live(server, **options):
+    return connect(server.address.replace("http", "ws") + "/v1/live", open_timeout=60, **options)
+
+
+def begin(socket, **options):
+    socket.send(json.dumps(options))
+    return json.loads(socket.recv(60))
+
+
+def test_windows_are_answered_as_the_library_answers_them(server, model):
+    picture = still()
+    with live(server) as socket:
+        assert begin(socket, window=1, hop=0.5, top_k=3) == {"type": "ready"}
+        with camera(socket, cv2.imencode(".png", picture)[1].tobytes()):
+            answer = json.loads(socket.recv(60))
+    here = model.classify(picture[None, :, :, ::-1], top_k=3)
+
+    assert answer["type"] == "window"
+    assert answer["end"] - answer["start"] == pytest.approx(1)
+    assert [s["label"] for s in answer["labels"]] == [s.label for s in here.labels]
+    assert [s["logit"] for s in answer["labels"]] == pytest.approx([s.logit for s in here.labels], abs=1e-3)
+    assert answer["latency_ms"] > 0
+    assert {"dropped_windows", "dropped_pictures", "provider", "precision"} <= set(answer)
+
+
+def test_labels_can_be_changed_while_it_runs(server):
+    with live(server) as socket:
+        begin(socket, window=1, hop=0.5, labels=["a cat"])
+        with camera(socket, cv2.imencode(".jpg", still())[1].tobytes()):
+            assert [s["label"] for s in json.loads(socket.recv(60))["labels"]] == ["a cat"]
+            socket.send(json.dumps({"texts": ["a dog", "a bird"]}))
+            names = set()
+            while names != {"a dog", "a bird"}:
+                names = {s["label"] for s in json.loads(socket.recv(60))["labels"]}
+
+
+@pytest.mark.parametrize(
+    ("opening", "said"),
+    [
+        ({"window": 0}, "window"),
+        ({"hop": 0.001}, "the hop is 0.001 s"),
+        ({"nonsense": 1}, "nonsense"),
+        ({"texts": ["x" * 501]}, "501 characters"),
+    ],
+)
+def test_options_that_make_no_sense_end_the_session_with_a_reason(server, opening, said):
+    with live(server) as socket:
+        answer = begin(socket, **opening)
+        with pytest.raises(ConnectionClosed):
+            socket.recv(60)
+
+    assert answer["type"] == "error"
+    assert said in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (message(0, b"no picture"), "no image"),
+        (b"short", "too short"),
+        (message(float("nan"), b"x"), "nan"),
+        ("{", "JSON"),
+    ],
+    ids=["text", "short", "no time", "no JSON"],
+)
+def test_what_is_no_picture_ends_the_session_with_a_reason(server, sent, said):
+    with live(server) as socket:
+        begin(socket)
+        socket.send(sent)
+        answer = json.loads(socket.recv(60))
+
+    assert answer["type"] == "error"
+    assert said in answer["message"]
+
+
+def test_a_picture_over_the_pixel_limit_is_refused(model):
+    large = cv2.imencode(".png", np.zeros((200, 200, 3), np.uint8))[1].tobytes()
+    with running(model, limits=Limits(pixels=10_000)) as server, live(server) as socket:
+        begin(socket)
+        socket.send(message(0, large))
+        answer = json.loads(socket.recv(60))
+
+    assert answer["type"] == "error"
+
+
+def test_other_pages_cannot_use_the_server_of_someone_who_visits_them(server):
+    with pytest.raises(InvalidStatus):
+        live(server, origin="http://elsewhere.example")
+    with live(server, origin=server.address) as socket:
+        assert begin(socket) == {"type": "ready"}
+
+
+def test_a_session_needs_a_key_where_requests_do_and_cameras_are_counted(model):
+    with running(model, api_keys=("secret",), limits=Limits(live_sessions=1)) as server:
+        with live(server) as socket:
+            assert "needs a key" in begin(socket)["message"]
+        with live(server) as socket:
+            assert begin(socket, api_key="secret") == {"type": "ready"}
+            with live(server) as second:
+                assert "1 cameras are connected" in begin(second, api_key="secret")["message"]
+
+
+def test_cameras_that_leave_in_the_middle_of_their_pictures_leave_nothing_behind(server):
+    picture = message(0, cv2.imencode(".jpg", still())[1].tobytes())
+    for _ in range(20):
+        with live(server) as socket:
+            begin(socket, window=1, hop=0.5)
+            for _ in range(3):
+                socket.send(picture)
+
+    eventually(lambda: server.engine.live == 0)

@@ -1,0 +1,147 @@
+"""Preparing and finishing overlap; order, bounds and errors are those of a plain loop."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import pytest
+
+from xclip_runtime.util.prefetch import AHEAD, pipelined, pipelined_batches
+
+
+class Stage:
+    """Sleeps like native code that has let go of the interpreter, and remembers for how long."""
+
+    def __init__(self, *durations):
+        self._durations = itertools.cycle(durations)
+        self.spent = 0.0
+        self.running = self.most_running = self.begun = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, item, prepared=None):
+        with self._lock:
+            self.running += 1
+            self.begun += 1
+            self.most_running = max(self.most_running, self.running)
+            duration = next(self._durations)
+        start = time.perf_counter()
+        time.sleep(duration)
+        with self._lock:
+            self.running -= 1
+            self.spent += time.perf_counter() - start
+        return item
+
+
+@pytest.mark.parametrize(
+    ("decode", "inference", "workers"),
+    [
+        pytest.param((0.02,), (0.02,), 1, id="balanced"),
+        pytest.param((0.005,), (0.03,), 1, id="inference bound"),
+        pytest.param((0.03,), (0.005,), 1, id="decoding bound"),
+        pytest.param((0.06,), (0.02,), 3, id="three workers"),
+        pytest.param((0.002, 0.002, 0.056), (0.02,), 2, id="some videos are long"),
+    ],
+)
+def test_all_takes_hardly_longer_than_the_slower_stage_alone(decode, inference, workers):
+    def attempt():
+        decoding, inferring = Stage(*decode), Stage(*inference)
+        start = time.perf_counter()
+        done = list(pipelined(range(60), decoding, inferring, workers=workers))
+        total = time.perf_counter() - start
+        assert done == list(range(60))
+        slower, both = max(decoding.spent / workers, inferring.spent), decoding.spent / workers + inferring.spent
+        return total <= 1.1 * slower and total < 0.9 * both
+
+    # What else runs on the machine can spoil one attempt; stages that take turns spoil all of them.
+    assert any(attempt() for _ in range(5))
+
+
+def test_the_output_is_in_the_order_of_the_input_whoever_is_ready_first():
+    decoding = Stage(0.03, 0.0, 0.01, 0.0)
+
+    assert list(pipelined("abcdefgh", decoding, Stage(0.0), workers=4)) == list("abcdefgh")
+    assert decoding.most_running > 1
+
+
+def test_the_second_stage_never_runs_twice_at_a_time():
+    inferring = Stage(0.002)
+
+    list(pipelined(range(30), Stage(0.0), inferring, workers=4))
+
+    assert inferring.most_running == 1
+
+
+def test_an_endless_input_is_taken_only_as_far_as_needed():
+    decoding, workers = Stage(0.0), 2
+    results = pipelined(itertools.count(), decoding, Stage(0.0), workers=workers)
+
+    assert list(itertools.islice(results, 10)) == list(range(10))
+    time.sleep(0.05)
+    assert decoding.begun <= 10 + workers + AHEAD + 1
+    results.close()
+
+
+@pytest.mark.parametrize("failing", ["prepare", "finish"])
+def test_an_unexpected_error_comes_in_its_place_and_ends_the_work(failing):
+    def fail_at_three(item, prepared=None):
+        if item == 3:
+            raise ZeroDivisionError
+        return item
+
+    stages = {"prepare": Stage(0.0), "finish": Stage(0.0), failing: fail_at_three}
+    results = pipelined(range(100), stages["prepare"], stages["finish"], workers=2)
+
+    assert list(itertools.islice(results, 3)) == [0, 1, 2]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    with pytest.raises(StopIteration):
+        next(results)
+
+
+def test_closing_early_begins_nothing_more_and_does_not_wait():
+    decoding = Stage(0.2)
+    results = pipelined(range(100), decoding, Stage(0.0), workers=2)
+    next(results)
+    start = time.perf_counter()
+
+    results.close()
+
+    assert time.perf_counter() - start < 0.1
+    begun = decoding.begun
+    time.sleep(0.3)
+    assert decoding.begun == begun
+
+
+def test_no_input_gives_no_output():
+    assert list(pipelined([], Stage(0.0), Stage(0.0), workers=1)) == []
+
+
+@pytest.mark.parametrize(("count", "batch"), [(7, 3), (3, 3), (1, 4), (0, 2)])
+def test_batches_keep_the_order_and_only_the_last_is_smaller(count, batch):
+    sizes = []
+
+    def finish(pairs):
+        sizes.append(len(pairs))
+        return [(item, made) for item, made in pairs]
+
+    results = list(pipelined_batches(range(count), lambda item: -item, finish, workers=2, batch=batch))
+
+    assert results == [(item, -item) for item in range(count)]
+    assert sizes == [batch] * (count // batch) + [count % batch] * bool(count % batch)
+
+
+def test_batches_are_taken_as_needed_from_an_endless_source():
+    taken = []
+
+    def items():
+        for item in itertools.count():
+            taken.append(item)
+            yield item
+
+    results = pipelined_batches(items(), lambda item: item, lambda pairs: [i for i, _ in pairs], workers=1, batch=4)
+
+    assert [next(results) for _ in range(6)] == [0, 1, 2, 3, 4, 5]
+    assert len(taken) <= 5 * 4
+    results.close()
