@@ -16,11 +16,11 @@ from xclip_runtime.bundle import Bundle
 from xclip_runtime.errors import DeviceError, FramesError, LabelsError, XClipError
 from xclip_runtime.inference.bound_model import LABELS_AT_ONCE, BoundModel
 from xclip_runtime.inference.graphs import load
+from xclip_runtime.inference.scoring import average_views, best_labels, check_top_k, softmax
 from xclip_runtime.inference.session import SessionOptions
 from xclip_runtime.results import (
     Classification,
     FrameUse,
-    LabelScore,
     TextScore,
     Timings,
     VideoFeatures,
@@ -34,7 +34,7 @@ from xclip_runtime.streaming.windows import StreamWindow
 from xclip_runtime.text.encoder import TextEncoder
 from xclip_runtime.text.label_embeddings import EncodedLabels, encode_labels
 from xclip_runtime.text.labels import PLACEHOLDER
-from xclip_runtime.util.cpus import available_cpus
+from xclip_runtime.util.cpus import default_workers
 from xclip_runtime.util.prefetch import pipelined_batches
 from xclip_runtime.video import Clip, FrameTransform
 from xclip_runtime.video.load import Reading, Video, read_video
@@ -201,7 +201,7 @@ class XClip:
             ValueError: ``top_k`` or ``workers`` is less than 1.
         """
         if isinstance(videos, (str, os.PathLike, np.ndarray, Clip)):
-            _check_top_k(top_k)
+            check_top_k(top_k)
             return self._answer(videos, self._read(videos, reading), top_k)
         results = []
         for result in self.classify_each(videos, top_k=top_k, reading=reading, workers=workers):
@@ -231,7 +231,7 @@ class XClip:
         Raises:
             ValueError: ``top_k`` or ``workers`` is less than 1.
         """
-        _check_top_k(top_k)
+        check_top_k(top_k)
         return _each(
             videos,
             lambda video: self._read(video, reading),
@@ -446,7 +446,7 @@ class XClip:
             VideoError: The source cannot be opened, gives no picture, or, while iterating, is gone for too long.
             ValueError: An option is out of its range.
         """
-        _check_top_k(top_k)
+        check_top_k(top_k)
         smoother = Smoother(smooth)
         opened = open_source(source) if isinstance(source, (str, int, os.PathLike)) else source
         feed = WindowFeed(
@@ -556,11 +556,6 @@ class XClip:
         ]
 
 
-def default_workers() -> int:
-    """Threads that read videos ahead: one for each CPU that this process may use, at most 4."""
-    return min(available_cpus(), 4)
-
-
 def _each(
     videos: Iterable[Video],
     read: Callable[[Video], Clip],
@@ -603,17 +598,10 @@ def _check_one_view(reading: Reading | None) -> None:
         raise ValueError(message)
 
 
-def _check_top_k(top_k: int | None) -> None:
-    if top_k is not None and top_k < 1:
-        message = f"top_k is {top_k}: give at least 1, or None for all labels"
-        raise ValueError(message)
-
-
 def _seen(clip: Clip, logits: NDArray[np.float32], vision_ms: float, prompt_ms: float) -> _Seen:
     """What the views of a clip say together; ``logits`` is (V, N)."""
     return _Seen(
-        probs=softmax(logits).mean(axis=0),
-        logits=logits.mean(axis=0),
+        *average_views(logits),
         timings_ms=Timings(
             decode=clip.decode_ms,
             prepare=clip.prepare_ms,
@@ -631,25 +619,3 @@ def _name_of(video: Video) -> str | None:
 def _views_of(clip: Clip) -> NDArray[np.uint8]:
     """uint8 (V, T, size, size, 3)."""
     return clip.frames if clip.frames.ndim == 5 else clip.frames[None]
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Probabilities over the last axis, float64."""
-    exp = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    probs: NDArray[np.float64] = exp / exp.sum(axis=-1, keepdims=True)
-    return probs
-
-
-def best_labels(
-    names: Sequence[str], probs: NDArray[np.float64], logits: NDArray[np.float32], top_k: int | None
-) -> tuple[LabelScore, ...]:
-    """The most probable labels, best first; equal ones by their logits.
-
-    Args:
-        names: N labels.
-        probs: float64 (N,).
-        logits: float32 (N,).
-        top_k: How many labels; None for all.
-    """
-    order = np.lexsort((-logits, -probs))[:top_k]
-    return tuple(LabelScore(names[i], float(probs[i]), float(logits[i])) for i in order)

@@ -1,4 +1,4 @@
-"""What a model answers: frozen dataclasses that turn into the documented JSON."""
+"""Results of a model: frozen dataclasses that turn into the documented JSON."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from xclip_runtime.streaming.windows import Gap
     from xclip_runtime.video import Clip
+
+
+class JsonResult:
+    """A dataclass that is also a JSON document."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document that ``--json`` prints: nested dictionaries of sequences, strings and numbers."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]  # every subclass is a dataclass
 
 
 @dataclass(frozen=True)
@@ -19,7 +26,7 @@ class LabelScore:
     """One label of a classification."""
 
     label: str
-    """Name of the label as in the bundle."""
+    """Name of the label."""
 
     prob: float
     """Softmax of the logits over the whole label set, in [0, 1]."""
@@ -28,9 +35,18 @@ class LabelScore:
     """Cosine of video and prompted text embedding times exp(logit_scale)."""
 
 
+class _BestFirst:
+    labels: tuple[LabelScore, ...]
+
+    @property
+    def top(self) -> LabelScore:
+        """The most probable label."""
+        return self.labels[0]
+
+
 @dataclass(frozen=True)
 class FrameUse:
-    """Which frames of the video were looked at."""
+    """The frames of a video that the model was given."""
 
     indices: tuple[int, ...]
     """Index of each of the T sampled frames; short videos repeat frames."""
@@ -42,14 +58,14 @@ class FrameUse:
     """Number of frames in the video."""
 
     decoder: str = "array"
-    """What delivered the frames: "opencv", "pyav", or "array" for frames in memory."""
+    """Decoder that delivered the frames; "array" for frames in memory."""
 
     notes: tuple[str, ...] = ()
-    """What was out of the ordinary, such as a wrong frame count or another decoder than usual."""
+    """Irregularities, such as a wrong frame count or a decoder other than the usual one."""
 
     @classmethod
     def of(cls, clip: Clip) -> FrameUse:
-        """Those of a clip."""
+        """Take over the frame indices and notes of a clip."""
         return cls(clip.indices, clip.decoded, clip.total, clip.decoder, clip.notes)
 
 
@@ -66,10 +82,10 @@ class Timings:
 
 @dataclass(frozen=True, eq=False)
 class VideoFeatures:
-    """What the vision graph gives for one clip: all that scoring texts needs of a video."""
+    """Outputs of the vision graph for one clip, which suffice to score any text against it."""
 
     video_embeds: NDArray[np.float32]
-    """float32 (D,), as the graph gives it: not of unit length."""
+    """float32 (D,), not normalised."""
 
     img_features: NDArray[np.float32]
     """float32 (P, D): what the video-specific prompts attend to, one row a patch, averaged over the frames."""
@@ -82,76 +98,81 @@ class VideoFeatures:
 
 
 @dataclass(frozen=True)
-class Classification:
+class Classification(JsonResult, _BestFirst):
     """The labels of one video, best first."""
 
     video: str | None
-    """Path as given; None for an array."""
+    """Path as given; None for a video in memory."""
 
     labels: tuple[LabelScore, ...]
     """The best ``top_k`` labels in descending order of probability."""
 
     frames: FrameUse
+    """The frames that the model was given."""
+
     provider: str
-    """The execution provider that really ran the vision graph."""
+    """Execution provider that ran the vision graph."""
 
     precision: str
-    """Precision of the vision graph: "fp32", "fp16" or "int8"."""
+    """Precision of the vision graph, such as "fp32"."""
 
     timings_ms: Timings
-
-    @property
-    def top(self) -> LabelScore:
-        """The most probable label."""
-        return self.labels[0]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The ``classify --json`` document of this result: plain lists, strings and numbers."""
-        return asdict(self)
+    """Wall time of each stage, in milliseconds."""
 
 
 @dataclass(frozen=True)
 class TextScore:
-    """How well one text describes a video."""
+    """Score of one text for a video."""
 
     text: str
+    """The text as given."""
 
     prob: float
-    """Softmax of the logits over the texts given, in [0, 1]: it compares them with each other only."""
+    """Softmax of the logits over the texts given, in [0, 1]; not comparable between calls."""
 
     logit: float
     """Cosine times exp(logit_scale)."""
 
     cosine: float
-    """Of video and prompted text embedding, in [-1, 1]: comparable between calls."""
+    """Cosine of video and prompted text embedding, in [-1, 1]; comparable between calls."""
 
 
 @dataclass(frozen=True)
-class VideoScores:
-    """What one video has in common with each of some texts."""
+class VideoScores(JsonResult):
+    """Scores of several texts for one video."""
 
     video: str | None
-    """Path as given; None for an array."""
+    """Path as given; None for a video in memory."""
 
     texts: tuple[TextScore, ...]
     """In the order given."""
 
     frames: FrameUse
+    """The frames that the model was given."""
+
     provider: str
-    """The execution provider that really ran the vision graph."""
+    """Execution provider that ran the vision graph."""
 
     precision: str
-    """Precision of the vision graph: "fp32", "fp16" or "int8"."""
+    """Precision of the vision graph, such as "fp32"."""
 
     timings_ms: Timings
-
-    def to_dict(self) -> dict[str, Any]:
-        """The ``score --json`` document of this result: plain lists, strings and numbers."""
-        return asdict(self)
+    """Wall time of each stage, in milliseconds."""
 
 
 @dataclass(frozen=True)
-class WindowResult:
+class Gap:
+    """A part of a stream that was lost."""
+
+    start: float
+    """Time of the last frame before it, seconds on the source's clock."""
+
+    end: float
+    """Time of the first frame after it, seconds on the source's clock."""
+
+
+@dataclass(frozen=True)
+class WindowResult(JsonResult, _BestFirst):
     """The labels of one window of a stream, best first."""
 
     start: float
@@ -161,51 +182,39 @@ class WindowResult:
     """Seconds on the source's clock."""
 
     labels: tuple[LabelScore, ...]
-    """The best ``top_k`` labels; their probabilities are smoothed where that was asked for, their logits never."""
+    """The best ``top_k`` labels; smoothing changes their probabilities, never their logits."""
 
     latency_ms: float
-    """From the arrival of the window's last frame to this result."""
+    """Milliseconds from the arrival of the window's last frame to this result."""
 
     dropped_windows: int
-    """Windows passed over since the result before, because the model was busy."""
+    """Windows dropped since the previous result because the model was busy."""
 
     dropped_frames: int
-    """Frames of these windows that no result has seen."""
+    """Frames of the dropped windows that are in no result."""
 
     gap: Gap | None
-    """What was lost since the result before, because the source broke."""
+    """What was lost since the previous result because the source broke."""
 
     provider: str
-    """The execution provider that really ran the vision graph."""
+    """Execution provider that ran the vision graph."""
 
     precision: str
-    """Precision of the vision graph: "fp32", "fp16" or "int8"."""
-
-    @property
-    def top(self) -> LabelScore:
-        """The most probable label."""
-        return self.labels[0]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The ``stream --json`` document of this result: plain lists, strings and numbers."""
-        return asdict(self)
+    """Precision of the vision graph, such as "fp32"."""
 
 
 @dataclass(frozen=True)
-class Event:
+class Event(JsonResult):
     """A label that held for a while."""
 
     label: str
+    """Name of the label."""
 
     start: float
     """Start of the first window in which it held, seconds on the source's clock."""
 
     end: float | None
-    """End of the last such window, seconds; None while it goes on."""
+    """End of the last such window, seconds; None while it lasts."""
 
     prob: float
-    """The highest probability so far."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The ``stream --events --json`` document."""
-        return asdict(self)
+    """Highest probability so far."""

@@ -13,7 +13,7 @@ from xclip_runtime import Bundle, XClip
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
 from xclip_runtime.errors import DeviceError, FramesError, PrecisionUnavailableError, VideoError, XClipError
 from xclip_runtime.inference.graphs import select_vision_graph
-from xclip_runtime.model import softmax
+from xclip_runtime.inference.scoring import softmax
 from xclip_runtime.video import Views, read_clip, read_views
 from xclip_runtime.video.load import Reading
 

@@ -132,7 +132,8 @@ def command(
         feature = f"serving (it lacks {error.name})"
         raise MissingExtraError(feature, "serve") from error
     from xclip_runtime.inference.session import CPU_PROVIDER  # noqa: PLC0415
-    from xclip_runtime.model import XClip, default_workers  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.model import XClip  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.util.cpus import default_workers  # noqa: PLC0415
 
     log_to_stderr(log_format)
     # What a GPU is prepared for; the CPU takes any number of clips as it is.

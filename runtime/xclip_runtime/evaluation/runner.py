@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.errors import FramesError, VideoError
-from xclip_runtime.model import default_workers
+from xclip_runtime.util.cpus import default_workers
 from xclip_runtime.util.prefetch import pipelined
 from xclip_runtime.video.load import Reading, read_video
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from xclip_runtime.errors import LabelsError, VideoIndexError, XClipError
-from xclip_runtime.model import default_workers
 from xclip_runtime.search.adding import Job, Outcome, see_whole, see_windows, source_of
 from xclip_runtime.search.identity import ModelIdentity
 from xclip_runtime.search.store import MOST_NEAREST, Description, Store, check_features
+from xclip_runtime.util.cpus import default_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xclip_runtime.results import Gap
 from xclip_runtime.video.transforms import prepare_frames
 
 if TYPE_CHECKING:
@@ -20,16 +21,6 @@ if TYPE_CHECKING:
 
 # Half a millisecond is the rounding of timestamps in Matroska.
 _ROUNDING = 5e-4
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A part of a stream that never came."""
-
-    start: float
-    """When the last frame before it was shown, seconds."""
-    end: float
-    """When the first frame after it was shown, seconds."""
 
 
 @dataclass(frozen=True)

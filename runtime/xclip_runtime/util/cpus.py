@@ -24,6 +24,11 @@ def available_cpus() -> int:
     return max(1, min(affinity, math.ceil(quota)) if quota is not None else affinity)
 
 
+def default_workers() -> int:
+    """Threads that read videos ahead: one per CPU that this process may use, at most 4."""
+    return min(available_cpus(), 4)
+
+
 def instruction_sets() -> tuple[str, ...]:
     """Those of :data:`INSTRUCTION_SETS` that the CPU has; empty where the system does not tell."""
     try:

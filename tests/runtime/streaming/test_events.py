@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xclip_runtime.results import Event, LabelScore, WindowResult
+from xclip_runtime.results import Event, Gap, LabelScore, WindowResult
 from xclip_runtime.streaming.events import EventDetector, Smoother
-from xclip_runtime.streaming.windows import Gap
 
 
 def window(start, gap=None, **probs):

@@ -14,7 +14,7 @@ from helpers.cameras import FPS, SyntheticSource, jpeg_camera, rtsp_camera, serv
 from xclip_runtime import XClip
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundError
-from xclip_runtime.model import softmax
+from xclip_runtime.inference.scoring import softmax
 from xclip_runtime.streaming.feed import WindowFeed
 from xclip_runtime.streaming.sources import Backoff, _Clock, open_source
 from xclip_runtime.video.read import read_clip

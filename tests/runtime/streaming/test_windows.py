@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xclip_runtime.errors import FramesError
-from xclip_runtime.streaming.windows import Gap, StreamWindow
+from xclip_runtime.results import Gap
+from xclip_runtime.streaming.windows import StreamWindow
 from xclip_runtime.video import FrameTransform, uniform_indices
 
 SIZE = 8

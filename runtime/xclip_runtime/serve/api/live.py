@@ -21,7 +21,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
 from xclip_runtime.errors import FramesError, OverloadedError, XClipError
-from xclip_runtime.model import best_labels, softmax
+from xclip_runtime.inference.scoring import best_labels, softmax
 from xclip_runtime.serve.api.schemas import LabelChange, LiveOptions
 from xclip_runtime.serve.error_responses import first_problem
 from xclip_runtime.serve.middleware import Keys

@@ -11,7 +11,7 @@ import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request
 
 from xclip_runtime.demo import DEMO_BUNDLE
-from xclip_runtime.model import best_labels, softmax
+from xclip_runtime.inference.scoring import best_labels, softmax
 from xclip_runtime.serve.api import schemas
 from xclip_runtime.serve.api.schemas import ClassifyOptions, EmbedOptions, ErrorAnswer, ScoreOptions, VideoOptions
 from xclip_runtime.serve.request import uploaded
