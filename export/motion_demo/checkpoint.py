@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from transformers import XCLIPModel
 
 from motion_demo.model import PIXEL_MEAN, PIXEL_STD, make_config
 from motion_demo.tokenizer import write_tokenizer
+from xclip_runtime.util.atomic import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,4 +44,4 @@ def write_checkpoint(weights: Mapping[str, torch.Tensor], folder: Path) -> None:
     model = XCLIPModel(make_config(len(tokenizer)))
     model.load_state_dict(weights)
     model.half().save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(_PREPROCESSOR, indent=2) + "\n", "utf-8")
+    write_json(folder / "preprocessor_config.json", _PREPROCESSOR)

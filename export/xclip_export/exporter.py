@@ -21,12 +21,13 @@ from xclip_export.int8 import int8_vision_model
 from xclip_export.optimum_config import OPSET, export_tower
 from xclip_export.parity import Gate, parity_clips
 from xclip_export.towers import VisionTower
-from xclip_export.writer import bundle_folder, check_target, save_graph, write_json, write_manifest
+from xclip_export.writer import bundle_folder, check_target, save_graph, write_manifest
 from xclip_runtime._version import __version__
 from xclip_runtime.bundle import Bundle, sha256_of
 from xclip_runtime.errors import LabelsError, VideoNotFoundError
 from xclip_runtime.inference.session import onnxruntime_version
 from xclip_runtime.text.labels import label_set, read_label_names
+from xclip_runtime.util.atomic import write_json
 from xclip_runtime.video import FrameTransform, read_clip
 
 if TYPE_CHECKING:

@@ -7,13 +7,14 @@ LayerNorm gains vary as in a trained model, and the labels' logits spread over a
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from transformers import XCLIPConfig, XCLIPModel, XCLIPTextConfig, XCLIPVisionConfig
+
+from xclip_runtime.util.atomic import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -146,4 +147,4 @@ def save_checkpoint(model: XCLIPModel, tokenizer: CLIPTokenizerFast, folder: Pat
         "resample": 2,
         "size": size,
     }
-    (folder / "preprocessor_config.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+    write_json(folder / "preprocessor_config.json", content)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import tempfile
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnx
 
 from xclip_runtime.bundle import FORMAT, MANIFEST, SCHEMA_VERSION, sha256_of
 from xclip_runtime.errors import BundleError
+from xclip_runtime.util.atomic import replaced_folder, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
 # Weights of larger graphs go into a file of their own, which ONNX Runtime maps into memory: half the load time and a
 # third less memory than protobuf (measured on ViT-B/16), and protobuf itself ends at 2 GiB.
@@ -38,14 +36,8 @@ def bundle_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         BundleError: ``target`` exists and may not be replaced.
     """
     check_target(target, overwrite=overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
-        yield temporary
-        temporary.chmod(0o755)
-        _swap(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with replaced_folder(target) as folder:
+        yield folder
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
@@ -88,11 +80,6 @@ def save_graph(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> 
     return (data,)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write readable JSON with a final newline."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     """Write ``manifest.json`` over all files in ``folder``; the last step, since it is what makes a bundle."""
     files = {
@@ -100,27 +87,11 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
+    for name in files:
+        _sync(folder / name)
     write_json(folder / MANIFEST, {"format": FORMAT, "schema_version": SCHEMA_VERSION, **facts, "files": files})
-    for file in (*(folder / name for name in files), folder / MANIFEST):
-        _sync(file)
 
 
 def _sync(file: Path) -> None:
     with file.open("rb+") as stream:
         os.fsync(stream.fileno())
-
-
-def _swap(new: Path, target: Path) -> None:
-    """Put ``new`` in the place of ``target``; on an error the old one is back where it was."""
-    if not target.exists():
-        new.rename(target)
-        return
-    retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    target.rename(retired / target.name)
-    try:
-        new.rename(target)
-    except OSError:
-        (retired / target.name).rename(target)
-        raise
-    finally:
-        shutil.rmtree(retired, ignore_errors=True)

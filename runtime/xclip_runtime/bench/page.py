@@ -11,6 +11,7 @@ import numpy as np
 
 from xclip_runtime.bench.plots import plot_latencies, plot_load, plot_stages, plot_sweeps
 from xclip_runtime.bench.tables import disturbance, plain, scenario_rows
+from xclip_runtime.util.atomic import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,7 +45,7 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> list[str]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     plots = list(_plots(folder, report))
-    (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_json(folder / "report.json", report)
     (folder / "index.html").write_text(_html(folder, report, plots), "utf-8")
     return ["index.html", "report.json", *plots]
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from xclip_runtime.cli.results_file import json_line
 from xclip_runtime.errors import XClipError
+from xclip_runtime.util.atomic import write_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -160,13 +161,8 @@ class EmbeddingsFile:
         self._embeds.save()
         if self._features:
             self._features.save()
-        temporary = self.names_path.with_name(f".{self.names_path.name}.{os.getpid()}")
-        with temporary.open("wb") as file:
-            document = {**self._facts, "names": self.names, "errors": self.errors}
-            file.write(f"{json_line(document)}\n".encode())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.names_path)
+        document = {**self._facts, "names": self.names, "errors": self.errors}
+        write_bytes(self.names_path, f"{json_line(document)}\n".encode())
         end = time.monotonic()
         self._save_at = end + max(SAVE_SECONDS, (end - start) / SAVE_SHARE)
 

@@ -25,6 +25,7 @@ from xclip_runtime.cli.options import (
 )
 from xclip_runtime.cli.results_file import ResultsFile
 from xclip_runtime.errors import MissingExtraError
+from xclip_runtime.util.atomic import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -206,7 +207,7 @@ def _previous(out: str, settings: Mapping[str, Any], *, resume: bool) -> tuple[d
         if changed:
             message = f"{out} was begun with another {', '.join(changed)}: name another --out, or remove it"
             raise click.UsageError(message)
-    written.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_json(written, settings)
     return {o.video: o for o in map(Outcome.from_dict, file.documents())}, file
 
 
@@ -232,7 +233,7 @@ def _write(folder: Path, report: Mapping[str, Any], outcomes: Sequence[Outcome])
     from xclip_runtime.evaluation import confusion  # noqa: PLC0415
     from xclip_runtime.evaluation.report import write_confusion, write_failures  # noqa: PLC0415
 
-    (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    write_json(folder / "report.json", report)
     write_failures(folder / "failures.csv", report)
     labels, counts = confusion(outcomes, report["precision"])
     write_confusion(folder / "confusion.csv", labels, counts)

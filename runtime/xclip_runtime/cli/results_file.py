@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xclip_runtime.util.atomic import write_json
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -57,7 +59,7 @@ class ResultsFile:
         """
         beside = self._path.with_name(f"{self._path.name}.settings")
         if not self.finished or not beside.exists():
-            beside.write_text(json.dumps(settings, indent=2) + "\n")
+            write_json(beside, settings)
             return
         try:
             begun = dict(json.loads(beside.read_text()))

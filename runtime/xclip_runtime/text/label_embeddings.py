@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,10 @@ import numpy as np
 
 from xclip_runtime.errors import LabelsError
 from xclip_runtime.text.labels import PLACEHOLDER, fill, label_set
+from xclip_runtime.util.atomic import write_bytes, write_json
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
@@ -144,8 +145,8 @@ def save_labels(labels: EncodedLabels, path: str | os.PathLike[str], *, overwrit
         "names": labels.names,
     }
     try:
-        _replace(embeds, content.getvalue())
-        _replace(description, f"{json.dumps(document, indent=2, ensure_ascii=False)}\n".encode())
+        write_bytes(embeds, content.getvalue())
+        write_json(description, document)
     except OSError as error:
         message = f"cannot write {error.filename or embeds}: {error.strerror or error}"
         raise LabelsError(message) from error
@@ -197,15 +198,6 @@ def _files(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     file = Path(path)
     stem = file.with_suffix("") if is_encoded(file) else file
     return stem.with_name(f"{stem.name}.json"), stem.with_name(f"{stem.name}.npy")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_description(path: Path) -> dict[str, Any]:

@@ -10,10 +10,7 @@ xclip-onnx.json                                           what it was written fr
 
 from __future__ import annotations
 
-import json
 import shutil
-import tempfile
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +22,11 @@ from xclip_runtime.inference.session import DEVICES
 from xclip_runtime.integrations.triton_repository import configs
 from xclip_runtime.integrations.triton_repository.constant import initializer
 from xclip_runtime.integrations.triton_repository.pbtxt import to_pbtxt
+from xclip_runtime.util.atomic import replaced_folder, write_json
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from xclip_runtime.bundle import GraphEntry
     from xclip_runtime.inference.session import Compute, Device
@@ -87,6 +85,7 @@ def export_repository(
         RepositoryError: ``target`` exists and may not be replaced.
     """
     target = Path(target)
+    _check_target(target, overwrite=overwrite)
     opened = Bundle.open(bundle)
     vision, prompt = select_vision_graph(opened, device, precision), opened.graph("prompt", "fp32")
     if batch is None:
@@ -106,7 +105,7 @@ def export_repository(
     prompt_config = configs.prompt_config(prompt_io, len(names), device, batch=batch, instances=instances)
     ensemble_config = configs.ensemble_config(vision_io, prompt_io, len(names), batch, facts)
 
-    with _replacing(target, overwrite=overwrite) as folder:
+    with replaced_folder(target) as folder:
         _add_model(folder / configs.VISION, vision_config)
         _copy_graph(opened, vision, folder / configs.VISION / VERSION)
         _add_model(folder / configs.PROMPT, prompt_config, labels)
@@ -116,8 +115,8 @@ def export_repository(
         _add_model(folder / configs.ENSEMBLE, ensemble_config, labels)
         # An ensemble has no file of its own, yet needs the folder; object stores and git forget empty ones.
         (folder / configs.ENSEMBLE / VERSION / ".keep").touch()
-        _write_json(folder / "config.json", configs.ovms_config())
-        _write_json(folder / MARK, {"format": FORMAT, "device": device, **facts})
+        write_json(folder / "config.json", configs.ovms_config())
+        write_json(folder / MARK, {"format": FORMAT, "device": device, **facts})
         files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
     return Repository(target, vision.file, files)
 
@@ -145,36 +144,6 @@ def _copy_graph(bundle: Bundle, graph: GraphEntry, folder: Path) -> None:
         beside = folder / (bundle.path / name).relative_to(source.parent)
         beside.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle.path / name, beside)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def _replacing(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A temporary sibling that takes the target's place when the block ends without an error.
-
-    Raises:
-        RepositoryError: The target exists and may not be replaced.
-    """
-    _check_target(target, overwrite=overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    new, old = temporary / "new", temporary / "old"
-    new.mkdir()
-    try:
-        yield new
-        if target.exists():
-            target.rename(old)
-        try:
-            new.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
