@@ -28,6 +28,7 @@ from xclip_runtime.errors import LabelsError, VideoNotFoundError
 from xclip_runtime.inference.session import onnxruntime_version
 from xclip_runtime.text.labels import label_set, read_label_names
 from xclip_runtime.util.atomic import write_json
+from xclip_runtime.util.paths import videos_in
 from xclip_runtime.video import FrameTransform, read_clip
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ VISION_GRAPHS = (
     GraphSpec("vision_model_int8", "vision", "int8", "cpu"),
 )
 FUSED = "vision_model_cpu"
-VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm")
 MAX_CALIBRATION_CLIPS = 32
 GOLDEN_LOGITS = 64
 """How many labels' logits the manifest keeps for the self-test."""
@@ -176,9 +176,9 @@ def _config_labels(checkpoint: Checkpoint) -> list[str]:
 
 def _calibration_clips(folder: Path, checkpoint: Checkpoint, profile: Profile) -> list[NDArray[np.uint8]]:
     """The first videos of a folder, by name, as uint8 RGB (T, H, W, 3)."""
-    videos = sorted(p for p in folder.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES)[:MAX_CALIBRATION_CLIPS]
+    videos = sorted(map(Path, videos_in(str(folder))))[:MAX_CALIBRATION_CLIPS]
     if not videos:
-        message = f"no videos ({', '.join(VIDEO_SUFFIXES)}) in {folder}: give a folder of a few typical ones"
+        message = f"no videos in {folder}: give a folder with a few typical ones"
         raise VideoNotFoundError(message)
     transform = FrameTransform(profile, checkpoint.image_size)
     return [read_clip(video, num_frames=checkpoint.num_frames, transform=transform).frames for video in videos]

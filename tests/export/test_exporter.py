@@ -145,7 +145,7 @@ def test_int8_is_close_and_reported(exported):
 
 
 def test_calibration_videos_set_the_int8_scales(demo_checkpoint, exported, tmp_path):
-    shutil.copy(DEMO_VIDEO, tmp_path / "typical.mp4")
+    shutil.copy(DEMO_VIDEO, tmp_path / "typical.ts")
 
     report = export_bundle(str(demo_checkpoint), tmp_path / "b", precisions=["int8"], fused=False, calibration=tmp_path)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import click
 
 from xclip_runtime.cli.options import bundle_option, model_options, silence_native_logs
 from xclip_runtime.errors import MissingExtraError
+from xclip_runtime.util.paths import read_text
 
 KEYS_VARIABLE = "XCLIP_ONNX_API_KEYS"
 MIB = 1 << 20
@@ -166,12 +168,9 @@ def _keys(file: str | None) -> tuple[str, ...]:
     """
     if file is None:
         return tuple(os.environ.get(KEYS_VARIABLE, "").split())
-    try:
-        keys = tuple(Path(file).read_text(encoding="utf-8").split())
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{file} cannot be read: {error}"
-        raise click.BadParameter(message, param_hint="--api-keys") from error
+    refuse = partial(click.BadParameter, param_hint="--api-keys")
+    keys = tuple(read_text(Path(file), refuse, content="keys", layout="one key a line").split())
     if not keys:
         message = f"{file} holds no key: write one a line"
-        raise click.BadParameter(message, param_hint="--api-keys")
+        raise refuse(message)
     return keys

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from xclip_runtime.errors import DatasetError, LabelsError
-from xclip_runtime.util.paths import videos_in
+from xclip_runtime.util.paths import read_text, videos_in
 
 if TYPE_CHECKING:
     import os
@@ -169,11 +169,7 @@ def _from_folders(path: Path) -> list[Sample]:
 
 
 def _from_list(path: Path) -> list[Sample]:
-    try:
-        text = path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"cannot read {path} as a list: give UTF-8 text with a path and a label a line"
-        raise DatasetError(message) from error
+    text = read_text(path, DatasetError, content="a list of videos", layout="a path and a label a line")
     rows = _rows_of_csv(path, text) if path.suffix.lower() == ".csv" else _rows_of_text(path, text)
     numbered = [label for _, label in rows if label.isdecimal()]
     if rows and len(numbered) == len(rows):
@@ -219,7 +215,7 @@ def _from_hmdb51(path: Path, splits: Path, split: int, subset: Subset) -> list[S
     for file in files:
         name = file.name.removesuffix(f"_test_split{split}.txt")
         folder = _class_folder(path, name)
-        for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
+        for number, line in enumerate(_split_lines(file), start=1):
             video, _, use = line.strip().rpartition(" ")
             if line.strip() and use not in ("0", "1", "2"):
                 message = f"line {number} of {file} does not end in 0, 1 or 2: get the split files anew"
@@ -235,11 +231,15 @@ def _from_ucf101(path: Path, splits: Path, split: int, subset: Subset) -> list[S
         message = f"{splits} holds no {file.name}: choose a --split that is there"
         raise DatasetError(message)
     samples = []
-    for line in filter(None, map(str.strip, file.read_text("utf-8").splitlines())):
+    for line in filter(None, map(str.strip, _split_lines(file))):
         # Lists for training end in the number of the class, which the folder names already.
         name, _, video = re.sub(r"\s+\d+$", "", line).partition("/")
         samples.append(Sample(str(_class_folder(path, name) / video), name))
     return samples
+
+
+def _split_lines(file: Path) -> list[str]:
+    return read_text(file, DatasetError, content="a split", layout="as the dataset's authors publish it").splitlines()
 
 
 def _class_folder(path: Path, name: str) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import CaptionsError
+from xclip_runtime.util.paths import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,14 +39,7 @@ def read_captions(path: str | Path, folder: str | Path | None = None) -> list[Ca
         CaptionsError: The file cannot be read, is not UTF-8, lacks a column, or a line lacks a video or caption.
     """
     file = Path(path)
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        message = f"cannot read captions from {file}: {error.strerror or error}"
-        raise CaptionsError(message) from error
-    except UnicodeDecodeError as error:
-        message = f"{file} is not UTF-8 text: save it as UTF-8"
-        raise CaptionsError(message) from error
+    text = read_text(file, CaptionsError, content="captions", layout="a header video,caption and one caption a line")
     rows = csv.DictReader(io.StringIO(text, newline=""))
     video, caption = (_column(file, rows.fieldnames or (), names) for names in (VIDEO_COLUMNS, CAPTION_COLUMNS))
     root = file.parent if folder is None else Path(folder)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from xclip_runtime.bundle import LabelSet
 from xclip_runtime.errors import LabelsError
+from xclip_runtime.util.paths import read_text
 
 if TYPE_CHECKING:
     import os
@@ -68,17 +69,7 @@ def read_label_names(path: str | os.PathLike[str]) -> list[str]:
         LabelsError: The file is missing, not UTF-8, or a CSV without that column.
     """
     file = Path(path)
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        message = f"cannot read labels from {file}: {error.strerror or error}"
-        raise LabelsError(message) from error
-    except UnicodeDecodeError as error:
-        message = f"{file} is not UTF-8 text: save it as UTF-8, one label a line"
-        raise LabelsError(message) from error
-    if "\0" in text:
-        message = f"{file} holds NUL characters, as UTF-16 and binary files do: save it as UTF-8, one label a line"
-        raise LabelsError(message)
+    text = read_text(file, LabelsError, content="labels", layout="one label a line")
     if file.suffix.lower() == ".csv":
         return _names_of_csv(file, text)
     return [line.strip() for line in text.splitlines() if line.strip()]

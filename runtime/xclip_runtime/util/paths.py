@@ -1,4 +1,4 @@
-"""Which files of a folder are videos."""
+"""Video files in a folder, and text files of users."""
 
 from __future__ import annotations
 
@@ -6,20 +6,49 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 VIDEO_SUFFIXES = (
     *(".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg"),
     *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
-"""What a folder is searched for. A file that is named itself may be called anything."""
+"""Files that a search of a folder takes. A file given by its own name may have any suffix."""
 
 
 def videos_in(folder: str) -> Iterator[str]:
-    """Every video in a folder and the folders in it, sorted within each; hidden ones are left out."""
+    """Every video in a folder and its subfolders, sorted within each; hidden files and folders are left out."""
     for parent, folders, files in os.walk(folder):
-        # Sorted in place, which is how os.walk is told where to go next. Names with a dot are hidden, or a Mac's notes.
+        # os.walk descends into what is left in the list, in its order.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
+            # macOS leaves "._clip.mp4" beside "clip.mp4" on foreign file systems.
             if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
                 yield os.path.join(parent, name)  # noqa: PTH118 - keeps the spelling of the folder
+
+
+def read_text(path: Path, refuse: Callable[[str], Exception], *, content: str, layout: str) -> str:
+    """Read a file of UTF-8 text, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        refuse: Makes the exception from its message, such as :class:`~xclip_runtime.errors.LabelsError`.
+        content: Content of the file for the message, such as "labels".
+        layout: Layout of the file for the message, such as "one label a line".
+
+    Raises:
+        Exception: The one that ``refuse`` makes: the file cannot be read or is not UTF-8 text.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        message = f"cannot read {content} from {path} ({error.strerror or error}): check the path and its permissions"
+        raise refuse(message) from error
+    except UnicodeDecodeError as error:
+        message = f"{path} is not UTF-8 text: save it as UTF-8, {layout}"
+        raise refuse(message) from error
+    if "\0" in text:
+        # UTF-16 and UTF-32 of ASCII text are valid UTF-8.
+        message = f"{path} holds NUL characters, as UTF-16 and binary files do: save it as UTF-8, {layout}"
+        raise refuse(message)
+    return text
