@@ -146,6 +146,11 @@ class Bundle:
             raise BundleSchemaError(message)
         return digest
 
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the manifest, and so of the whole bundle: the manifest holds the digest of every other file."""
+        return sha256_of(self.path / MANIFEST)
+
     @property
     def num_frames(self) -> int:
         """T, the number of frames in a clip."""
@@ -155,6 +160,11 @@ class Bundle:
     def image_size(self) -> int:
         """Height and width of a prepared frame, in pixels."""
         return int(self.manifest["model"]["image_size"])
+
+    @property
+    def projection_dim(self) -> int:
+        """D, the length of a video's or text's embedding."""
+        return int(self.manifest["model"]["projection_dim"])
 
     @cached_property
     def preprocessor(self) -> Mapping[str, Any]:
@@ -174,7 +184,7 @@ class Bundle:
         import numpy as np  # noqa: PLC0415 - reading a manifest must not cost numpy's import
 
         embeds: NDArray[np.float32] = np.load(self.checked("text_embeds.npy"), allow_pickle=False)
-        expected = (len(self.labels.names), int(self.manifest["model"]["projection_dim"]))
+        expected = (len(self.labels.names), self.projection_dim)
         if embeds.shape != expected or embeds.dtype != np.float32:
             message = (
                 f"text_embeds.npy in {self.path} holds {embeds.dtype} {embeds.shape}, "

@@ -144,10 +144,6 @@ class XClip:
         return self._loaded.graph
 
     @property
-    def _projection_dim(self) -> int:
-        return int(self.bundle.manifest["model"]["projection_dim"])
-
-    @property
     def info(self) -> Mapping[str, Any]:
         """What was loaded: never what was asked for."""
         return {
@@ -392,7 +388,7 @@ class XClip:
         Raises:
             LabelsError: ``text_embeds`` is not (N, D) with this model's D.
         """
-        dimension = self._projection_dim
+        dimension = self.bundle.projection_dim
         if text_embeds.ndim != 2 or text_embeds.shape[1] != dimension:
             message = f"text_embeds have shape {text_embeds.shape}: give (N, {dimension}), as XClip.text_embeds does"
             raise LabelsError(message)

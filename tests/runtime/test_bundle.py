@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import numpy as np
@@ -38,8 +39,16 @@ def test_an_untouched_bundle_has_no_problems():
 def test_text_embeds_are_float32_rows_in_label_order():
     opened = Bundle.open(DEMO_BUNDLE)
 
-    assert opened.text_embeds.shape == (len(opened.labels.names), opened.manifest["model"]["projection_dim"])
+    assert opened.text_embeds.shape == (len(opened.labels.names), opened.projection_dim)
     assert opened.text_embeds.dtype == np.float32
+
+
+def test_the_digest_is_the_manifests_and_follows_its_changes(bundle):
+    digest = Bundle.open(bundle).digest
+    assert digest == hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest()
+
+    edit_manifest(bundle, opset=99)
+    assert Bundle.open(bundle).digest != digest
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -14,7 +14,7 @@ from xclip_runtime.bench.machine import busy_seconds, machine, now, peak_rss_mb,
 from xclip_runtime.bench.scenarios import SCENARIOS, Conditions, Generator, Scenario, run_scenario
 from xclip_runtime.bench.sweeps import SWEEPS, Sweep, sweep_batch, sweep_concurrency, sweep_rate, sweep_threads
 from xclip_runtime.bench.workload import Input, Workload, stage_times
-from xclip_runtime.bundle import MANIFEST, sha256_of
+from xclip_runtime.bundle import sha256_of
 from xclip_runtime.model import XClip
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _model(model: XClip) -> dict[str, Any]:
     return {
         "name": model.bundle.path.resolve().name,
         **model.info,
-        "manifest_sha256": sha256_of(model.bundle.path / MANIFEST),
+        "manifest_sha256": model.bundle.digest,
         "source": model.bundle.manifest["source"],
     }
 

@@ -112,9 +112,8 @@ def command(
 
 def _settings(model: XClip, reading: Reading, top_k: int) -> dict[str, Any]:
     """What the results depend on; not the device, so that a run may go on elsewhere."""
-    manifest = (model.bundle.path / "manifest.json").read_bytes()
     return {
-        "bundle": hashlib.sha256(manifest).hexdigest(),
+        "bundle": model.bundle.digest,
         "labels": hashlib.sha256(json_line({"labels": model.labels}).encode()).hexdigest(),
         "precision": model.precision,
         "profile": model.transform.profile,

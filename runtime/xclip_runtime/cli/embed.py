@@ -102,7 +102,7 @@ def _open_file(out: str, model: XClip, reading: Reading, *, with_features: bool,
         },
         "reading": {"start": reading.start, "end": reading.end},
     }
-    dimension = shape["projection_dim"]
+    dimension = model.bundle.projection_dim
     features = (patches, dimension) if with_features else None
     return EmbeddingsFile(out, (dimension,), features, facts, resume=resume)
 

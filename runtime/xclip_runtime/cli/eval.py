@@ -138,7 +138,7 @@ def command(
         "precisions": [model.precision for model in models],
         "provider": models[0].provider,
         "checkpoint": models[0].bundle.manifest["source"],
-        "bundle_manifest_sha256": _manifest_digest(models[0]),
+        "bundle_manifest_sha256": models[0].bundle.digest,
         "label_options": label_settings,
     }
     outcomes = _run(models, samples, settings, reading=reading, workers=workers, out=out, resume=resume)
@@ -150,12 +150,6 @@ def command(
     else:
         _print(report, out)
     sys.exit(exit_code(len(report["errors"]), len(outcomes)))
-
-
-def _manifest_digest(model: XClip) -> str:
-    from xclip_runtime.bundle import MANIFEST, sha256_of  # noqa: PLC0415
-
-    return sha256_of(model.bundle.path / MANIFEST)
 
 
 def _run(

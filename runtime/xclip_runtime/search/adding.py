@@ -12,6 +12,7 @@ from xclip_runtime.streaming.feed import WindowFeed
 from xclip_runtime.streaming.sources import open_source
 from xclip_runtime.util.prefetch import pipelined
 from xclip_runtime.video import Clip
+from xclip_runtime.video.frame_reader import ASSUMED_FPS
 from xclip_runtime.video.load import Reading, read_video
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 Outcome = Literal["added", "replaced", "resumed"]
 Settled = TypeVar("Settled")
-
-# For a file that does not say how many pictures it shows a second.
-_ASSUMED_FPS = 30.0
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ def see_whole(
             return cast("Settled", job)
         if isinstance(clip, XClipError):
             return job, clip
-        return job, Seen(0.0, clip.total / (clip.fps or _ASSUMED_FPS), model.features(clip))
+        return job, Seen(0.0, clip.total / (clip.fps or ASSUMED_FPS), model.features(clip))
 
     return pipelined(plan, read, see, workers=workers)
 

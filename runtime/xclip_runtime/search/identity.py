@@ -51,7 +51,7 @@ class ModelIdentity:
             text=bundle.text_tower_sha256,
             precision=model.precision,
             profile=model.transform.profile,
-            projection_dim=int(bundle.manifest["model"]["projection_dim"]),
+            projection_dim=bundle.projection_dim,
         )
 
     def check_search(self, model: XClip, place: str) -> None:

@@ -115,7 +115,7 @@ class TextEncoder:
             BundleError: The bundle's tokenizer or text graph is missing or changed.
         """
         rows = self.token_ids(texts, truncate=truncate)
-        embeds = np.empty((len(rows), int(self._bundle.manifest["model"]["projection_dim"])), np.float32)
+        embeds = np.empty((len(rows), self._bundle.projection_dim), np.float32)
         for chosen in _batches([len(row) for row in rows]):
             ids = np.array([rows[i] for i in chosen], np.int64)
             embeds[chosen] = self._session.run({"input_ids": ids})["text_embeds"]

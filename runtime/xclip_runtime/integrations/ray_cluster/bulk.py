@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from xclip_runtime.bundle import MANIFEST, Bundle, sha256_of
+from xclip_runtime.bundle import Bundle
 from xclip_runtime.errors import BulkError, MissingExtraError, VideoNotFoundError, XClipError
 from xclip_runtime.model import XClip
 from xclip_runtime.util.paths import VIDEO_SUFFIXES
@@ -88,7 +88,7 @@ def run_bulk(
         {
             "task": task,
             "top_k": top_k,
-            "bundle": sha256_of(opened.path / MANIFEST),
+            "bundle": opened.digest,
             "precision": options.get("precision"),
             "profile": options.get("profile"),
         },

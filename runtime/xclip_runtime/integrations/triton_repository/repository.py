@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xclip_runtime.bundle import MANIFEST, Bundle, sha256_of
+from xclip_runtime.bundle import Bundle
 from xclip_runtime.errors import LabelsError, RepositoryError
 from xclip_runtime.inference.graphs import select_vision_graph
 from xclip_runtime.inference.session import DEVICES
@@ -96,7 +96,7 @@ def export_repository(
     facts = {
         "vision_graph": vision.file,
         "profile": opened.preprocessor["profile"],
-        "bundle_sha256": sha256_of(opened.path / MANIFEST),
+        "bundle_sha256": opened.digest,
     }
     computed = precision or vision.precision
     vision_config = configs.vision_config(

@@ -44,7 +44,7 @@ class Models:
             CLIPS: {"name": "pixel_values", "datatype": "UINT8", "shape": [-1, *self._clip_shape]},
             VIDEOS: {"name": "video", "datatype": "BYTES", "shape": [-1]},
         }
-        width = int(bundle.manifest["model"]["projection_dim"])
+        width = bundle.projection_dim
         self._outputs = {LOGITS: [-1, len(engine.model.labels)], EMBEDS: [-1, width]}
 
     def check(self, model: str, version: str) -> None:
