@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    Answer = Callable[[Sequence[int]], None]
+    Answer = Callable[[Sequence[int]], object]
 
 
 @dataclass(frozen=True)

@@ -1,53 +1,25 @@
-"""A whole benchmark: everything that a plan asks for, on one bundle, in one report."""
+"""Run a benchmark plan on one bundle, and report."""
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.bench.cold_start import cold_starts
 from xclip_runtime.bench.compare import SCHEMA
 from xclip_runtime.bench.machine import busy_seconds, machine, now, peak_rss_mb, software
-from xclip_runtime.bench.scenarios import SCENARIOS, Conditions, Generator, Scenario, run_scenario
-from xclip_runtime.bench.sweeps import SWEEPS, Sweep, sweep_batch, sweep_concurrency, sweep_rate, sweep_threads
-from xclip_runtime.bench.workload import Input, Workload, stage_times
+from xclip_runtime.bench.scenarios import run_scenario
+from xclip_runtime.bench.sweeps import sweep_batch, sweep_concurrency, sweep_rate, sweep_threads
+from xclip_runtime.bench.workload import Workload, stage_times
 from xclip_runtime.bundle import sha256_of
 from xclip_runtime.model import XClip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What to measure.
-
-    Attributes:
-        bundle: The bundle.
-        videos: Files to classify, in turn.
-        options: For :class:`XClip`.
-        scenarios: Which of MLPerf's.
-        sweeps: Which sweeps.
-        conditions: How long and how hard.
-        input: What a sample of the scenarios is.
-        batch: Clips that go through the vision graph at once.
-        cold_starts: Fresh processes to time; 0 for none.
-        generator: Who presses.
-    """
-
-    bundle: str
-    videos: tuple[str, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    scenarios: tuple[Scenario, ...] = SCENARIOS
-    sweeps: tuple[Sweep, ...] = SWEEPS
-    conditions: Conditions = field(default_factory=Conditions)
-    input: Input = "clip"
-    batch: int = 1
-    cold_starts: int = 3
-    generator: Generator = "plain"
+    from xclip_runtime.bench.plan import Plan, Sweep
 
 
 def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
@@ -55,7 +27,7 @@ def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dic
 
     Args:
         plan: What to measure.
-        progress: Is told what runs.
+        progress: Called with the name of each part as it begins.
 
     Returns:
         The ``bench --json`` document.
@@ -69,8 +41,8 @@ def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dic
     if plan.cold_starts:
         cold = cold_starts(plan.bundle, plan.videos[0], plan.options, plan.cold_starts)
     progress("loading")
-    model = XClip(plan.bundle, **plan.options)
-    workload = Workload.of(model, plan.videos, plan.input, plan.batch)
+    model = _load(plan)
+    workload = Workload.of(model, plan.videos, plan.input, plan.batch_size)
     workload.warm_up()
     seconds, count = plan.conditions.seconds, plan.conditions.count
     progress("stages")
@@ -79,16 +51,12 @@ def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dic
     for scenario in plan.scenarios:
         progress(scenario)
         scenarios[scenario] = run_scenario(workload, scenario, plan.conditions, plan.generator)
-    brief = {"seconds": seconds / 2, "count": count}
+    brief: dict[str, Any] = {"seconds": seconds / 2, "count": count}
     run_sweep: dict[Sweep, Callable[[], list[dict[str, Any]]]] = {
-        "batch": lambda: sweep_batch(workload, **brief),  # type: ignore[arg-type]
-        "threads": lambda: sweep_threads(
-            workload,
-            lambda threads: XClip(plan.bundle, **{**plan.options, "intra_op_threads": threads}),
-            **brief,  # type: ignore[arg-type]
-        ),
-        "concurrency": lambda: sweep_concurrency(workload, **brief),  # type: ignore[arg-type]
-        "rate": lambda: sweep_rate(workload, **brief),  # type: ignore[arg-type]
+        "batch": lambda: sweep_batch(workload, lambda size: _load(plan, batch=size), **brief),
+        "threads": lambda: sweep_threads(workload, lambda threads: _load(plan, intra_op_threads=threads), **brief),
+        "concurrency": lambda: sweep_concurrency(workload, **brief),
+        "rate": lambda: sweep_rate(workload, **brief),
     }
     sweeps = {}
     for sweep in plan.sweeps:
@@ -112,6 +80,10 @@ def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dic
     }
 
 
+def _load(plan: Plan, **changes: Any) -> XClip:
+    return XClip(plan.bundle, **{**plan.options, "batch": plan.batch_size, **changes})
+
+
 def _cpu_seconds_of_others() -> float:
     """CPU seconds since boot of everything but this process and its ended children."""
     return busy_seconds() - sum(os.times()[:4])
@@ -130,7 +102,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
     c = plan.conditions
     return {
         "input": plan.input,
-        "batch": plan.batch,
+        "batch": plan.batch_size,
         "duration_s": c.seconds,
         "count": c.count,
         "samples_per_query": c.samples_per_query,

@@ -14,9 +14,8 @@ import re
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.bench.latency import quantile, summary
 from xclip_runtime.bench.load import closed_loop, open_loop
@@ -26,34 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import ModuleType
 
+    from xclip_runtime.bench.plan import Conditions, Generator, Scenario
     from xclip_runtime.bench.workload import Workload
 
-Scenario = Literal["SingleStream", "MultiStream", "Server", "Offline"]
-SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
-Generator = Literal["loadgen", "plain"]
 QUANTILE: dict[Scenario, float] = {"SingleStream": 0.9, "MultiStream": 0.99}
 SEARCH_STEPS = 5
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """How long and how hard scenarios press.
-
-    Attributes:
-        seconds: Each run goes on for at least so long.
-        count: And for at least so many queries; Offline has so many samples.
-        samples_per_query: Of MultiStream.
-        latency_bound_ms: Of Server; None takes four times the p90 of SingleStream.
-        percentile: Share of Server's latencies that must be within the bound, 0 to 1.
-        concurrency: Queries that Server answers at a time.
-    """
-
-    seconds: float = 3.0
-    count: int = 10
-    samples_per_query: int = 8
-    latency_bound_ms: float | None = None
-    percentile: float = 0.9
-    concurrency: int = 1
 
 
 def loadgen_available() -> bool:
@@ -145,8 +121,8 @@ def _run_plain(
         latencies: list[float] = []
         started = time.perf_counter()
         while len(latencies) < count or time.perf_counter() - started < seconds:
-            workload.answer(range(len(latencies), len(latencies) + workload.batch))
-            latencies += [1000 * (time.perf_counter() - started)] * workload.batch
+            workload.answer(range(len(latencies), len(latencies) + workload.batch_size))
+            latencies += [1000 * (time.perf_counter() - started)] * workload.batch_size
         return latencies, len(latencies) / (time.perf_counter() - started)
     else:
         per_query = conditions.samples_per_query if scenario == "MultiStream" else 1
@@ -173,8 +149,8 @@ def _run_loadgen(
 
     def serve() -> None:
         while (samples := waiting.get()) is not None:
-            for start in range(0, len(samples), workload.batch):
-                part = samples[start : start + workload.batch]
+            for start in range(0, len(samples), workload.batch_size):
+                part = samples[start : start + workload.batch_size]
                 workload.answer([sample.index for sample in part])
                 loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(sample.id, 0, 0) for sample in part])
 
@@ -219,7 +195,7 @@ def _settings(
         settings.server_target_latency_percentile = conditions.percentile
     if scenario == "Offline":
         # LoadGen makes the one query large enough for the duration, from the rate that it is told to expect.
-        alone = closed_loop(workload.answer, seconds=0, count=2, samples_per_query=workload.batch)
+        alone = closed_loop(workload.answer, seconds=0, count=2, samples_per_query=workload.batch_size)
         settings.offline_expected_qps = max(alone.rate, conditions.count / max(conditions.seconds, 1e-3))
     return settings
 

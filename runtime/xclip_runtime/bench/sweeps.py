@@ -1,9 +1,9 @@
-"""How throughput and latency change with batch, threads, concurrency and arrival rate."""
+"""Throughput and latency over batch size, threads, concurrency and arrival rate."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.bench.latency import summary
 from xclip_runtime.bench.load import closed_loop, open_loop
@@ -16,35 +16,42 @@ if TYPE_CHECKING:
     from xclip_runtime.bench.workload import Workload
     from xclip_runtime.model import XClip
 
-Sweep = Literal["batch", "threads", "concurrency", "rate"]
-SWEEPS: tuple[Sweep, ...] = get_args(Sweep)
 BATCHES = (1, 2, 4, 8)
 CONCURRENCIES = (1, 2, 4)
 LOADS = (0.25, 0.5, 0.7, 0.8, 0.9, 1.0)
-"""Arrival rates, as shares of what a closed loop reaches."""
+"""Arrival rates, as shares of the rate of a closed loop."""
 
 
 def thread_counts() -> list[int]:
-    """1, 2, 4 … up to the CPUs that this process may use, and those."""
+    """Powers of two up to the number of CPUs that this process may use, and that number."""
     cpus = available_cpus()
     return sorted({*(2**k for k in range(cpus.bit_length())), cpus})
 
 
-def sweep_batch(workload: Workload, *, seconds: float, count: int) -> list[dict[str, Any]]:
-    """Clips that go through the vision graph at once; latencies are those of a whole batch."""
+def sweep_batch(
+    workload: Workload, load: Callable[[int], XClip], *, seconds: float, count: int
+) -> list[dict[str, Any]]:
+    """Measure batch sizes on clips in memory; latencies are those of a whole batch.
+
+    Args:
+        workload: The samples.
+        load: Loads the model for a batch size.
+        seconds: Minimum duration of each point.
+        count: Minimum number of clips of each point.
+    """
     points = []
-    for batch in BATCHES:
-        batched = replace(workload, input="clip", batch=batch)
+    for size in BATCHES:
+        batched = replace(workload, model=load(size), input="clip", batch_size=size)
         batched.warm_up()
-        done = closed_loop(batched.answer, seconds=seconds, count=max(1, count // batch), samples_per_query=batch)
-        points.append(_point("batch", batch, done))
+        done = closed_loop(batched.answer, seconds=seconds, count=max(1, count // size), samples_per_query=size)
+        points.append(_point("batch", size, done))
     return points
 
 
 def sweep_threads(
     workload: Workload, load: Callable[[int], XClip], *, seconds: float, count: int
 ) -> list[dict[str, Any]]:
-    """Intra-op threads; ``load`` makes the model anew for each number."""
+    """Measure numbers of intra-op threads; ``load`` loads the model for a number."""
     points = []
     for threads in thread_counts():
         other = replace(workload, model=load(threads))
@@ -54,7 +61,7 @@ def sweep_threads(
 
 
 def sweep_concurrency(workload: Workload, *, seconds: float, count: int) -> list[dict[str, Any]]:
-    """Queries in flight at a time, in one session."""
+    """Measure numbers of queries in flight, in one session."""
     return [
         _point("concurrency", n, closed_loop(workload.answer, seconds=seconds, count=count, concurrency=n))
         for n in CONCURRENCIES
@@ -62,7 +69,7 @@ def sweep_concurrency(workload: Workload, *, seconds: float, count: int) -> list
 
 
 def sweep_rate(workload: Workload, *, seconds: float, count: int) -> list[dict[str, Any]]:
-    """Random arrivals, ever denser; latencies count from the intended start."""
+    """Measure rates of random arrivals; latencies count from the intended start."""
     capacity = closed_loop(workload.answer, seconds=seconds, count=count).rate
     points = []
     for load in LOADS:

@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xclip_runtime.bench.plan import INPUTS, SCENARIOS, SWEEPS, Conditions, Plan
 from xclip_runtime.cli.options import json_option, model_options, silence_native_logs
 from xclip_runtime.errors import ReportError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
-SWEEPS = ("batch", "threads", "concurrency", "rate")
 
 
 @click.group("bench", invoke_without_command=True)
@@ -39,7 +37,7 @@ SWEEPS = ("batch", "threads", "concurrency", "rate")
 @click.option(
     "--input",
     "source",
-    type=click.Choice(["clip", "file"]),
+    type=click.Choice(INPUTS),
     default="clip",
     show_default=True,
     help="What a sample is: frames in memory, or a file to read and decode as well.",
@@ -136,8 +134,8 @@ def _bench(
     **options: Any,
 ) -> None:
     silence_native_logs()
-    from xclip_runtime.bench.run import Plan, bench  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.bench.scenarios import Conditions, loadgen_available  # noqa: PLC0415
+    from xclip_runtime.bench.run import bench  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.bench.scenarios import loadgen_available  # noqa: PLC0415
     from xclip_runtime.cli.inputs import expand  # noqa: PLC0415
     from xclip_runtime.cli.render import error_console  # noqa: PLC0415
     from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO  # noqa: PLC0415
@@ -152,7 +150,7 @@ def _bench(
         sweeps=() if no_sweeps else tuple(sweeps),  # type: ignore[arg-type]
         conditions=Conditions(duration, count, samples_per_query, latency_bound, server_percentile / 100, concurrency),
         input=source,  # type: ignore[arg-type]
-        batch=batch,
+        batch_size=batch,
         cold_starts=cold_starts,
         generator=("loadgen" if loadgen_available() else "plain") if generator == "auto" else generator,  # type: ignore[arg-type]
     )

@@ -7,7 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from xclip_runtime.bench.scenarios import SCENARIOS, Conditions, loadgen_available, run_scenario
+from xclip_runtime.bench.plan import SCENARIOS, Conditions
+from xclip_runtime.bench.scenarios import loadgen_available, run_scenario
 from xclip_runtime.errors import MissingExtraError
 
 GENERATORS = ["loadgen", "plain"]
@@ -17,12 +18,12 @@ class Sleeper:
     """A workload whose answers take two milliseconds a batch."""
 
     def __init__(self, batch=1):
-        self.batch, self.clips, self.answered = batch, np.zeros((2, 1)), []
+        self.batch_size, self.clips, self.answered = batch, np.zeros((2, 1)), []
 
     def answer(self, samples):
-        for start in range(0, len(samples), self.batch):
+        for start in range(0, len(samples), self.batch_size):
             time.sleep(0.002)
-            self.answered.append(len(samples[start : start + self.batch]))
+            self.answered.append(len(samples[start : start + self.batch_size]))
 
 
 BRIEF = Conditions(seconds=0.05, count=12, samples_per_query=4)

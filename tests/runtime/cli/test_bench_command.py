@@ -9,7 +9,7 @@ import cv2
 import pytest
 
 from xclip_runtime.bench.page import write_page
-from xclip_runtime.cli.bench import SCENARIOS, SWEEPS
+from xclip_runtime.bench.plan import SCENARIOS, SWEEPS
 
 BRIEF = ("--duration", "0", "--count", "2", "--samples-per-query", "2", "--cold-starts", "1")
 
