@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from xclip_runtime.errors import MissingExtraError
 
 try:
@@ -21,43 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
 DPI = 130
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 """Okabe and Ito's, which colour-blind readers can tell apart."""
 _PLAIN = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "125" else "")
-
-
-def plot_confusion(path: Path, labels: Sequence[str], counts: NDArray[np.int64]) -> None:
-    """A confusion matrix: a row for what was shown, a column for the answer, shaded by the share of the row.
-
-    Args:
-        path: PNG to write.
-        labels: L names.
-        counts: (L, L) integers.
-    """
-    n = len(labels)
-    side = max(4.0, 0.21 * n + 0.06 * max(map(len, labels), default=0) + 1.0)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axes = figure.add_subplot()
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    size = 8 if n <= 30 else 6.5
-    axes.set_xticks(range(n), labels, rotation=90, fontsize=size)
-    axes.set_yticks(range(n), labels, fontsize=size)
-    axes.set_xlabel("answered")
-    axes.set_ylabel("shown")
-    axes.set_title(f"{int(np.trace(counts))} of {int(counts.sum())} right")
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        colour = "white" if shares[row, column] > 0.55 else "black"
-        axes.text(column, row, str(counts[row, column]), ha="center", va="center", fontsize=size - 2, color=colour)
-    axes.set_xticks(np.arange(n + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(n + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="0.9", linewidth=0.5)
-    axes.tick_params(which="minor", length=0)
-    figure.colorbar(image, ax=axes, shrink=0.6, label="share of the row")
-    figure.savefig(path, dpi=DPI)
 
 
 def plot_latencies(path: Path, latencies_ms: Mapping[str, Sequence[float]]) -> None:

@@ -232,7 +232,7 @@ def _write(folder: Path, report: Mapping[str, Any], outcomes: Sequence[Outcome])
     labels, counts = confusion(outcomes, report["precision"])
     write_confusion(folder / "confusion.csv", labels, counts)
     try:
-        from xclip_runtime.bench.plots import plot_confusion  # noqa: PLC0415
+        from xclip_runtime.evaluation.plots import plot_confusion  # noqa: PLC0415
     except MissingExtraError as error:
         click.echo(f"xclip-onnx: no confusion.png: {error}", err=True)
     else:
