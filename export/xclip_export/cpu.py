@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from .graph import MICROSOFT, GraphBuilder
+from xclip_export.graph import MICROSOFT, GraphBuilder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor, nn
 
-    from .towers import Attention, ConstantMessage, EncoderLayer, Message, VisionLayer, VisionTower
+    from xclip_export.towers import Attention, ConstantMessage, EncoderLayer, Message, VisionLayer, VisionTower
 
     Floats = NDArray[np.float32]
 

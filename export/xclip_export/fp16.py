@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from onnx import TensorProto
 
-from .cpu import Linear, Norm, Projections, VisionGraph, array, bias_of, matrix, read_norm
-from .graph import MICROSOFT
+from xclip_export.cpu import Linear, Norm, Projections, VisionGraph, array, bias_of, matrix, read_norm
+from xclip_export.graph import MICROSOFT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto
 
-    from .cpu import Block
-    from .towers import ConstantMessage, VisionTower
+    from xclip_export.cpu import Block
+    from xclip_export.towers import ConstantMessage, VisionTower
 
     Floats = NDArray[np.float32]
 

@@ -26,11 +26,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 
+from xclip_export.cpu import SLOPE, Block, Linear, Messenger, Norm, Projections, VisionGraph, bias_of, read_linear
+from xclip_export.graph import MICROSOFT
+from xclip_export.towers import Message
 from xclip_runtime.video import FrameTransform, read_clip
-
-from .cpu import SLOPE, Block, Linear, Messenger, Norm, Projections, VisionGraph, bias_of, read_linear
-from .graph import MICROSOFT
-from .towers import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from torch import Tensor, nn
 
-    from .towers import Attention, VisionLayer, VisionTower
+    from xclip_export.towers import Attention, VisionLayer, VisionTower
 
     Floats = NDArray[np.float32]
 
