@@ -1,4 +1,4 @@
-"""Where frames come from, one after the other with their times: cameras, addresses, files, standard input."""
+"""Sources of frames with their times: cameras, addresses, files, standard input."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import re
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import av
 import cv2
 import numpy as np
 
 from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundError
-from xclip_runtime.video.frame_reader import cannot_open
-from xclip_runtime.video.opencv import OpenCVDecoder, require_utf8
+from xclip_runtime.video.container import open_input, open_standard_input
+from xclip_runtime.video.frame_reader import ASSUMED_FPS
 from xclip_runtime.video.pyav import PyAVDecoder
-from xclip_runtime.video.threads import LIVE_THREADS
+from xclip_runtime.video.read import check_decoder
+from xclip_runtime.video.threads import LIVE_THREADS, ThreadPolicy
 
 if TYPE_CHECKING:
     import os
@@ -31,16 +33,22 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from xclip_runtime.video.frame_reader import VideoDecoder
+    from xclip_runtime.video.decoder import Frame, VideoDecoder
     from xclip_runtime.video.read import Decoder
 
 logger = logging.getLogger(__name__)
 
 STANDARD_INPUT = "-"
-# For a source that says neither when its pictures are shown nor how many there are a second.
-_ASSUMED_FPS = 30.0
-# OpenCV's grab() returns False for a damaged packet as it does at the end, and goes on when asked again.
-_DAMAGED_PACKETS_IN_A_ROW = 64
+_STANDARD_INPUT_NAME = "standard input"
+# RTSP over UDP, FFmpeg's own choice, loses packets where the network is busy.
+_ADDRESS_OPTIONS = {"rtsp_transport": "tcp"}
+# FFmpeg knows of no more frames, at the start of a stream, when they are shown: a source that goes on so has no clock.
+_FRAMES_WITHOUT_TIME = 8
+# FFmpeg's name of the cameras of each platform, and how it names one of them.
+_CAMERAS = {
+    "linux": ("v4l2", "/dev/video{}"),
+    "darwin": ("avfoundation", "{}:none"),
+}
 
 
 class Moment(NamedTuple):
@@ -49,7 +57,7 @@ class Moment(NamedTuple):
     time: float
     """When it is shown, seconds."""
     picture: Callable[[], NDArray[np.uint8]]
-    """Gives the frame, uint8 BGR (H, W, 3); to be called before the next moment is asked for, or not at all."""
+    """Gives the frame, uint8 BGR (H, W, 3)."""
     after_gap: bool = False
     """Whether the source broke and came back before this frame."""
 
@@ -101,16 +109,16 @@ class RawFormat:
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1 or not 0 < self.fps < math.inf:
-            msg = f"raw frames of {self.width}x{self.height} at {self.fps} a second: all must be above 0"
-            raise ValueError(msg)
+            message = f"raw frames of {self.width}x{self.height} at {self.fps} a second: all must be above 0"
+            raise ValueError(message)
 
     @classmethod
     def parse(cls, text: str) -> RawFormat:
         """Read WIDTHxHEIGHT@FPS, such as 640x480@25."""
         match = re.fullmatch(r"(\d{1,5})x(\d{1,5})@(\d+(?:\.\d+)?)", text)
         if match is None:
-            msg = f"{text!r} is no raw format: use WIDTHxHEIGHT@FPS, such as 640x480@25"
-            raise ValueError(msg)
+            message = f"{text!r} is no raw format: use WIDTHxHEIGHT@FPS, such as 640x480@25"
+            raise ValueError(message)
         return cls(int(match[1]), int(match[2]), float(match[3]))
 
 
@@ -135,21 +143,25 @@ def open_source(
     Raises:
         VideoNotFoundError: No file of that name.
         VideoDecodeError: It cannot be opened, or gives no picture.
-        MissingExtraError: `decoder` is "pyav" and the extra [av] is not installed.
+        ValueError: `decoder` is neither "auto" nor "pyav".
     """
     backoff = backoff or Backoff()
     name = str(source)
+    check_decoder(decoder)
     if name == STANDARD_INPUT:
         if raw is not None:
             return RawSource(sys.stdin.buffer, raw, live=bool(live))
-        return DecoderSource(_open_standard_input(), "standard input", live=bool(live))
-    if name.isdecimal():
-        return CaptureSource(
-            partial(_open_camera, int(name)), f"camera {name}", live=live is not False, backoff=backoff
+        return DecoderSource(
+            PyAVDecoder(_STANDARD_INPUT_NAME, open_container=open_standard_input), _STANDARD_INPUT_NAME, live=bool(live)
         )
+    if name.isdecimal():
+        return LiveSource(partial(_open_camera, int(name)), f"camera {name}", live=live is not False, backoff=backoff)
     if "://" in name:
-        return CaptureSource(partial(_open_address, name, backoff.timeout), name, live=live, backoff=backoff)
-    return DecoderSource(_open_file(name, decoder), name, live=bool(live))
+        return LiveSource(partial(_open_address, name, backoff.timeout), name, live=live, backoff=backoff)
+    if not Path(name).exists():
+        message = f"no such file: {name}: check the path"
+        raise VideoNotFoundError(message)
+    return DecoderSource(PyAVDecoder(name), name, live=bool(live))
 
 
 class DecoderSource:
@@ -157,7 +169,7 @@ class DecoderSource:
 
     def __init__(self, decoder: VideoDecoder, name: str, *, live: bool = False) -> None:
         self.live = live
-        self.fps: float | None = decoder.fps or _ASSUMED_FPS
+        self.fps: float | None = decoder.fps or ASSUMED_FPS
         self._decoder = decoder
         self._name = name
         self._closed = threading.Event()
@@ -165,24 +177,29 @@ class DecoderSource:
     def __iter__(self) -> Iterator[Moment]:
         """The frames with the file's own times, or, where it has none, evenly."""
         last = -math.inf
+        interval = 1 / (self.fps or ASSUMED_FPS)
         try:
-            while not self._closed.is_set() and self._decoder.grab():
-                t = self._decoder.time / 1e3
+            for frame in self._decoder.decode():
+                if self._closed.is_set():
+                    return
+                t = frame.time / 1e3
                 # False where the file does not say (NaN), or says the same again.
-                last = t if t > last else max(last, -1 / self._rate) + 1 / self._rate
-                yield Moment(last, self._decoder.retrieve)
+                last = t if t > last else max(last, -interval) + interval
+                yield Moment(last, frame.to_bgr)
             if last == -math.inf and not self._closed.is_set():
-                msg = (
-                    f"{self._name}: {self._decoder.name} decodes no picture of codec {self._decoder.codec}: "
-                    "pip install 'xclip-onnx[av]', or convert it to MPEG-TS (H.264)"
-                )
-                raise VideoDecodeError(msg)
+                raise self._silent()
         finally:
             self._decoder.close()
 
-    @property
-    def _rate(self) -> float:
-        return self.fps or _ASSUMED_FPS
+    def _silent(self) -> VideoError:
+        if self._name == _STANDARD_INPUT_NAME and self._decoder.frame_count:
+            message = (
+                f"{self._name} is an MP4 whose index comes at the end, and a pipe does not go back: "
+                "give the file itself, or pipe what ffmpeg makes of it with -c copy -movflags +frag_keyframe+empty_moov"
+            )
+        else:
+            message = f"{self._name}: no frame of codec {self._decoder.codec} can be decoded: convert it to MP4 (H.264)"
+        return VideoDecodeError(message)
 
     def close(self) -> None:
         """End the iteration at its next step."""
@@ -214,27 +231,21 @@ class RawSource:
         self._closed.set()
 
 
-class CaptureSource:
+class LiveSource:
     """A camera or an address. One that is live is sought again when it breaks.
 
     Times are the source's own, counted from its first frame, and go on behind a gap by as long as the gap took. Where
     it has none, as in multipart JPEG over HTTP, frames are timed by their arrival.
     """
 
-    def __init__(
-        self, open_capture: Callable[[], cv2.VideoCapture], name: str, *, live: bool | None, backoff: Backoff
-    ) -> None:
-        self._open_capture = open_capture
+    def __init__(self, connect: Callable[[], PyAVDecoder], name: str, *, live: bool | None, backoff: Backoff) -> None:
+        self._connect = connect
         self._name = name
         self._backoff = backoff
         self._closed = threading.Event()
-        self._capture = open_capture()
-        if not self._capture.isOpened():
-            msg = f"{name} cannot be opened: check that it is there and sends video"
-            raise VideoDecodeError(msg)
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps: float | None = fps if 0 < fps < math.inf else None
-        self.live: bool = self._capture.get(cv2.CAP_PROP_FRAME_COUNT) <= 0 if live is None else live
+        self._connection: PyAVDecoder | None = connect()
+        self.fps: float | None = self._connection.fps
+        self.live: bool = self._connection.duration is None if live is None else live
 
     def __iter__(self) -> Iterator[Moment]:
         """The frames, across all breaks."""
@@ -242,21 +253,21 @@ class CaptureSource:
         waits = self._backoff.waits()
         while not self._closed.is_set():
             clock: _Clock | None = None
-            while not self._closed.is_set() and self._grab():
+            for frame in self._frames():
                 now = time.monotonic()
                 after_gap = clock is None and before is not None
                 if clock is None:
                     begin = before.after(now) if before else 0.0
-                    interval = 1 / self.fps if self.fps else 0.0
-                    clock = _Clock(begin, now, interval, trusted=self._has_own_clock())
+                    clock = _Clock(begin, now, 1 / self.fps if self.fps else 0.0, trusted=self._has_own_clock())
                     waits = self._backoff.waits()
-                yield Moment(clock.read(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1e3, now), self._retrieve, after_gap)
-            self._capture.release()
+                yield Moment(clock.read(frame.time / 1e3, now), frame.to_bgr, after_gap)
             before = clock or before
+            if self._closed.is_set():
+                return
             if before is None:
-                msg = f"{self._name} opens and sends no picture: check that it sends video"
-                raise VideoDecodeError(msg)
-            if not self.live or self._closed.is_set():
+                message = f"{self._name} opens and sends no picture: check that it sends video"
+                raise VideoDecodeError(message)
+            if not self.live:
                 return
             self._reconnect(next(waits), time.monotonic() - before.last_arrived)
 
@@ -264,35 +275,38 @@ class CaptureSource:
         """End the iteration at its next step, or while it waits."""
         self._closed.set()
 
-    def _grab(self) -> bool:
-        patience = time.monotonic() + 1
-        return any(self._capture.grab() for _ in range(_DAMAGED_PACKETS_IN_A_ROW) if time.monotonic() < patience)
-
-    def _retrieve(self) -> NDArray[np.uint8]:
-        ok, picture = self._capture.retrieve()
-        if not ok:
-            msg = f"a picture of {self._name} cannot be converted to BGR: let it send another format"
-            raise VideoDecodeError(msg)
-        return np.asarray(picture, np.uint8)
+    def _frames(self) -> Iterator[Frame]:
+        """The frames of one connection."""
+        if self._connection is None:
+            return
+        try:
+            for frame in self._connection.decode():
+                if self._closed.is_set():
+                    return
+                yield frame
+        finally:
+            self._connection.close()
 
     def _has_own_clock(self) -> bool:
-        jpeg = int(self._capture.get(cv2.CAP_PROP_FOURCC)) == cv2.VideoWriter.fourcc(*"MJPG")
+        jpeg = self._connection is not None and self._connection.codec == "mjpeg"
         return not (jpeg and self._name.startswith("http"))
 
     def _reconnect(self, wait: float, missing: float) -> None:
         if missing > self._backoff.give_up:
-            msg = f"{self._name} has sent nothing for {missing:.0f} s: check it, or wait longer with --give-up"
-            raise VideoError(msg)
+            message = f"{self._name} has sent nothing for {missing:.0f} s: check it, or wait longer with --give-up"
+            raise VideoError(message)
         logger.warning("%s broke: trying again in %.1f s", self._name, wait)
+        self._connection = None
         if not self._closed.wait(wait):
-            self._capture = self._open_capture()
+            with suppress(VideoError):
+                self._connection = self._connect()
 
 
 class _Clock:
     """Times of the frames of one connection, the first at `begin`, by the source's clock if it runs.
 
-    FFmpeg does not know when the first picture of an RTSP stream is shown, and OpenCV makes the time of the second one
-    of that: a first time that comes twice is counted back by `interval`, one that comes again is of no clock.
+    FFmpeg does not know when the first frames of an RTSP stream are shown: they are counted back by `interval` from the
+    first time that is known.
     """
 
     def __init__(self, begin: float, arrived: float, interval: float, *, trusted: bool) -> None:
@@ -300,20 +314,23 @@ class _Clock:
         self._first_arrived = self.last_arrived = arrived
         self._interval = interval
         self._read = 0
-        self._first = self._zero = 0.0
+        self._first = self._zero = math.nan
         self._runs = None if trusted else False
         """None while that is not known."""
 
     def read(self, t: float, arrived: float) -> float:
-        """The time of the next frame, which the source shows at `t` and which arrived at `arrived`, seconds."""
-        if self._read == 0:
-            self._first = self._zero = t
-        elif self._read == 1 and t == self._first:
-            self._zero -= self._interval
-        elif self._runs is None:
-            self._runs = t > self._first
+        """The time of the next frame, which arrived at `arrived` and is shown at `t`, seconds, or NaN."""
+        elapsed = arrived - self._first_arrived
+        if math.isnan(self._first):
+            self._first, self._zero = t, t - self._read * self._interval
+            own = self._read * self._interval
+        else:
+            if self._runs is None and not math.isnan(t):
+                self._runs = t > self._first
+            own = self._last - self._begin + self._interval if math.isnan(t) else t - self._zero
         self._read += 1
-        self._last = self._begin + (arrived - self._first_arrived if self._runs is False else t - self._zero)
+        unknown = math.isnan(self._first) and self._read > _FRAMES_WITHOUT_TIME
+        self._last = self._begin + (elapsed if self._runs is False or unknown else own)
         self.last_arrived = arrived
         return self._last
 
@@ -325,47 +342,28 @@ class _Clock:
         return max(self._last + arrived - self.last_arrived, self._begin + arrived - self._first_arrived)
 
 
-def _open_camera(number: int) -> cv2.VideoCapture:
-    return cv2.VideoCapture(number)
+def _open_camera(number: int) -> PyAVDecoder:
+    form, device = _CAMERAS.get(sys.platform, ("dshow", "video={}"))
+    if form not in av.formats_available and not any(form in known.split(",") for known in av.formats_available):
+        message = (
+            f"this build of PyAV has no {form} to read cameras with: stream from an address, or install PyAV's wheel"
+        )
+        raise VideoDecodeError(message)
+    if form == "dshow":
+        names = [found.name for found in av.enumerate_input_devices(form) if "video" in found.media_types]
+        device = device.format(names[number] if number < len(names) else number)
+    return _connect(f"camera {number}", partial(open_input, device.format(number), options={}, form=form))
 
 
-def _open_address(address: str, timeout: float) -> cv2.VideoCapture:
-    require_utf8(address)
-    limit = round(timeout * 1e3)
-    options = {
-        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC: limit,
-        cv2.CAP_PROP_READ_TIMEOUT_MSEC: limit,
-        cv2.CAP_PROP_N_THREADS: LIVE_THREADS,
-    }
-    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, [number for pair in options.items() for number in pair])
-    capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # OpenCV 4.11 does not by itself.
-    return capture
+def _open_address(address: str, timeout: float) -> PyAVDecoder:
+    return _connect(address, partial(open_input, address, options=_ADDRESS_OPTIONS, timeout=timeout))
 
 
-def _open_standard_input() -> VideoDecoder:
+def _connect(name: str, opened: Callable[..., Any]) -> PyAVDecoder:
     try:
-        return OpenCVDecoder("pipe:0")
+        return PyAVDecoder(
+            name, open_container=lambda _: opened(name=name), policy=ThreadPolicy(max_threads=LIVE_THREADS)
+        )
     except VideoDecodeError:
-        name = "standard input"
-        raise cannot_open(name) from None
-
-
-def _open_file(name: str, decoder: Decoder) -> VideoDecoder:
-    """The first decoder that gives a picture, rewound."""
-    if not Path(name).exists():
-        msg = f"no such file: {name}: check the path"
-        raise VideoNotFoundError(msg)
-    if decoder == "pyav" or (decoder == "auto" and Path(name).is_file() and not _reads(name) and find_spec("av")):
-        return PyAVDecoder(name)
-    return OpenCVDecoder(name)
-
-
-def _reads(name: str) -> bool:
-    try:
-        decoder = OpenCVDecoder(name)
-    except VideoDecodeError:
-        return False
-    try:
-        return decoder.grab()
-    finally:
-        decoder.close()
+        message = f"{name} cannot be opened: check that it is there and sends video"
+        raise VideoDecodeError(message) from None

@@ -1,4 +1,4 @@
-"""Pixels: which frames to look at, how to get them, and how to prepare them."""
+"""Videos to frames: sampling, decoding and preprocessing."""
 
 from xclip_runtime.video.read import Clip, Decoder, read_clip, read_views
 from xclip_runtime.video.sampling import Sampling, uniform_indices

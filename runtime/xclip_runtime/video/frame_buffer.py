@@ -1,4 +1,4 @@
-"""The prepared frames of one video, put in their places as they come."""
+"""Buffer of preprocessed frames, filled in any order."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from xclip_runtime.video.frame_reader import Pictures
+    from xclip_runtime.video.decoder import Frame
 
 
-class KeptFrames:
-    """Prepared frames by number; several threads may add to them."""
+class FrameBuffer:
+    """Preprocessed frames by number; several threads may add to them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self.expect(())
+        self.reserve(())
 
-    def expect(self, numbers: Iterable[int]) -> None:
-        """Forget all frames, and make room for these."""
+    def reserve(self, numbers: Iterable[int]) -> None:
+        """Forget all frames, and reserve memory for these."""
         self._places = {number: place for place, number in enumerate(sorted(set(numbers)))}
-        self._room: NDArray[np.uint8] | None = None
+        self._memory: NDArray[np.uint8] | None = None
         self._frames: dict[int, NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
@@ -39,50 +39,46 @@ class KeptFrames:
         return number in self._frames
 
     def __setitem__(self, number: int, prepared: NDArray[np.uint8]) -> None:
-        """Keep a frame, copied where room was made for it."""
+        """Keep a frame, copied where memory is reserved for it."""
         with self._lock:
-            if self._room is None:
-                self._room = np.empty((len(self._places), *prepared.shape), np.uint8)
+            if self._memory is None:
+                self._memory = np.empty((len(self._places), *prepared.shape), np.uint8)
             if number in self._places:
-                place: NDArray[np.uint8] = self._room[self._places[number]]
+                place: NDArray[np.uint8] = self._memory[self._places[number]]
                 place[...] = prepared
                 prepared = place
             self._frames[number] = prepared
 
     def nearest(self, number: int) -> int:
-        """The number of the frame that is nearest to another."""
+        """Return the number of the frame that is nearest to another."""
         return min(self._frames, key=lambda kept: abs(kept - number))
 
     def stacked(self, numbers: list[int]) -> NDArray[np.uint8]:
-        """uint8 (T, …): the frames of so many numbers, all of them kept."""
-        if self._room is not None and numbers == list(self._places):
-            return self._room
+        """Return frames, all of them kept: uint8 (T, …)."""
+        if self._memory is not None and numbers == list(self._places) and len(self._frames) == len(numbers):
+            return self._memory
         return np.stack([self._frames[number] for number in numbers])
 
 
 class Preparer:
-    """Prepares pictures of one decoder and keeps what comes out, see `KeptFrames`."""
+    """Converts and preprocesses frames of one decoder and keeps them, see `FrameBuffer`.
+
+    Args:
+        prepare: From uint8 BGR (H, W, 3) to what is kept of a frame.
+        kept: Where to.
+        may_help: Returns True where another thread may prepare a frame while the decoder goes on to the next.
+    """
 
     def __init__(
-        self,
-        prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
-        kept: KeptFrames,
-        may_help: Callable[[], bool],
+        self, prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]], kept: FrameBuffer, may_help: Callable[[], bool]
     ) -> None:
-        """Start no thread yet.
-
-        Args:
-            prepare: From uint8 BGR (H, W, 3) to what is kept of a picture.
-            kept: Where to.
-            may_help: Whether another thread may prepare a picture while the decoder goes on to the next.
-        """
         self._prepare = prepare
         self._kept = kept
         self._may_help = may_help
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="xclip-prepare")
         self._preparing: Future[None] | None = None
         self.waited_ms = 0.0
-        """How long decoding waited for pictures to be prepared, milliseconds."""
+        """How long decoding waited for frames to be prepared, milliseconds."""
 
     def __enter__(self) -> Self:
         return self
@@ -92,25 +88,23 @@ class Preparer:
             if kind is None:
                 self._finish()
 
-    def keep(self, number: int, pictures: Pictures) -> None:
-        """Prepare the last picture of a decoder."""
-        self._finish()  # The decoder overwrites the picture before with the next.
-        picture = pictures.retrieve()
+    def keep(self, number: int, frame: Frame) -> None:
+        """Prepare a frame once the one before is done."""
+        self._finish()
         if self._may_help():
-            self._preparing = self._helper.submit(self._add, number, picture)
+            self._preparing = self._helper.submit(self._add, number, frame)
         else:
             with self._waiting():
-                self._add(number, picture)
+                self._add(number, frame)
 
     def _finish(self) -> None:
-        """Wait until the last picture is prepared."""
         if self._preparing is not None:
             with self._waiting():
                 self._preparing.result()
             self._preparing = None
 
-    def _add(self, number: int, picture: NDArray[np.uint8]) -> None:
-        self._kept[number] = self._prepare(picture)
+    def _add(self, number: int, frame: Frame) -> None:
+        self._kept[number] = self._prepare(frame.to_bgr())
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:

@@ -1,10 +1,10 @@
-"""From whatever a user calls a video to a clip."""
+"""Load a path, array or clip as a `Clip`."""
 
 from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,9 +32,17 @@ class Reading:
     end: float | None = None
     """Seconds; None for the end of the video."""
     decoder: Decoder = "auto"
-    """"opencv", "pyav" (extra [av]), or "auto": OpenCV, then PyAV where OpenCV fails."""
+    """"auto" or "pyav": both are PyAV, which is FFmpeg."""
     time_limit: float | None = 600.0
     """Seconds after which reading one file is given up; None for no limit."""
+    track: int | None = None
+    """Number among the picture tracks, from 0; None for FFmpeg's best, cover art and thumbnails left out."""
+    square_pixels: bool = False
+    """Stretch frames by their sample aspect ratio, as players do; the original and transformers ignore it."""
+    max_pixels: int | None = None
+    """Largest width times height of any frame; None for any."""
+    max_duration: float | None = None
+    """Longest duration by the container, seconds; None for any."""
 
 
 def read_video(video: Video, num_frames: int, transform: FrameTransform, reading: Reading) -> Clip:
@@ -46,22 +54,13 @@ def read_video(video: Video, num_frames: int, transform: FrameTransform, reading
     Raises:
         VideoError: The file cannot be read as a video.
         FramesError: The array is not uint8 (T, H, W, 3).
-        MissingExtraError: The decoder "pyav" is not installed.
     """
     if isinstance(video, Clip):
         return video
     if isinstance(video, np.ndarray):
         return clip_of_frames(video, num_frames, transform)
-    return read_views(
-        video,
-        num_frames=num_frames,
-        transform=transform,
-        views=reading.views,
-        start=reading.start,
-        end=reading.end,
-        decoder=reading.decoder,
-        time_limit=reading.time_limit,
-    )
+    options = {option.name: getattr(reading, option.name) for option in fields(reading)}
+    return read_views(video, num_frames=num_frames, transform=transform, **options)
 
 
 def clip_of_frames(frames: NDArray[np.uint8], num_frames: int, transform: FrameTransform) -> Clip:

@@ -1,162 +1,183 @@
-"""Decoding with PyAV, the optional extra [av]: every codec that FFmpeg knows, AV1 among them."""
+"""Decoding with PyAV, which is FFmpeg."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import closing, suppress
+from functools import partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import av
 
-from xclip_runtime.errors import MissingExtraError, NoFramesError, VideoDecodeError
-from xclip_runtime.video.frame_reader import cannot_open
-from xclip_runtime.video.index import FrameIndex, Packet, list_packets
-from xclip_runtime.video.packets import HEAD, PacketReader
-from xclip_runtime.video.threads import decoding_threads
+from xclip_runtime.video.container import open_file, picture_track
+from xclip_runtime.video.conversion import FrameConverter, check_pixels
+from xclip_runtime.video.decoder import Frame
+from xclip_runtime.video.frame_index import FrameIndex, Packet
+from xclip_runtime.video.threads import ThreadPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from numpy.typing import NDArray
+    from xclip_runtime.video.frame_index import Span
 
-    from xclip_runtime.video.index import Excerpt
+# Files of no more bytes are not read a second time after `scan`.
+_BYTES_TO_HOLD = 16 << 20
+_PACKETS_BETWEEN_CHECKS = 500
+# Formats that seek by an index, to the very packet; it pays beyond so many bytes.
+_SEEKABLE = ("mov", "matroska")
+_BYTES_TO_SEEK = 1 << 20
+# FFmpeg knows of each frame of these codecs, before it decodes it, whether others depend on it. Of HEVC it knows so
+# within a temporal layer only, yet gives no frame whose references are missing.
+_WITH_NON_REFERENCE = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4")
 
 
 class PyAVDecoder:
-    """One pass over a video file through PyAV; see `decode.VideoDecoder`."""
+    """An open video file; see `decoder.VideoDecoder`."""
 
     name = "pyav"
-    stopped_short = False
 
-    def __init__(self, path: str) -> None:
-        try:
-            import av  # noqa: PLC0415 - optional, and slow to import
-        except ImportError:
-            feature = "the PyAV decoder"
-            raise MissingExtraError(feature, "av") from None
-        self._av = av
+    def __init__(
+        self,
+        path: str,
+        *,
+        track: int | None = None,
+        square_pixels: bool = False,
+        max_pixels: int | None = None,
+        policy: ThreadPolicy | None = None,
+        open_container: Callable[[str], Any] = open_file,
+    ) -> None:
         self._path = path
-        self._container, self._stream = self._open()
-        context = self._stream.codec_context
-        context.thread_type = "AUTO"
+        self._open_container = open_container
+        self._track = track
+        self._policy = policy or ThreadPolicy()
+        self._held: list[Any] | None = None
+        self._used = False
+        self._open()
+        context = self._context = self._stream.codec_context
         self.codec: str = context.codec.canonical_name
-        self.pixels: int = context.width * context.height
-        context.thread_count = decoding_threads(self.codec, self.pixels)
-        self.expected: int = self._stream.frames or self._estimate()
-        rate = self._stream.guessed_rate
+        self.skips = self.codec in _WITH_NON_REFERENCE
+        self.width: int = context.width
+        self.height: int = context.height
+        check_pixels(path, self.width, self.height, max_pixels)
+        rate, duration = self._stream.guessed_rate, self._container.duration
         self.fps = float(rate) if rate else None
-        self._start: int = self._stream.start_time or 0
+        self.duration: float | None = duration / av.time_base if duration and duration > 0 else None
+        self.frame_count: int = self._stream.frames
+        aspect = self._stream.sample_aspect_ratio if square_pixels else None
+        self._convert = FrameConverter(path, max_pixels, aspect)
+        self._again = partial(
+            PyAVDecoder, path, track=track, square_pixels=square_pixels, max_pixels=max_pixels, policy=policy
+        )
         self._tick = float(self._stream.time_base) * 1e3
-        self._picture: Any = None
-        self._pictures = self._decode(self._packets())
 
-    def grab(self) -> bool:
-        """Decode the next picture; False at the end."""
-        self._picture = next(self._pictures, None)
-        return self._picture is not None
+    def scan(self, check_time: Callable[[], None]) -> FrameIndex | None:
+        """Read all packets without decoding them; None where they do not identify the frames."""
+        packets: list[Packet] = []
+        held: list[Any] = []
+        size = 0
+        for packet in self._demux():
+            packets.append(Packet(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard, packet.size))
+            size += packet.size
+            if size <= _BYTES_TO_HOLD:
+                held.append(packet)
+            if len(packets) % _PACKETS_BETWEEN_CHECKS == 0:
+                check_time()
+        self._held = held if size <= _BYTES_TO_HOLD else None
+        self.frame_count = sum(not packet.discard for packet in packets)
+        return FrameIndex.from_packets(packets, self._tick)
 
-    @property
-    def time(self) -> float:
-        """When the last picture is shown, milliseconds; NaN where the file does not say."""
-        return self._milliseconds(self._picture.pts)
+    def decode(self) -> Generator[Frame]:
+        """Decode all frames, in the order in which they are shown."""
+        self._set_threads(None)
+        for packet in self._from_start():
+            yield from self._decode(packet)
+        yield from self._decode(None)
 
-    def retrieve(self) -> NDArray[np.uint8]:
-        """The picture of the last `grab`: uint8 BGR (H, W, 3), upright."""
-        try:
-            # The interpolation of OpenCV, so that both decoders give the same pixels.
-            picture = self._picture.reformat(format="bgr24", interpolation="BICUBIC").to_ndarray()
-        except (self._av.error.FFmpegError, ValueError) as error:
-            msg = f"a picture of {self._path} cannot be converted to BGR ({error}): convert the file to MP4 (H.264)"
-            raise VideoDecodeError(msg) from None
-        turns = round(self._picture.rotation / 90) % 4
-        return cast("NDArray[np.uint8]", np.rot90(picture, turns) if turns else picture)
+    def get_frames_at(self, index: FrameIndex, spans: Sequence[Span], parts: int = 1) -> Generator[Frame]:
+        """Decode the wanted frames of spans, and those on the way to them that the codec does not skip."""
+        if parts > 1:
+            with closing(self._again()) as decoder:
+                decoder._held = self._held  # noqa: SLF001
+                yield from decoder._get_frames_at(index, spans, parts)  # noqa: SLF001
+        else:
+            yield from self._get_frames_at(index, spans, parts)
 
-    def scan(self, patience: float = math.inf) -> FrameIndex | None:
-        """List the pictures without decoding them, or None where that cannot be trusted or will not help."""
-        packets = list_packets(self._listed(), patience)
-        return None if packets is None else FrameIndex.from_packets(packets)
-
-    def _listed(self) -> Iterator[Packet]:
-        reader = PacketReader(self.codec, self._length_size())
-        container, stream = self._open()
-        with container:
-            for packet in self._packets(container, stream):
-                if not packet.size:
-                    continue
-                head = bytes(memoryview(packet)[:HEAD])
-                time = self._milliseconds(packet.pts)
-                if (packet.is_discard and time >= 0) or not reader.is_shown(head):
-                    time = math.nan  # An edit list hides pictures other than the first, or the codec does.
-                yield Packet(time, reader.role(head, key=packet.is_keyframe), packet.size)
-
-    def excerpt(self, index: FrameIndex, excerpt: Excerpt, parts: int = 1) -> PyAVDecoder:  # noqa: ARG002
-        """The pictures of some packets only: a decoder for each part of a video that is decoded in several."""
-        decoder = self if parts == 1 else PyAVDecoder(self._path)
-        decoder._stream.codec_context.thread_count = decoding_threads(self.codec, self.pixels, parts)  # noqa: SLF001
-        decoder._pictures = decoder._decode_excerpt(excerpt)  # noqa: SLF001
-        return decoder
+    def _get_frames_at(self, index: FrameIndex, spans: Sequence[Span], parts: int) -> Generator[Frame]:
+        self._set_threads(parts)
+        position, packets = self._packets_from(index, spans[0].start)
+        for span in spans:
+            if self._worth_seeking(index, position, span.start):
+                position, packets = self._packets_from(index, span.start)
+            packets_of_span = islice(packets, span.start - position, span.stop - position)
+            position = span.stop
+            wanted = {int(index.places[frame]) for frame in span.frames}
+            for place, packet in enumerate(packets_of_span, span.start):
+                self._context.skip_frame = "NONREF" if self.skips and place not in wanted else "DEFAULT"
+                yield from self._decode(packet)
+            yield from self._decode(None)
+            self._context.flush_buffers()
 
     def close(self) -> None:
         """Free the file and the codec."""
-        self._pictures.close()
+        self._held = None
         self._container.close()
 
-    def _open(self) -> tuple[Any, Any]:
+    def _open(self) -> None:
+        self._container = self._open_container(self._path)
         try:
-            container = self._av.open(self._path)
-        except (self._av.error.FFmpegError, ValueError) as error:
-            raise cannot_open(self._path) from error
-        if not container.streams.video:
-            container.close()
-            msg = f"{self._path} has no picture track: pass a video, not a sound file"
-            raise NoFramesError(msg)
-        stream = container.streams.video[0]
-        if stream.codec_context is None:
-            container.close()
-            msg = f"{self._path} is in a codec that FFmpeg does not know: convert it to MP4 (H.264)"
-            raise VideoDecodeError(msg)
-        return container, stream
+            self._stream = picture_track(self._container, self._path, self._track)
+        except BaseException:
+            self._container.close()
+            raise
 
-    def _length_size(self) -> int:
-        """Bytes of the length before each unit of H.264 and HEVC; 0 where start codes part them."""
-        # ISO/IEC 14496-15 5.3.3.1 and 8.3.3.1.
-        extradata = self._stream.codec_context.extradata or b""
-        place = {"h264": 4, "hevc": 21}.get(self.codec, len(extradata))
-        return (extradata[place] & 3) + 1 if place < len(extradata) and extradata[0] == 1 else 0
+    def _set_threads(self, parts: int | None) -> None:
+        if not self._context.is_open:
+            self._context.thread_type = "AUTO"
+            self._context.thread_count = self._policy.threads(self.codec, self.width * self.height, parts)
 
-    def _estimate(self) -> int:
-        if self._container.format.name == "mpeg":
-            return 0  # The times of an MPEG program stream often give one frame too few.
-        rate, duration = self._stream.guessed_rate, self._container.duration
-        return round(rate * duration / 1_000_000) if rate and duration and duration > 0 else 0
+    def _demux(self) -> Iterator[Any]:
+        self._used = True
+        # The file ends in the middle of a packet, or damage looks like a new track, for which PyAV has no number.
+        with suppress(av.error.FFmpegError, IndexError):
+            yield from (packet for packet in self._container.demux(self._stream) if packet.size)
 
-    def _milliseconds(self, pts: int | None) -> float:
-        return math.nan if pts is None else (pts - self._start) * self._tick
+    def _from_start(self) -> Iterator[Any]:
+        if self._held is not None:
+            return iter(self._held)
+        if self._used:
+            self._container.close()
+            self._open()
+        return self._demux()
 
-    def _packets(self, container: Any = None, stream: Any = None) -> Iterator[Any]:
-        try:
-            yield from (container or self._container).demux(stream or self._stream)
-        except (self._av.error.FFmpegError, IndexError):
-            # The file ends in the middle of a packet, or damage looks like a new track, for which PyAV has no number.
-            return
+    def _worth_seeking(self, index: FrameIndex, position: int, target: int) -> bool:
+        if self._held is not None or self._container.format.name.partition(",")[0] not in _SEEKABLE:
+            return False
+        return sum(packet.size for packet in index.packets[position:target]) > _BYTES_TO_SEEK
 
-    def _decode(self, packets: Iterator[Any]) -> Generator[Any]:
-        for packet in packets:
-            yield from self._decode_packet(packet)
+    def _packets_from(self, index: FrameIndex, target: int) -> tuple[int, Iterator[Any]]:
+        """Go to a packet, by seeking where that pays, else to the start.
 
-    def _decode_excerpt(self, excerpt: Excerpt) -> Generator[Any]:
-        context = self._stream.codec_context
-        wanted = set(excerpt.packets.tolist())
-        for place, packet in enumerate(packet for packet in self._packets() if packet.size):
-            if place in excerpt.starts and place > excerpt.packets[0]:
-                yield from self._decode_packet(None)
-                context.flush_buffers()
-            if place in wanted:
-                yield from self._decode_packet(packet)
-        yield from self._decode_packet(None)
+        Returns:
+            The place of the first packet, and the packets.
+        """
+        if not self._worth_seeking(index, 0, target):
+            return 0, self._from_start()
+        sought = index.packets[target]
+        if sought.dts is not None:
+            self._container.seek(sought.dts, stream=self._stream)
+            packets = self._demux()
+            for packet in packets:
+                if (packet.pts, packet.dts, packet.size) == (sought.pts, sought.dts, sought.size):
+                    return target, chain([packet], packets)
+                if packet.dts is None or packet.dts >= sought.dts:
+                    break
+        return 0, self._from_start()
 
-    def _decode_packet(self, packet: Any) -> Iterator[Any]:
-        """The pictures that a packet completes; None is the end."""
-        try:
-            yield from self._stream.codec_context.decode(packet)
-        except self._av.error.FFmpegError:
-            return  # A damaged packet costs its own picture only.
+    def _decode(self, packet: Any) -> Iterator[Frame]:
+        """Decode a packet; None gives the frames that the codec still holds."""
+        # A damaged packet costs its own frame only.
+        with suppress(av.error.FFmpegError):
+            for frame in self._context.decode(packet):
+                time = math.nan if frame.pts is None else frame.pts * self._tick
+                yield Frame(time, partial(self._convert, frame))

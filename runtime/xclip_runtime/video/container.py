@@ -1,0 +1,113 @@
+"""Opening of containers: names, formats that are read, and the choice of the picture track."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import av
+
+from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEMUXERS = (
+    *("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "rm", "mxf", "mxf_opatom", "gxf", "nut", "wtv"),
+    *("dv", "ivf", "gif", "apng", "amv", "dhav", "nsv", "3dostr", "yuv4mpegpipe", "mpjpeg", "mjpeg", "h261", "h263"),
+    *("h264", "hevc", "vvc", "av1", "obu", "mpegvideo", "m4v", "vc1", "cavsvideo", "dirac", "dnxhd", "live_flv"),
+    # Refused for want of pictures, which says more than that the format is unknown.
+    *("aac", "ac3", "aiff", "amr", "flac", "mp3", "wav"),
+)
+"""FFmpeg's names of the formats that files and uploads may have. Each describes itself; playlists and other formats that
+name further files or addresses are left out."""
+
+_PICTURES = ("attached_pic", "still_image", "timed_thumbnails")
+_KNOWN_FORMATS = {"format_whitelist": ",".join(DEMUXERS)}
+
+
+def open_file(path: str) -> Any:
+    """Open a local file, whatever its name looks like.
+
+    Raises:
+        VideoDecodeError: It is damaged or of a format that is not in `DEMUXERS`.
+    """
+    options = {**_KNOWN_FORMATS, "protocol_whitelist": "file"}
+    return open_input(f"file:{os.path.abspath(path)}", path, options)  # noqa: PTH100 - Path would change the name
+
+
+def open_standard_input(name: str) -> Any:
+    """Open what is piped to this process; `name` is for messages."""
+    return open_input("pipe:0", name, {**_KNOWN_FORMATS, "protocol_whitelist": "pipe"})
+
+
+def open_input(
+    address: str, name: str, options: Mapping[str, str], form: str | None = None, timeout: float | None = None
+) -> Any:
+    """Open what FFmpeg finds at an address.
+
+    Args:
+        address: For FFmpeg.
+        name: For messages.
+        options: Of FFmpeg.
+        form: FFmpeg's name of the format; None to detect it.
+        timeout: Seconds that opening, and each read, may take; None for no limit.
+
+    Raises:
+        VideoDecodeError: It cannot be opened.
+    """
+    try:
+        return av.open(address, format=form, options=dict(options), metadata_errors="replace", timeout=timeout)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        if isinstance(error, av.error.ArgumentError) and "format_whitelist" in options:
+            message = (
+                f"{name} is a playlist, an image or of another format that is not read as a video: "
+                "give the video itself, or convert it to MP4 (H.264)"
+            )
+            raise VideoDecodeError(message) from None
+        raise cannot_open(name) from error
+
+
+def cannot_open(name: str) -> VideoDecodeError:
+    """Make the error for what does not open as a video."""
+    return VideoDecodeError(
+        f"{name} cannot be opened as a video: it is damaged, cut short, or has no picture track; "
+        "check that it plays, or convert it to MP4 (H.264)"
+    )
+
+
+def picture_track(container: Any, name: str, track: int | None = None) -> Any:
+    """Choose a picture track: FFmpeg's best, but no cover art or thumbnail, or one by its number.
+
+    Args:
+        container: Of PyAV.
+        name: For messages.
+        track: Number among the picture tracks, from 0; None for the best.
+
+    Raises:
+        NoFramesError: There is no picture track.
+        VideoError: There is none of that number.
+        VideoDecodeError: It is in a codec that FFmpeg does not know.
+    """
+    tracks = container.streams.video
+    films = [stream for stream in tracks if not any(flag in str(stream.disposition.name) for flag in _PICTURES)]
+    if track is None and not films:
+        message = f"{name} has no picture track: pass a video, not a sound file"
+        raise NoFramesError(message)
+    if track is not None and not 0 <= track < len(tracks):
+        message = f"{name} has {len(tracks)} picture tracks, and none of number {track}: count them from 0"
+        raise VideoError(message)
+    stream = _best(container, films) if track is None else tracks[track]
+    if stream.codec_context is None:
+        message = f"{name} is in a codec that FFmpeg does not know: convert it to MP4 (H.264)"
+        raise VideoDecodeError(message)
+    for other in container.streams:
+        if other.index != stream.index:
+            other.discard = av.stream.Discard.all
+    return stream
+
+
+def _best(container: Any, films: list[Any]) -> Any:
+    moving = [stream for stream in films if stream.frames != 1] or films
+    best = container.streams.best("video")
+    return next((stream for stream in moving if best is not None and stream.index == best.index), moving[0])

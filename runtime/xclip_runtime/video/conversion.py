@@ -1,0 +1,122 @@
+"""Conversion of decoded frames to upright BGR arrays: colours, size and orientation are looked at for every frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import av
+import cv2
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from xclip_runtime.errors import VideoDecodeError, VideoLimitError
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from numpy.typing import NDArray
+
+# AVColorSpace of libavutil/pixfmt.h: RGB, and the matrices that swscale knows. Without one, FFmpeg takes BT.601.
+_MATRICES = (0, 1, 4, 5, 6, 7, 9)
+_BT601 = 5
+_UNSPECIFIED = 2
+
+
+class FrameConverter:
+    """Converts the frames of one decoder, one at a time.
+
+    Interlaced frames are taken as they are stored, both fields woven, as the loaders of the checkpoints' training did.
+
+    Args:
+        name: Of the file, for messages.
+        max_pixels: Largest width times height that is converted; None for any.
+        aspect: Width of a pixel by its height, by which frames are stretched to square pixels; None to take pixels as
+            they are, as the original and transformers do.
+    """
+
+    def __init__(self, name: str, max_pixels: int | None = None, aspect: Fraction | None = None) -> None:
+        self._name = name
+        self._max_pixels = max_pixels
+        self._aspect = aspect or 1
+        self._reformatter = VideoReformatter()
+        self._weaver = _Weaver()
+
+    def __call__(self, frame: Any) -> NDArray[np.uint8]:
+        """Convert a frame of PyAV.
+
+        Returns:
+            uint8 BGR (H, W, 3), upright; its memory belongs to no other frame.
+
+        Raises:
+            VideoLimitError: The frame has too many pixels.
+            VideoDecodeError: FFmpeg cannot convert its pixel format.
+        """
+        check_pixels(self._name, frame.width, frame.height, self._max_pixels)
+        try:
+            woven = self._weaver(frame) if frame.interlaced_frame else frame
+            matrix = None if frame.colorspace in (*_MATRICES, _UNSPECIFIED) else _BT601
+            converted = self._reformatter.reformat(
+                woven, format="bgr24", src_colorspace=matrix, interpolation=Interpolation.BICUBIC, threads=1
+            )
+        except (av.error.FFmpegError, ValueError) as error:
+            message = f"a frame of {self._name} cannot be converted to BGR ({error}): convert the file to MP4 (H.264)"
+            raise VideoDecodeError(message) from None
+        picture = _plane(converted)
+        if self._aspect != 1:
+            size = max(round(frame.width * self._aspect), 1), frame.height
+            picture = np.asarray(cv2.resize(picture, size), np.uint8)
+        return upright(picture, frame)
+
+
+def check_pixels(name: str, width: int, height: int, max_pixels: int | None) -> None:
+    """Raise VideoLimitError for a frame with too many pixels."""
+    if max_pixels is not None and width * height > max_pixels:
+        message = f"{name} has frames of {width}x{height} pixels, at most {max_pixels} are allowed: make it smaller"
+        raise VideoLimitError(message)
+
+
+def upright(picture: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
+    """Turn and mirror a picture as the display matrix of its frame says.
+
+    The matrix is `AV_PKT_DATA_DISPLAYMATRIX` of FFmpeg, row by row: a pixel at (x, y) is shown at
+    (m[0] x + m[3] y, m[1] x + m[4] y). Other angles than right ones are rounded to them.
+    """
+    matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if matrix is None:
+        return picture
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        picture = np.asarray(cv2.transpose(picture), np.uint8)
+        a, d = c, b
+    if a < 0:
+        picture = np.asarray(cv2.flip(picture, 1), np.uint8)
+    if d < 0:
+        picture = np.asarray(cv2.flip(picture, 0), np.uint8)
+    return picture
+
+
+def _plane(frame: Any) -> NDArray[np.uint8]:
+    """View the pixels of a BGR frame."""
+    plane = frame.planes[0]
+    stride = plane.line_size
+    rows = np.frombuffer(plane, np.uint8).reshape(frame.height, abs(stride))[:, : 3 * frame.width]
+    # Frames of uncompressed files may be stored bottom up.
+    return (rows if stride > 0 else rows[::-1].copy()).reshape(frame.height, frame.width, 3)
+
+
+class _Weaver:
+    """Declares interlaced frames progressive: swscale would convert their fields one by one, unlike other loaders."""
+
+    def __init__(self) -> None:
+        self._described: tuple[int, int, str] | None = None
+
+    def __call__(self, frame: Any) -> Any:
+        described = frame.width, frame.height, frame.format.name
+        if described != self._described:
+            self._graph = av.filter.Graph()
+            source = self._graph.add("buffer", "video_size={}x{}:pix_fmt={}:time_base=1/1000".format(*described))
+            progressive, sink = self._graph.add("setfield", "mode=prog"), self._graph.add("buffersink")
+            self._graph.link_nodes(source, progressive, sink).configure()
+            self._described = described
+        self._graph.push(frame)
+        return self._graph.pull()

@@ -1,0 +1,64 @@
+"""Interface between reading frames of a video and the library that decodes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from xclip_runtime.video.frame_index import FrameIndex, Span
+
+
+class Frame(NamedTuple):
+    """A decoded frame."""
+
+    time: float
+    """When it is shown, milliseconds; NaN where the file does not say."""
+    to_bgr: Callable[[], NDArray[np.uint8]]
+    """Convert it: uint8 BGR (H, W, 3), upright. May be called later and in another thread, one frame at a time."""
+
+
+class VideoDecoder(Protocol):
+    """An open video file."""
+
+    name: str
+    codec: str
+    fps: float | None
+    width: int
+    height: int
+    duration: float | None
+    """Seconds by the container, when it says."""
+    frame_count: int
+    """Frames by the container, or packets once `scan` has read them; 0 when neither says."""
+
+    skips: bool
+    """`get_frames_at` leaves out frames that are not wanted and that none depends on."""
+
+    def scan(self, check_time: Callable[[], None]) -> FrameIndex | None:
+        """Read all packets without decoding them.
+
+        Args:
+            check_time: Called now and then; what it raises ends the scan.
+
+        Returns:
+            The frames of the video, or None where packets do not identify them.
+        """
+
+    def decode(self) -> Generator[Frame]:
+        """Decode all frames, in the order in which they are shown."""
+
+    def get_frames_at(self, index: FrameIndex, spans: Sequence[Span], parts: int = 1) -> Generator[Frame]:
+        """Decode the wanted frames of some spans, and those on the way to them that the codec does not skip.
+
+        Args:
+            index: What `scan` returned for this file.
+            spans: Packets to decode, in the order of the file.
+            parts: Decoders that share the CPUs for this video.
+        """
+
+    def close(self) -> None:
+        """Free the file and the codec."""
