@@ -79,11 +79,21 @@ def model_options(function: Function) -> Function:
     return function
 
 
-FILE_OPTIONS = ("start", "end", "decoder", "time_limit")
+FILE_OPTIONS = ("start", "end", "decoder", "time_limit", "track", "square_pixels")
+
+
+def _check_decoder(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    from xclip_runtime.video.read import check_decoder  # noqa: PLC0415 - keeps --help quick
+
+    try:
+        check_decoder(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
 
 
 def file_options(function: Function) -> Function:
-    """--start, --end, --decoder and --time-limit: which part of a file is looked at, and how it is read."""
+    """--start, --end, --track and others: which part of a file is looked at, and how it is read."""
     for option in (
         click.option(
             "--time-limit",
@@ -94,10 +104,22 @@ def file_options(function: Function) -> Function:
         ),
         click.option(
             "--decoder",
-            type=click.Choice(["auto", "opencv", "pyav"]),
             default="auto",
+            callback=_check_decoder,
+            metavar="[auto|pyav]",
             show_default=True,
-            help="auto is OpenCV, then PyAV (extra [av]) where OpenCV fails.",
+            help="Both are PyAV, which is FFmpeg.",
+        ),
+        click.option(
+            "--square-pixels",
+            is_flag=True,
+            help="Stretch frames by their sample aspect ratio, as players do. Training ignored it.",
+        ),
+        click.option(
+            "--track",
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="Number of the picture track, from 0. Default: the one that FFmpeg finds best.",
         ),
         click.option("--end", type=float, help="Look no further than this many seconds. Default: the whole video."),
         click.option("--start", type=float, default=0.0, show_default=True, help="Begin this many seconds in."),
@@ -127,12 +149,13 @@ def pop_reading(options: dict[str, Any]) -> Reading:
     from xclip_runtime.video import Views  # noqa: PLC0415
     from xclip_runtime.video.load import Reading  # noqa: PLC0415 - keeps --help quick
 
-    start, end, decoder, time_limit = (options.pop(name) for name in FILE_OPTIONS)
+    file = {name: options.pop(name) for name in FILE_OPTIONS}
+    start, end = file["start"], file["end"]
     if not 0 <= start < (math.inf if end is None else end):
         message = f"--start {start} --end {end}: give 0 <= start < end, in seconds"
         raise click.UsageError(message)
     try:
-        return Reading(Views.parse(options.pop("views", "1x1")), start, end, decoder, time_limit)
+        return Reading(Views.parse(options.pop("views", "1x1")), **file)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--views") from None
 

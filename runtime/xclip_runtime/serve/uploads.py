@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from xclip_runtime.errors import UploadTooLargeError, VideoDecodeError
-from xclip_runtime.serve.decode.sniff import HEAD_BYTES, container
+from xclip_runtime.errors import UploadTooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,7 +46,6 @@ async def received(request: Request, scratch: Scratch) -> AsyncIterator[Upload]:
     """Take a body: a form with a file, a JSON document, or a bare video. The file is gone when the context ends.
 
     Raises:
-        VideoDecodeError: The file does not begin like any container of videos.
         UploadTooLargeError: It is too much JSON.
         HTTPException: The body is neither of the three.
     """
@@ -63,29 +61,13 @@ async def received(request: Request, scratch: Scratch) -> AsyncIterator[Upload]:
             yield await _form(request, path)
         else:
             size = await save_body(request, path)
-            name = safe_name(request.headers.get("x-filename"))
-            if size:
-                check_container(path, name)
-            yield Upload(name, path if size else None)
+            yield Upload(safe_name(request.headers.get("x-filename")), path if size else None)
 
 
 def safe_name(name: str | None) -> str:
     """A client's file name without its folders and without what could not be printed."""
     printable = "".join(c for c in (name or "").replace("\\", "/").rpartition("/")[2] if c.isprintable())
     return printable[:_NAME_CHARACTERS] or UNNAMED
-
-
-def check_container(path: Path, name: str) -> None:
-    """Refuse a file that does not begin like a video.
-
-    Raises:
-        VideoDecodeError: It does not.
-    """
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    if container(head) is None:
-        message = f"{name} is no video that this server reads: send MP4, WebM, Matroska, AVI, MPEG, Ogg, FLV or GIF"
-        raise VideoDecodeError(message)
 
 
 async def save_body(request: Request, path: Path) -> int:
@@ -130,7 +112,6 @@ async def _form(request: Request, path: Path) -> Upload:
             return Upload(UNNAMED, None, fields)
         name = safe_name(upload.filename)
         await asyncio.to_thread(_copy, upload, path)
-    check_container(path, name)
     return Upload(name, path, fields)
 
 

@@ -192,7 +192,7 @@ class DecoderSource:
             self._decoder.close()
 
     def _silent(self) -> VideoError:
-        if self._name == _STANDARD_INPUT_NAME and self._decoder.frame_count:
+        if self._name == _STANDARD_INPUT_NAME and self._decoder.header_frame_count:
             message = (
                 f"{self._name} is an MP4 whose index comes at the end, and a pipe does not go back: "
                 "give the file itself, or pipe what ffmpeg makes of it with -c copy -movflags +frag_keyframe+empty_moov"
@@ -345,9 +345,7 @@ class _Clock:
 def _open_camera(number: int) -> PyAVDecoder:
     form, device = _CAMERAS.get(sys.platform, ("dshow", "video={}"))
     if form not in av.formats_available and not any(form in known.split(",") for known in av.formats_available):
-        message = (
-            f"this build of PyAV has no {form} to read cameras with: stream from an address, or install PyAV's wheel"
-        )
+        message = f"PyAV was built without {form}, which reads cameras: install its wheel, or stream an address"
         raise VideoDecodeError(message)
     if form == "dshow":
         names = [found.name for found in av.enumerate_input_devices(form) if "video" in found.media_types]

@@ -32,8 +32,10 @@ class VideoDecoder(Protocol):
     height: int
     duration: float | None
     """Seconds by the container, when it says."""
-    frame_count: int
-    """Frames by the container, or packets once `scan` has read them; 0 when neither says."""
+    header_frame_count: int
+    """Frames by the container, less those that `scan` finds hidden; 0 when it does not say."""
+    packet_count: int
+    """Frames by the packets, once `scan` has read them."""
 
     skips: bool
     """`get_frames_at` leaves out frames that are not wanted and that none depends on."""

@@ -36,8 +36,6 @@ _WORTH_SPLITTING = 0.8
 _SAVED_BY_PARTS = 0.3
 # Seconds that the last frame may be shown.
 _DURATION_OF_A_FRAME = 1.0
-# Over four days at 30 a second: a container that promises more is damaged.
-_MOST_FRAMES = 10_000_000
 
 ASSUMED_FPS = 30.0
 """For a file that says neither when its frames are shown nor how many there are a second."""
@@ -130,8 +128,6 @@ class FrameReader:
         self._preparers: list[Preparer] = []
         self._at_once = 1
         """Parts that are decoded at once."""
-        self._promised = 0
-        """Frames by the container."""
 
     def read(self) -> VideoDecoder:
         """Read the frames.
@@ -158,7 +154,6 @@ class FrameReader:
     def _read(self) -> VideoDecoder:
         with closing(self._open_decoder()) as decoder:
             self._check_duration(decoder)
-            self._promised = decoder.frame_count
             index = decoder.scan(self._request.check_time)
             parts = [] if index is None else self._plan(decoder, index)
             if index is None or not parts:
@@ -171,7 +166,7 @@ class FrameReader:
             self.notes.append("the packets do not hold the frames that the file says: read from the start instead")
         self._at_once = 1
         with closing(self._open_decoder()) as again:
-            again.frame_count = decoder.frame_count
+            again.packet_count, again.header_frame_count = decoder.packet_count, decoder.header_frame_count
             self._read_in_order(again)
         return again
 
@@ -196,7 +191,7 @@ class FrameReader:
 
     def _read_in_order(self, decoder: VideoDecoder) -> None:
         """Keep the wanted frames of one pass, for which their number is a guess, or of a second one if it was wrong."""
-        count = max(min(decoder.frame_count, _MOST_FRAMES), 1)
+        count = max(decoder.packet_count, 1)
         guess = np.arange(count, dtype=np.float64) * (1e3 / (decoder.fps or ASSUMED_FPS))
         wanted: set[int] = set()
         with suppress(VideoError):  # What the guess does not hold, the video may.
@@ -221,8 +216,8 @@ class FrameReader:
 
     def _compare(self, decoder: VideoDecoder, times: NDArray[np.float64]) -> None:
         """Note where the container promises another number of frames, or more seconds, than it holds."""
-        if self._promised and self._promised != times.size:
-            self.notes.append(f"the container promises {self._promised} frames and holds {times.size}")
+        if decoder.header_frame_count not in (0, times.size):
+            self.notes.append(f"the container promises {decoder.header_frame_count} frames and holds {times.size}")
         seconds = (times[-1] - times[0]) / 1e3
         if decoder.duration and decoder.duration > 1.1 * seconds + _DURATION_OF_A_FRAME:
             self.notes.append(f"the container promises {decoder.duration:.1f} s and holds {seconds:.1f} s of video")
@@ -271,10 +266,12 @@ class FrameReader:
                 number = int(np.searchsorted(index.times, frame.time))
                 if failed.is_set() or number == len(index) or index.times[number] != frame.time:
                     return False
-                if due and number == due[0]:
-                    due.popleft()
-                    if number in wanted:
-                        preparer.keep(number, frame)
+                if not due or number < due[0]:
+                    continue  # One that may also be missing: before the first of its span, or not skipped by the codec.
+                if number != due.popleft():
+                    return False
+                if number in wanted:
+                    preparer.keep(number, frame)
         return not due
 
     def _preparer(self) -> Preparer:
@@ -287,9 +284,9 @@ class FrameReader:
 
 def _silent(name: str, decoder: VideoDecoder) -> VideoError:
     """Make the error for a video that opens and then yields no frame."""
-    if decoder.frame_count == 0:
+    if decoder.packet_count == 0:
         return NoFramesError(f"{name} contains no video frames: check that it plays, or convert it to MP4 (H.264)")
     return VideoDecodeError(
-        f"{name}: none of its {decoder.frame_count} frames, of codec {decoder.codec}, can be decoded: "
+        f"{name}: none of its {decoder.packet_count} frames, of codec {decoder.codec}, can be decoded: "
         "check that it plays, or convert it to MP4 (H.264)"
     )

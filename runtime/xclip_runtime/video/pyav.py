@@ -63,7 +63,8 @@ class PyAVDecoder:
         rate, duration = self._stream.guessed_rate, self._container.duration
         self.fps = float(rate) if rate else None
         self.duration: float | None = duration / av.time_base if duration and duration > 0 else None
-        self.frame_count: int = self._stream.frames
+        self.header_frame_count: int = self._stream.frames
+        self.packet_count = 0
         aspect = self._stream.sample_aspect_ratio if square_pixels else None
         self._convert = FrameConverter(path, max_pixels, aspect)
         self._again = partial(
@@ -84,7 +85,8 @@ class PyAVDecoder:
             if len(packets) % _PACKETS_BETWEEN_CHECKS == 0:
                 check_time()
         self._held = held if size <= _BYTES_TO_HOLD else None
-        self.frame_count = sum(not packet.discard for packet in packets)
+        self.packet_count = sum(not packet.discard for packet in packets)
+        self.header_frame_count = max(self.header_frame_count - len(packets) + self.packet_count, 0)
         return FrameIndex.from_packets(packets, self._tick)
 
     def decode(self) -> Generator[Frame]:

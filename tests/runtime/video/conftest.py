@@ -1,16 +1,17 @@
-"""One folder of encoded clips for the whole session."""
+"""One folder of encoded clips for the whole session, and how small clips are read as large ones are."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from xclip_runtime.video import frame_reader, opencv, threads
+from xclip_runtime.video.threads import ThreadPolicy
 
-if TYPE_CHECKING:
-    from pathlib import Path
+SHARED_THREADS = ThreadPolicy(cpus=3, small={}, small_otherwise=0, max_parts=1)
+"""Small clips are decoded with several threads, in one part."""
+THREE_PARTS = ThreadPolicy(cpus=3, pixels_of_a_part=1)
+"""Small clips are decoded in three parts at once where keyframes allow it."""
 
 
 @pytest.fixture(scope="session")
@@ -19,20 +20,10 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The small clips of the tests are decoded with several threads, as large ones are."""
-    monkeypatch.setattr(threads, "_worth_sharing", lambda *_: True)
-    monkeypatch.setattr(opencv, "_BYTES_OF_A_LIKELY", 0)
+def threads() -> ThreadPolicy:
+    return SHARED_THREADS
 
 
 @pytest.fixture
-def list_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The small clips of the tests are listed packet by packet, as large ones are."""
-    monkeypatch.setattr(frame_reader, "_PIXELS_OF_A_LISTING", -math.inf)
-
-
-@pytest.fixture
-def two_parts(list_all: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are also decoded in two parts at once, for there are two CPUs."""
-    monkeypatch.setattr(frame_reader, "_PIXELS_OF_A_PART", 1)
-    monkeypatch.setattr(threads, "available_cpus", lambda: 2)
+def parts() -> ThreadPolicy:
+    return THREE_PARTS

@@ -3,15 +3,12 @@
 The number of each frame is painted into it, and a plain decode of the clip by PyAV says which ones a player shows.
 """
 
-import math
-
 import av
 import numpy as np
 import pytest
 
 from helpers.numbered_clips import Recipe, is_upright, read_number
-from xclip_runtime.errors import VideoDecodeError
-from xclip_runtime.video import FrameTransform, frame_reader, read_clip
+from xclip_runtime.video import FrameTransform, read_clip
 from xclip_runtime.video.sampling import given
 
 TRANSFORM = FrameTransform("videox")
@@ -36,6 +33,7 @@ RECIPES = [
     Recipe("vp9-odd.webm", "libvpx-vp9", options=_quick, size=(163, 131)),
     Recipe("vp9-alt-ref.webm", "libvpx-vp9", options={"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"}),
     Recipe("vp8.webm", "libvpx", options=_quick),
+    Recipe("av1.mp4", "libsvtav1", options={"svtav1-params": "preset=12"}),
     Recipe("mpeg4.mp4", "mpeg4", options={"bf": "2"}),
     Recipe("mpeg4.avi", "mpeg4", options={"bf": "2"}),
     Recipe("mpeg2.ts", "mpeg2video", options={"bf": "2"}),
@@ -60,16 +58,8 @@ RECIPES = [
     Recipe("turned-180.mp4", rotation=180),
     Recipe("turned-270.mp4", rotation=270),
 ]
-# Where a stored picture is no shown frame, or its timestamp does not tell, reading in order is what remains.
-WHOLLY_DECODED = {
-    "opencv": {
-        "prores-alpha.mov",
-        "png-alpha.mov",
-        "edit-list.mp4",
-        "trimmed.mp4",
-    },
-    "pyav": {"trimmed.mp4", "mpeg2.mpg"},
-}
+# Where packets do not identify the frames, or hold others than they say, reading in order is what remains.
+WHOLLY_DECODED = {"intra-refresh.ts", "mpeg2.mpg"}
 
 
 @pytest.fixture(params=RECIPES, ids=lambda recipe: recipe.name, scope="module")
@@ -93,43 +83,35 @@ def shown(clip):
     return pictures
 
 
-def test_frames_of_small_clips_are_those_of_a_full_decode(clip, shown):
-    read = read_clip(clip, num_frames=16, transform=TRANSFORM)
+@pytest.fixture(params=[None, "threads", "parts"], ids=["as it is", "with threads", "in three parts"])
+def policy(request):
+    return request.param and request.getfixturevalue(request.param)
+
+
+def test_sampled_frames_are_those_of_a_full_decode(recipe, clip, shown, policy):
+    read = read_clip(clip, num_frames=16, transform=TRANSFORM, policy=policy)
     assert read.total == len(shown)
+    assert read.notes == () or recipe.name in WHOLLY_DECODED
     for frame, index in zip(read.frames, read.indices, strict=True):
         np.testing.assert_array_equal(frame, shown[index])
 
 
-@pytest.mark.usefixtures("many_threads")
-@pytest.mark.parametrize("decoder", ["opencv", "pyav"])
-def test_frames_read_in_order_are_those_of_a_full_decode(clip, shown, decoder):
-    read = read_clip(clip, num_frames=16, transform=TRANSFORM, decoder=decoder)
-    assert read.total == len(shown)
-    assert read.decoder == decoder
-    for frame, index in zip(read.frames, read.indices, strict=True):
-        np.testing.assert_array_equal(frame, shown[index])
+def test_all_frames_are_those_of_a_full_decode(clip, shown, policy):
+    read = read_clip(clip, num_frames=len(shown), transform=TRANSFORM, policy=policy)
+    assert read.indices == tuple(range(len(shown)))
+    np.testing.assert_array_equal(read.frames, shown)
 
 
-@pytest.fixture(params=[1, 3], ids=["in one part", "in three parts"])
-def picked_out(request, monkeypatch):
-    """Small clips are read as large ones are."""
-    monkeypatch.setattr(frame_reader, "_PIXELS_OF_A_LISTING", -math.inf)
-    monkeypatch.setattr(frame_reader, "_PIXELS_OF_A_PART", 1)
-    monkeypatch.setattr(frame_reader, "decoding_parts", lambda _: request.param)
-
-
-@pytest.mark.usefixtures("many_threads", "picked_out")
-@pytest.mark.parametrize("decoder", ["opencv", "pyav"])
-def test_frames_picked_out_are_those_of_a_full_decode(recipe, clip, shown, decoder):
+def test_frames_picked_out_are_those_of_a_full_decode(recipe, clip, shown, policy):
     last = len(shown) - 1
     methods = {}
     for wanted in ([0], [1, 100], [23], [24], [25, 26], [22, 70, 71, 72, 73, 95], [47, 150], [97], [last - 30], [last]):
-        read = read_clip(clip, num_frames=len(wanted), transform=TRANSFORM, decoder=decoder, sampling=given(wanted))
+        read = read_clip(clip, num_frames=len(wanted), transform=TRANSFORM, sampling=given(wanted), policy=policy)
         assert read.total == len(shown)
         methods[wanted[0]] = read.method
         for frame, index in zip(read.frames, wanted, strict=True):
             np.testing.assert_array_equal(frame, shown[index])
-    assert (methods[97] == "selective") == (recipe.name not in WHOLLY_DECODED[decoder])
+    assert (methods[97] == "selective") == (recipe.name not in WHOLLY_DECODED)
 
 
 def test_the_painted_numbers_are_the_indices(recipe, clip):
@@ -142,17 +124,4 @@ def test_the_painted_numbers_are_the_indices(recipe, clip):
 def test_pictures_are_upright(recipe, clip):
     if recipe.pix_fmt == "gray":
         pytest.skip("the corners are told apart by colour")
-    for decoder in ("opencv", "pyav"):
-        assert is_upright(read_clip(clip, num_frames=4, transform=TRANSFORM, decoder=decoder).frames[1])
-
-
-def test_av1_is_read_with_pyav_and_named_where_only_opencv_may_be_used(clip_folder, capfd):
-    clip = Recipe("av1.mp4", "libsvtav1", frames=60, options={"svtav1-params": "preset=12"}).encode(clip_folder)
-    capfd.readouterr()
-    read = read_clip(clip, num_frames=8, transform=TRANSFORM)
-    assert (read.decoder, read.codec) == ("pyav", "av1")
-    assert [read_number(frame, cropped=True) for frame in read.frames] == list(read.indices)
-    assert any("PyAV" in note for note in read.notes)
-    with pytest.raises(VideoDecodeError, match=r"codec av1: pip install 'xclip-onnx\[av\]'"):
-        read_clip(clip, num_frames=8, transform=TRANSFORM, decoder="opencv")
-    assert capfd.readouterr().err == ""
+    assert is_upright(read_clip(clip, num_frames=4, transform=TRANSFORM).frames[1])

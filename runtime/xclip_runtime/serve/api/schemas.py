@@ -152,7 +152,7 @@ class FrameUse(BaseModel):
     indices: list[int]
     decoded: int
     total: int
-    decoder: str = Field(description='What delivered the frames: "opencv", "pyav", or "array" for frames in memory.')
+    decoder: str = Field(description='What delivered the frames: "pyav", or "array" for frames in memory.')
     notes: list[str] = Field(description="What was out of the ordinary, such as a wrong frame count.")
 
 

@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any
 
-from xclip_runtime.errors import FramesError, VideoDecodeError, VideoLimitError, XClipError
+from xclip_runtime.errors import FramesError, VideoDecodeError, XClipError
 from xclip_runtime.serve.decode.ipc import pack, read
 
 if TYPE_CHECKING:
@@ -73,34 +73,12 @@ def _jobs(config: Mapping[str, Any]) -> Mapping[str, Callable[[Job, bytes], Answ
     transform = FrameTransform(config["profile"], config["image_size"])
 
     def read_clip(job: Job, _: bytes) -> Answer:
-        check_limits(job)
-        views = Views(job["clips"], job["crops"])
-        reading = Reading(views, job["start"], job["end"], "auto", job["time_limit"])
+        limits = {name: job[name] for name in ("start", "end", "time_limit", "max_pixels", "max_duration")}
+        reading = Reading(Views(job["clips"], job["crops"]), **limits)
         clip = read_video(job["path"], config["num_frames"], transform, reading)
         frames = np.ascontiguousarray(clip.frames)
         facts = ("indices", "decoded", "total", "decode_ms", "prepare_ms", "decoder", "codec", "fps", "method", "notes")
         return {"shape": frames.shape, **{name: getattr(clip, name) for name in facts}}, frames
-
-    def check_limits(job: Job) -> None:
-        capture = cv2.VideoCapture(job["path"], cv2.CAP_FFMPEG)
-        width, height = (int(capture.get(p)) for p in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
-        fps, count = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        capture.release()
-        check_size(job, width, height)
-        if fps > 0 and count / fps > job["max_duration"]:
-            message = (
-                f"{job['name']} lasts {count / fps:.0f} s, this server takes {job['max_duration']:g} s: "
-                "send a part of it"
-            )
-            raise VideoLimitError(message)
-
-    def check_size(job: Job, width: int, height: int) -> None:
-        if width * height > job["max_pixels"]:
-            message = (
-                f"{job['name']} has {width}x{height} pixels, this server takes {job['max_pixels']} in all: "
-                "make it smaller"
-            )
-            raise VideoLimitError(message)
 
     def read_image(job: Job, payload: bytes) -> Answer:
         image = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR_RGB)

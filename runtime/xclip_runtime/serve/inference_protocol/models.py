@@ -12,7 +12,6 @@ import numpy as np
 
 from xclip_runtime.errors import TensorError, UnknownModelError
 from xclip_runtime.serve.inference_protocol.codec import Output, WantedOutput
-from xclip_runtime.serve.uploads import check_container
 from xclip_runtime.video import Views
 
 if TYPE_CHECKING:
@@ -100,7 +99,6 @@ class Models:
     async def _see_video(self, video: bytes) -> Seen:
         with self._engine.scratch.file() as path:
             await asyncio.to_thread(path.write_bytes, video)
-            check_container(path, "the video")
             return await self._engine.see(path, "the video", views=Views())
 
     def _check_batch(self, count: int) -> None:
