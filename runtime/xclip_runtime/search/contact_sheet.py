@@ -77,7 +77,7 @@ def key_frames(hit: Hit, count: int = FRAMES) -> NDArray[np.uint8]:
     """Frames of a hit, evenly spread over it, small and with black bars where their shape differs.
 
     Returns:
-        uint8 BGR (count, 132, 176, 3).
+        uint8 RGB (count, 132, 176, 3).
 
     Raises:
         VideoError: The file is gone, or cannot be read any more.
@@ -99,7 +99,7 @@ def _fit(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
     height, width = frame.shape[:2]
     scale = min(_FRAME_HEIGHT / height, _FRAME_WIDTH / width)
     height, width = max(round(scale * height), 1), max(round(scale * width), 1)
-    box = np.full((_FRAME_HEIGHT, _FRAME_WIDTH, 3), _DARK, np.uint8)
+    box = np.full((_FRAME_HEIGHT, _FRAME_WIDTH, 3), _DARK[::-1], np.uint8)
     top, left = (_FRAME_HEIGHT - height) // 2, (_FRAME_WIDTH - width) // 2
     interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     box[top : top + height, left : left + width] = cv2.resize(frame, (width, height), interpolation=interpolation)
@@ -112,7 +112,7 @@ def _draw_card(card: NDArray[np.uint8], number: int, hit: Hit) -> None:
     try:
         for index, frame in enumerate(key_frames(hit)):
             left = index * (_FRAME_WIDTH + _GAP)
-            strip[:, left : left + _FRAME_WIDTH] = frame
+            strip[:, left : left + _FRAME_WIDTH] = frame[:, :, ::-1]
     except XClipError as error:
         strip[...] = _DARK
         _write(strip, f"no picture: {error}", (16, _FRAME_HEIGHT // 2 + 5), 15, colour=_PAPER, room=_STRIP - 32)

@@ -15,6 +15,6 @@ QUALITY = 80
 
 
 def data_url(picture: NDArray[np.uint8]) -> str:
-    """A picture, uint8 BGR (H, W, 3), as a data URL with a JPEG."""
-    _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    """Encode a picture, uint8 RGB (H, W, 3), as a data URL with a JPEG."""
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()

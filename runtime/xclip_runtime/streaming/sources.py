@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import av
-import cv2
 import numpy as np
 
 from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundError
@@ -57,7 +56,7 @@ class Moment(NamedTuple):
     time: float
     """When it is shown, seconds."""
     picture: Callable[[], NDArray[np.uint8]]
-    """Gives the frame, uint8 BGR (H, W, 3)."""
+    """Gives the frame, uint8 RGB (H, W, 3)."""
     after_gap: bool = False
     """Whether the source broke and came back before this frame."""
 
@@ -185,7 +184,7 @@ class DecoderSource:
                 t = frame.time / 1e3
                 # False where the file does not say (NaN), or says the same again.
                 last = t if t > last else max(last, -interval) + interval
-                yield Moment(last, frame.to_bgr)
+                yield Moment(last, frame.to_rgb)
             if last == -math.inf and not self._closed.is_set():
                 raise self._silent()
         finally:
@@ -224,7 +223,7 @@ class RawSource:
             if len(data) < math.prod(shape) or self._closed.is_set():
                 return
             rgb = np.frombuffer(data, np.uint8).reshape(shape)
-            yield Moment(number / self._raw.fps, partial(cv2.cvtColor, rgb, cv2.COLOR_RGB2BGR))  # type: ignore[arg-type]
+            yield Moment(number / self._raw.fps, partial(np.asarray, rgb))
 
     def close(self) -> None:
         """End the iteration at its next step."""
@@ -260,7 +259,7 @@ class LiveSource:
                     begin = before.after(now) if before else 0.0
                     clock = _Clock(begin, now, 1 / self.fps if self.fps else 0.0, trusted=self._has_own_clock())
                     waits = self._backoff.waits()
-                yield Moment(clock.read(frame.time / 1e3, now), frame.to_bgr, after_gap)
+                yield Moment(clock.read(frame.time / 1e3, now), frame.to_rgb, after_gap)
             before = clock or before
             if self._closed.is_set():
                 return

@@ -19,8 +19,8 @@ DEMUXERS = (
     # Refused for want of pictures, which says more than that the format is unknown.
     *("aac", "ac3", "aiff", "amr", "flac", "mp3", "wav"),
 )
-"""FFmpeg's names of the formats that files and uploads may have. Each describes itself; playlists and other formats that
-name further files or addresses are left out."""
+"""FFmpeg's names of the formats that files and uploads may have. Playlists and other formats that name further files or
+addresses are left out."""
 
 _PICTURES = ("attached_pic", "still_image", "timed_thumbnails")
 _KNOWN_FORMATS = {"format_whitelist": ",".join(DEMUXERS)}

@@ -1,4 +1,4 @@
-"""Conversion of decoded frames to upright BGR arrays: colours, size and orientation are looked at for every frame."""
+"""Conversion of decoded frames to upright RGB arrays: colours, size and orientation are looked at for every frame."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class FrameConverter:
         """Convert a frame of PyAV.
 
         Returns:
-            uint8 BGR (H, W, 3), upright; its memory belongs to no other frame.
+            uint8 RGB (H, W, 3), upright; its memory belongs to no other frame.
 
         Raises:
             VideoLimitError: The frame has too many pixels.
@@ -56,10 +56,10 @@ class FrameConverter:
             woven = self._weaver(frame) if frame.interlaced_frame else frame
             matrix = None if frame.colorspace in (*_MATRICES, _UNSPECIFIED) else _BT601
             converted = self._reformatter.reformat(
-                woven, format="bgr24", src_colorspace=matrix, interpolation=Interpolation.BICUBIC, threads=1
+                woven, format="rgb24", src_colorspace=matrix, interpolation=Interpolation.BICUBIC, threads=1
             )
         except (av.error.FFmpegError, ValueError) as error:
-            message = f"a frame of {self._name} cannot be converted to BGR ({error}): convert the file to MP4 (H.264)"
+            message = f"a frame of {self._name} cannot be converted to RGB ({error}): convert the file to MP4 (H.264)"
             raise VideoDecodeError(message) from None
         picture = _plane(converted)
         if self._aspect != 1:
@@ -96,7 +96,7 @@ def upright(picture: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
 
 
 def _plane(frame: Any) -> NDArray[np.uint8]:
-    """View the pixels of a BGR frame."""
+    """View the pixels of a RGB frame."""
     plane = frame.planes[0]
     stride = plane.line_size
     rows = np.frombuffer(plane, np.uint8).reshape(frame.height, abs(stride))[:, : 3 * frame.width]

@@ -64,7 +64,7 @@ class Preparer:
     """Converts and preprocesses frames of one decoder and keeps them, see `FrameBuffer`.
 
     Args:
-        prepare: From uint8 BGR (H, W, 3) to what is kept of a frame.
+        prepare: From uint8 RGB (H, W, 3) to what is kept of a frame.
         kept: Where to.
         may_help: Returns True where another thread may prepare a frame while the decoder goes on to the next.
     """
@@ -104,7 +104,7 @@ class Preparer:
             self._preparing = None
 
     def _add(self, number: int, frame: Frame) -> None:
-        self._kept[number] = self._prepare(frame.to_bgr())
+        self._kept[number] = self._prepare(frame.to_rgb())
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:

@@ -57,7 +57,7 @@ class Request:
     time_limit: float | None
     """Seconds; None for no limit."""
     prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-    """From uint8 BGR (H, W, 3) to what is kept of a frame."""
+    """From uint8 RGB (H, W, 3) to what is kept of a frame."""
     max_duration: float | None = None
     """Seconds by the container that are accepted; None for any."""
     begun: float = field(default_factory=time.perf_counter)

@@ -88,7 +88,7 @@ def read_clip(
     Args:
         path: A local video file.
         num_frames: Frames to sample; the strategies repeat frames of a shorter video.
-        transform: The preprocessing profile, or what else makes of a frame, uint8 BGR (H, W, 3), what is kept.
+        transform: The preprocessing profile, or what else makes of a frame, uint8 RGB (H, W, 3), what is kept.
         sampling: The strategy, see `sampling`.
         start: Where to begin, seconds from the first frame.
         end: Where to stop, seconds; None for the end of the video.

@@ -41,15 +41,12 @@ class FrameTransform:
             msg = f"the size is {self.size}: it must be at least 1"
             raise ValueError(msg)
 
-    def __call__(
-        self, frame: NDArray[np.uint8], out: NDArray[np.uint8] | None = None, *, bgr: bool = True
-    ) -> NDArray[np.uint8]:
+    def __call__(self, frame: NDArray[np.uint8], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Prepare one picture.
 
         Args:
-            frame: uint8 (H, W, 3).
+            frame: uint8 RGB (H, W, 3).
             out: uint8 (size, size, 3), contiguous, to write into; allocated when left out.
-            bgr: Whether `frame` has its channels in OpenCV's order, blue first.
 
         Returns:
             uint8 (size, size, 3), RGB.
@@ -62,10 +59,7 @@ class FrameTransform:
             square = _resize_corner(frame, (height, width), (top + self.size, left + self.size))[top:, left:]
         else:
             square = resize_crop(frame, (height, width), (top, left, self.size, self.size))
-        if bgr:
-            cv2.cvtColor(square, cv2.COLOR_BGR2RGB, dst=out)
-        else:
-            out[...] = square
+        out[...] = square
         return out
 
     def resized(self, height: int, width: int, short_side: int | None = None) -> tuple[int, int]:
@@ -125,5 +119,5 @@ def prepare_frames(
         if 0 in frame.shape:
             msg = f"frame {index} has no pixels, its shape is {frame.shape}: pass uint8 RGB of shape (T, H, W, 3)"
             raise FramesError(msg)
-        transform(frame, out[index], bgr=False)
+        transform(frame, out[index])
     return out

@@ -49,16 +49,15 @@ class Views:
         return self.clips * self.crops
 
 
-def three_crops(frame: NDArray[np.uint8], transform: FrameTransform, *, bgr: bool = True) -> NDArray[np.uint8]:
+def three_crops(frame: NDArray[np.uint8], transform: FrameTransform) -> NDArray[np.uint8]:
     """The crops of `ThreeCrop` of microsoft/VideoX, in its order: first edge, last edge, middle.
 
     The short side is resized to `transform.size`, with the profile's interpolation and rounding, so the three squares
     cover it wholly. When the spare length is odd the last edge's square ends one pixel early, as in the original.
 
     Args:
-        frame: uint8 (H, W, 3).
+        frame: uint8 RGB (H, W, 3).
         transform: The profile and size.
-        bgr: Whether `frame` is blue first.
 
     Returns:
         uint8 (3, size, size, 3), RGB.
@@ -73,9 +72,5 @@ def three_crops(frame: NDArray[np.uint8], transform: FrameTransform, *, bgr: boo
     out = np.empty((3, size, size, 3), np.uint8)
     for square, offset in zip(out, (0, 2 * step, step), strict=True):
         top, left = (offset, 0) if height > width else (0, offset)
-        crop = resized[top : top + size, left : left + size]
-        if bgr:
-            cv2.cvtColor(crop, cv2.COLOR_BGR2RGB, dst=square)
-        else:
-            square[...] = crop
+        square[...] = resized[top : top + size, left : left + size]
     return out

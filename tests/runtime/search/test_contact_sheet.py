@@ -39,7 +39,7 @@ def test_every_hit_shows_its_own_frames_in_the_order_of_time(film):
         assert not np.array_equal(frames[0], frames[3]) or number == 2
         strip = card(sheet, number)[12 : 12 + 132, 12:]
         for place, frame in enumerate(frames):
-            np.testing.assert_array_equal(strip[:, place * 179 : place * 179 + 176], frame)
+            np.testing.assert_array_equal(strip[:, place * 179 : place * 179 + 176], frame[..., ::-1])
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_frames_are_of_the_moment_and_of_no_other(film, start, end, colours)
 
     # The strongest colour anywhere in a frame.
     strength = (frames - np.median(frames, axis=3, keepdims=True)).reshape(4, -1, 3).max(axis=1)
-    assert "".join("bgr"[channel] for channel in strength.argmax(axis=1)) == colours
+    assert "".join("rgb"[channel] for channel in strength.argmax(axis=1)) == colours
 
 
 def test_a_frame_keeps_its_colours_and_its_shape(clips):
@@ -60,7 +60,7 @@ def test_a_frame_keeps_its_colours_and_its_shape(clips):
     # 224 by 256 fills a box of 132 by 176 from top to bottom, with a bar at each side.
     assert (frame[:, :12] == frame[0, 0]).all()
     assert not (frame[:, 20:24] == frame[0, 0]).all()
-    blue = (frame[..., 0].astype(int) - frame[..., 2]) > 80
+    blue = (frame[..., 2].astype(int) - frame[..., 0]) > 80
     assert blue.mean() > 0.01
 
 
@@ -73,7 +73,7 @@ def test_a_file_that_is_gone_gets_its_place_and_a_line(film):
     strip = card(sheet, 0)[12:144, 12:-12]
     assert (strip == np.array(layout._DARK)).all(axis=2).mean() > 0.9
     assert (strip > 200).any()
-    np.testing.assert_array_equal(card(sheet, 1)[12:144, 12:188], key_frames(there)[0])
+    np.testing.assert_array_equal(card(sheet, 1)[12:144, 12:188], key_frames(there)[0][..., ::-1])
 
 
 @pytest.mark.parametrize("hits", [0, 1, 2, 5])

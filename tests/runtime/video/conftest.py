@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from xclip_runtime.video.threads import ThreadPolicy
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SHARED_THREADS = ThreadPolicy(cpus=3, small={}, small_otherwise=0, max_parts=1)
 """Small clips are decoded with several threads, in one part."""

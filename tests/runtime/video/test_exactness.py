@@ -78,7 +78,7 @@ def shown(clip):
     with av.open(str(clip)) as container:
         pictures = []
         for frame in container.decode(video=0):
-            picture = frame.reformat(format="bgr24", interpolation="BICUBIC").to_ndarray()
+            picture = frame.reformat(format="rgb24", interpolation="BICUBIC").to_ndarray()
             pictures.append(TRANSFORM(np.rot90(picture, round(frame.rotation / 90)).copy()))
     return pictures
 

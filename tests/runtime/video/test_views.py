@@ -23,14 +23,14 @@ def test_three_crops_of_videox_come_in_the_order_of_the_original(height, width):
     step = (max(resized.shape[:2]) - 224) // 2
     offsets = [0, 2 * step, step]
     expected = [resized[y : y + 224, :224] if height > width else resized[:224, y : y + 224] for y in offsets]
-    np.testing.assert_array_equal(three_crops(frame, FrameTransform("videox"), bgr=False), expected)
+    np.testing.assert_array_equal(three_crops(frame, FrameTransform("videox")), expected)
 
 
 def test_three_crops_of_hf_are_cut_from_the_picture_that_pillow_resizes():
     frame = np.random.default_rng(0).integers(0, 256, (300, 501, 3), dtype=np.uint8)
     resized = np.asarray(Image.fromarray(frame).resize((int(224 * 501 / 300), 224), Image.Resampling.BILINEAR))
     step = (resized.shape[1] - 224) // 2
-    crops = three_crops(frame, FrameTransform("hf"), bgr=False)
+    crops = three_crops(frame, FrameTransform("hf"))
     for crop, left in zip(crops, (0, 2 * step, step), strict=True):
         assert np.abs(crop.astype(int) - resized[:, left : left + 224]).max() <= 1
 
@@ -46,7 +46,7 @@ def test_views_are_ordered_crop_by_crop_and_clip_by_clip_within(clip):
         crop, temporal = divmod(number, 4)
         for place in (0, 5):
             picture = whole.frames[place * 4 + temporal]
-            np.testing.assert_array_equal(views.frames[number, place], three_crops(picture, transform, bgr=False)[crop])
+            np.testing.assert_array_equal(views.frames[number, place], three_crops(picture, transform)[crop])
     middle = [read_number(frame, cropped=False) for frame in views.frames[8 + 1]]
     assert middle == expected[:, 1].tolist()
 
@@ -55,7 +55,7 @@ class _Whole:
     """The decoded picture as it is, RGB."""
 
     def __call__(self, frame):
-        return frame[..., ::-1].copy()
+        return frame.copy()
 
 
 def test_one_clip_and_one_crop_is_the_ordinary_reading(clip):

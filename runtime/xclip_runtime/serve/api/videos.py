@@ -192,6 +192,6 @@ async def _thumbnails(seen: Seen, count: int) -> list[schemas.Thumbnail]:
     if squares is None or count == 0:
         return []
     chosen = np.linspace(0, len(squares) - 1, min(count, len(squares))).round().astype(int).tolist()
-    images = await asyncio.to_thread(lambda: [data_url(squares[place][:, :, ::-1]) for place in chosen])
+    images = await asyncio.to_thread(lambda: [data_url(squares[place]) for place in chosen])
     indices = (seen.frames.indices[place] for place in chosen)
     return [schemas.Thumbnail(index=index, image=image) for index, image in zip(indices, images, strict=True)]
