@@ -1,6 +1,6 @@
 /* A camera at /dev/video0 for programs that are started with this library in LD_PRELOAD.
  *
- * It answers what OpenCV's V4L2 capture asks: 64 x 48 pictures in YUYV, thirty a second, whose brightness is the
+ * It answers what FFmpeg's V4L2 demuxer asks: 64 x 48 pictures in YUYV, thirty a second, whose brightness is the
  * number of the picture since it was plugged in, modulo 256. CAMERA_PLAN says how many pictures it sends each time that
  * it is plugged in, such as "60,30"; in between it is away for CAMERA_AWAY milliseconds.
  */
@@ -42,7 +42,7 @@ static int plug_in(void) {
     if (!plan) plan = getenv("CAMERA_PLAN");
     if (now_ns() < gone_until || !*plan) return fail(ENOENT);
     struct itimerspec period = {{0, PERIOD_NS}, {0, PERIOD_NS}};
-    camera = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
+    camera = timerfd_create(CLOCK_MONOTONIC, 0);
     timerfd_settime(camera, 0, &period, NULL);
     planned = atol(plan);
     queued = taken = 0;
@@ -85,6 +85,7 @@ static int take(struct v4l2_buffer *buffer) {
 
 static int answer(unsigned long request, void *argument) {
     struct v4l2_capability *capability = argument;
+    struct v4l2_input *input = argument;
     struct v4l2_streamparm *parameters = argument;
     struct v4l2_requestbuffers *wanted = argument;
     struct v4l2_buffer *buffer = argument;
@@ -94,6 +95,14 @@ static int answer(unsigned long request, void *argument) {
         strcpy((char *)capability->driver, "test");
         strcpy((char *)capability->card, "Camera of the tests");
         capability->capabilities = V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_STREAMING;
+        return 0;
+    case VIDIOC_G_INPUT:
+        *(int *)argument = 0;
+        return 0;
+    case VIDIOC_ENUMINPUT:
+        if (input->index) return fail(EINVAL);
+        memset(input, 0, sizeof *input);
+        input->type = V4L2_INPUT_TYPE_CAMERA;
         return 0;
     case VIDIOC_G_FMT:
     case VIDIOC_S_FMT:

@@ -248,16 +248,16 @@ class LiveSource:
 
     def __iter__(self) -> Iterator[Moment]:
         """The frames, across all breaks."""
-        before: _Clock | None = None
+        before: StreamClock | None = None
         waits = self._backoff.waits()
         while not self._closed.is_set():
-            clock: _Clock | None = None
+            clock: StreamClock | None = None
             for frame in self._frames():
                 now = time.monotonic()
                 after_gap = clock is None and before is not None
                 if clock is None:
                     begin = before.after(now) if before else 0.0
-                    clock = _Clock(begin, now, 1 / self.fps if self.fps else 0.0, trusted=self._has_own_clock())
+                    clock = StreamClock(begin, now, 1 / self.fps if self.fps else 0.0, trusted=self._has_own_clock())
                     waits = self._backoff.waits()
                 yield Moment(clock.read(frame.time / 1e3, now), frame.to_rgb, after_gap)
             before = clock or before
@@ -301,7 +301,7 @@ class LiveSource:
                 self._connection = self._connect()
 
 
-class _Clock:
+class StreamClock:
     """Times of the frames of one connection, the first at `begin`, by the source's clock if it runs.
 
     FFmpeg does not know when the first frames of an RTSP stream are shown: they are counted back by `interval` from the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundError
 from xclip_runtime.inference.scoring import softmax
 from xclip_runtime.streaming.feed import WindowFeed
-from xclip_runtime.streaming.sources import Backoff, _Clock, open_source
+from xclip_runtime.streaming.sources import Backoff, StreamClock, open_source
 from xclip_runtime.video.read import read_clip
 
 QUICKLY = Backoff(first=0.05, longest=0.1, give_up=1.0, timeout=1.0)
@@ -120,15 +121,31 @@ def test_a_stream_that_is_cut_off_and_restored_goes_on_and_reports_the_gap(model
 
 
 @pytest.mark.parametrize(
-    "clock", [[0, 0, 0, 0], [0, 0.04, 0.08, 0.12], [0, 0, 0.04, 0.08], [5, 5, 5.04, 5.08], [3, 2, 1, 0]]
+    ("clock", "runs"),
+    [
+        pytest.param([0, 0.04, 0.08, 0.12], True, id="from zero"),
+        pytest.param([5, 5.04, 5.08, 5.12], True, id="from another time"),
+        pytest.param([math.nan, 5.04, 5.08, 5.12], True, id="the first time unknown, as in RTSP"),
+        pytest.param([math.nan, math.nan, 5.08, 5.12], True, id="the first two unknown"),
+        pytest.param([5, math.nan, 5.08, 5.12], True, id="one in between unknown"),
+        pytest.param([0, 0, 0, 0], False, id="always the same"),
+        pytest.param([3, 2, 1, 0], False, id="backwards"),
+    ],
 )
-def test_a_clock_that_does_not_run_is_told_from_one_whose_first_time_comes_twice(clock):
-    source = _Clock(10.0, 100.0, 0.04, trusted=True)
+def test_a_clock_that_does_not_run_is_told_from_one_that_begins_unknown(clock, runs):
+    source = StreamClock(10.0, 100.0, 0.04, trusted=True)
 
     times = [source.read(t, 100 + number) for number, t in enumerate(clock)]
 
-    runs = clock[-1] > clock[-2]
-    assert times[-2:] == pytest.approx([10.08, 10.12] if runs else [12, 13])
+    assert times == pytest.approx([10, 10.04, 10.08, 10.12] if runs else [10, 11, 12, 13])
+
+
+def test_a_source_without_any_times_is_timed_by_arrival():
+    source = StreamClock(10.0, 100.0, 0.04, trusted=True)
+
+    times = [source.read(math.nan, 100 + number) for number in range(20)]
+
+    assert times[-1] == pytest.approx(29)
 
 
 def test_a_camera_that_falls_silent_is_left_and_sought_again(model, seen):
