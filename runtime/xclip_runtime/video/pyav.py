@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from xclip_runtime.video.frame_index import Span
 
 # Files of no more bytes are not read a second time after `scan`.
-_BYTES_TO_HOLD = 16 << 20
+BYTES_TO_HOLD = 16 << 20
 _PACKETS_BETWEEN_CHECKS = 500
 # Formats that seek by an index, to the very packet; it pays beyond so many bytes.
 _SEEKABLE = ("mov", "matroska")
-_BYTES_TO_SEEK = 1 << 20
+BYTES_TO_SEEK = 1 << 20
 # FFmpeg knows of each frame of these codecs, before it decodes it, whether others depend on it. Of HEVC it knows so
 # within a temporal layer only, yet gives no frame whose references are missing.
-_WITH_NON_REFERENCE = ("h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4")
+_WITH_NON_REFERENCE = ("h264", "hevc", "mpeg1video", "mpeg2video")
 
 
 class PyAVDecoder:
@@ -80,11 +80,11 @@ class PyAVDecoder:
         for packet in self._demux():
             packets.append(Packet(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard, packet.size))
             size += packet.size
-            if size <= _BYTES_TO_HOLD:
+            if size <= BYTES_TO_HOLD:
                 held.append(packet)
             if len(packets) % _PACKETS_BETWEEN_CHECKS == 0:
                 check_time()
-        self._held = held if size <= _BYTES_TO_HOLD else None
+        self._held = held if size <= BYTES_TO_HOLD else None
         self.packet_count = sum(not packet.discard for packet in packets)
         self.header_frame_count = max(self.header_frame_count - len(packets) + self.packet_count, 0)
         return FrameIndex.from_packets(packets, self._tick)
@@ -155,7 +155,7 @@ class PyAVDecoder:
     def _worth_seeking(self, index: FrameIndex, position: int, target: int) -> bool:
         if self._held is not None or self._container.format.name.partition(",")[0] not in _SEEKABLE:
             return False
-        return sum(packet.size for packet in index.packets[position:target]) > _BYTES_TO_SEEK
+        return sum(packet.size for packet in index.packets[position:target]) > BYTES_TO_SEEK
 
     def _packets_from(self, index: FrameIndex, target: int) -> tuple[int, Iterator[Any]]:
         """Go to a packet, by seeking where that pays, else to the start.

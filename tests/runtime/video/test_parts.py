@@ -7,12 +7,11 @@ import pytest
 
 from helpers.numbered_clips import Recipe, read_number
 from xclip_runtime.errors import VideoTimeoutError
-from xclip_runtime.video import FrameTransform, opencv, read_clip, threads, uniform_indices
-from xclip_runtime.video.opencv import OpenCVDecoder, OpenCVExcerpt
+from xclip_runtime.video import FrameTransform, read_clip, uniform_indices
 from xclip_runtime.video.pyav import PyAVDecoder
+from xclip_runtime.video.threads import ThreadPolicy, reading
 
-pytestmark = pytest.mark.usefixtures("two_parts")
-
+TWO_PARTS = ThreadPolicy(cpus=2, pixels_of_a_part=1)
 TRANSFORM = FrameTransform("videox")
 
 
@@ -27,62 +26,71 @@ def numbers(clip):
 
 
 def read(path, num_frames=8, **options):
-    return read_clip(path, num_frames=num_frames, transform=TRANSFORM, **options)
+    return read_clip(path, num_frames=num_frames, transform=TRANSFORM, policy=TWO_PARTS, **options)
 
 
-def read_in(parts, path, cls, monkeypatch):
-    """Read a clip, whose pictures so many threads grab."""
-    seen, honest = set(), cls.grab
-    monkeypatch.setattr(cls, "grab", lambda self: seen.add(threading.get_ident()) or honest(self))
-    clip = read(path, 4, decoder="opencv" if cls is OpenCVExcerpt else "pyav")
-    assert clip.method == "selective"
-    assert numbers(clip) == list(clip.indices) == uniform_indices(clip.total, 4).tolist()
-    assert len(seen) == parts
-    return clip
+@pytest.fixture
+def decoding(monkeypatch):
+    """The threads that decode."""
+    seen, honest = set(), PyAVDecoder.get_frames_at
+
+    def seeing(*args):
+        for frame in honest(*args):
+            seen.add(threading.get_ident())
+            yield frame
+
+    monkeypatch.setattr(PyAVDecoder, "get_frames_at", seeing)
+    return seen
 
 
-@pytest.mark.parametrize("cls", [OpenCVExcerpt, PyAVDecoder])
-@pytest.mark.parametrize("held", [0, 1 << 20])
-def test_two_parts_of_a_video_are_decoded_at_once(clip, cls, held, monkeypatch):
-    monkeypatch.setattr(opencv, "_BYTES_TO_HOLD", held)
-    assert read_in(2, clip, cls, monkeypatch).notes == ()
+def test_two_parts_of_a_video_are_decoded_at_once(clip, decoding):
+    found = read(clip, 4)
+    assert (found.method, found.notes) == ("selective", ())
+    assert numbers(found) == list(found.indices) == uniform_indices(200, 4).tolist()
+    assert len(decoding) == 2
 
 
-def test_where_several_videos_are_read_none_is_divided(clip, monkeypatch):
-    monkeypatch.setattr(threads, "_reading", [None])
-    read_in(1, clip, OpenCVExcerpt, monkeypatch)
+def test_parts_of_a_file_too_large_to_be_held_are_sought(clip, decoding, monkeypatch):
+    monkeypatch.setattr("xclip_runtime.video.pyav.BYTES_TO_HOLD", 0)
+    monkeypatch.setattr("xclip_runtime.video.pyav.BYTES_TO_SEEK", 0)
+    found = read(clip, 8)
+    assert (found.method, found.notes) == ("selective", ())
+    assert numbers(found) == list(found.indices) == uniform_indices(200, 8).tolist()
+    assert len(decoding) == 2
 
 
-def test_one_long_group_is_not_divided(clip_folder, monkeypatch):
-    clip = Recipe("undivided.mp4", frames=200, gop=1000).encode(clip_folder)
-    read_in(1, clip, OpenCVExcerpt, monkeypatch)
+def test_where_several_videos_are_read_none_is_divided(clip, decoding):
+    with reading():
+        read(clip, 4)
+    assert len(decoding) == 1
+
+
+def test_one_long_group_is_not_divided(clip_folder, decoding):
+    read(Recipe("undivided.mp4", frames=200, gop=1000).encode(clip_folder), 4)
+    assert len(decoding) == 1
 
 
 @pytest.mark.parametrize("part", [0, 1])
 def test_a_part_that_is_not_as_listed_ends_the_other_and_all_is_read_in_order(clip, part, monkeypatch):
-    grabbed = [0, 0]
-    honest_excerpt, honest_grab = OpenCVDecoder.excerpt, OpenCVExcerpt.grab
+    decoded = [0, 0]
+    honest = PyAVDecoder.get_frames_at
 
-    def excerpt(self, index, excerpt, parts):
-        pictures = honest_excerpt(self, index, excerpt, parts)
-        pictures.part = int(excerpt.packets[0] > 0)
-        return pictures
+    def broken(self, index, spans, parts):
+        number = int(spans[0].start > 0)
+        for frame in honest(self, index, spans, parts):
+            decoded[number] += 1
+            if number == part:
+                return
+            time.sleep(0.01)
+            yield frame
 
-    def grab(self):
-        grabbed[self.part] += 1
-        if self.part == part:
-            return False
-        time.sleep(0.01)
-        return honest_grab(self)
-
-    monkeypatch.setattr(OpenCVDecoder, "excerpt", excerpt)
-    monkeypatch.setattr(OpenCVExcerpt, "grab", grab)
+    monkeypatch.setattr(PyAVDecoder, "get_frames_at", broken)
     found = read(clip, 32)
     assert found.method == "sequential"
-    assert any("do not hold the pictures" in note for note in found.notes)
+    assert any("do not hold the frames" in note for note in found.notes)
     assert numbers(found) == list(found.indices) == uniform_indices(200, 32).tolist()
-    assert grabbed[part] == 1
-    assert grabbed[1 - part] < 40
+    assert decoded[part] == 1
+    assert decoded[1 - part] < 40
 
 
 def test_an_error_in_one_part_ends_the_other_and_is_raised(clip):
@@ -97,7 +105,7 @@ def test_an_error_in_one_part_ends_the_other_and_is_raised(clip):
 
     before = threading.active_count()
     with pytest.raises(ZeroDivisionError):
-        read_clip(clip, num_frames=32, transform=fragile)
+        read_clip(clip, num_frames=32, transform=fragile, policy=TWO_PARTS)
     assert len(prepared) < 10
     assert threading.active_count() == before
 
@@ -110,7 +118,7 @@ def test_the_time_limit_holds_for_every_part(clip):
 
     started = time.perf_counter()
     with pytest.raises(VideoTimeoutError):
-        read_clip(clip, num_frames=100, transform=late, time_limit=0.3)
+        read_clip(clip, num_frames=100, transform=late, time_limit=0.3, policy=TWO_PARTS)
     assert time.perf_counter() - started < 2
 
 
@@ -120,7 +128,7 @@ def test_waiting_for_pictures_of_several_parts_counts_once(clip):
         time.sleep(0.02)
         return TRANSFORM(picture)
 
-    found = read_clip(clip, num_frames=32, transform=late)
+    found = read_clip(clip, num_frames=32, transform=late, policy=TWO_PARTS)
     assert found.method == "selective"
     assert 320 <= found.prepare_ms < 600
     assert found.decode_ms > 0

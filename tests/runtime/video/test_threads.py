@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from xclip_runtime.video import threads
+from xclip_runtime.video.threads import ThreadPolicy, reading
 
 
 @pytest.mark.parametrize(
@@ -19,10 +19,8 @@ from xclip_runtime.video import threads
         pytest.param(128, "hevc", (1920, 1080), 16, id="never more than sixteen pictures at once"),
     ],
 )
-def test_threads_follow_the_cpus_the_codec_and_the_size(monkeypatch, cpus, codec, size, expected):
-    monkeypatch.setattr(threads, "available_cpus", lambda: cpus)
-
-    assert threads.decoding_threads(codec, size[0] * size[1]) == expected
+def test_threads_follow_the_cpus_the_codec_and_the_size(cpus, codec, size, expected):
+    assert ThreadPolicy(cpus).threads(codec, size[0] * size[1]) == expected
 
 
 @pytest.mark.parametrize(
@@ -37,10 +35,8 @@ def test_threads_follow_the_cpus_the_codec_and_the_size(monkeypatch, cpus, codec
         pytest.param(1, 2, "h264", 1, id="never none"),
     ],
 )
-def test_excerpts_that_are_decoded_at_once_share_the_cpus(monkeypatch, cpus, parts, codec, expected):
-    monkeypatch.setattr(threads, "available_cpus", lambda: cpus)
-
-    assert threads.decoding_threads(codec, 1280 * 720, parts) == expected
+def test_excerpts_that_are_decoded_at_once_share_the_cpus(cpus, parts, codec, expected):
+    assert ThreadPolicy(cpus).threads(codec, 1280 * 720, parts) == expected
 
 
 @pytest.mark.parametrize(
@@ -55,25 +51,21 @@ def test_excerpts_that_are_decoded_at_once_share_the_cpus(monkeypatch, cpus, par
         pytest.param(2, (0, 0), 2, id="a size that the file does not tell"),
     ],
 )
-def test_parts_follow_the_cpus_and_the_size(monkeypatch, cpus, size, expected):
-    monkeypatch.setattr(threads, "available_cpus", lambda: cpus)
-
-    assert threads.decoding_parts(size[0] * size[1]) == expected
+def test_parts_follow_the_cpus_and_the_size(cpus, size, expected):
+    assert ThreadPolicy(cpus).parts(size[0] * size[1]) == expected
 
 
-def test_videos_that_are_read_at_once_share_the_cpus_and_are_not_divided(monkeypatch):
-    monkeypatch.setattr(threads, "available_cpus", lambda: 8)
-    with threads.reading():
-        assert threads.decoding_threads("h264", 1280 * 720) == 8
-        assert threads.decoding_parts(1280 * 720) == 4
-        with threads.reading():
-            assert threads.decoding_threads("h264", 1280 * 720) == 4
-            assert threads.decoding_parts(1280 * 720) == 1
-        assert threads.decoding_threads("h264", 1280 * 720) == 8
+def test_videos_that_are_read_at_once_share_the_cpus_and_are_not_divided():
+    policy = ThreadPolicy(8)
+    with reading():
+        assert policy.threads("h264", 1280 * 720) == 8
+        assert policy.parts(1280 * 720) == 4
+        with reading():
+            assert policy.threads("h264", 1280 * 720) == 4
+            assert policy.parts(1280 * 720) == 1
+        assert policy.threads("h264", 1280 * 720) == 8
 
 
-def test_more_videos_than_cpus_have_a_thread_each(monkeypatch):
-    monkeypatch.setattr(threads, "available_cpus", lambda: 2)
-    monkeypatch.setattr(threads, "_reading", [None] * 5)
-
-    assert threads.decoding_threads("h264", 1280 * 720) == 1
+def test_more_videos_than_cpus_have_a_thread_each():
+    with reading(), reading(), reading():
+        assert ThreadPolicy(2).threads("h264", 1280 * 720) == 1
