@@ -33,7 +33,9 @@ def test_a_sound_machine_passes_every_check():
     found = checks()
 
     assert [check for check in found.values() if not check.ok] == []
-    assert {"onnxruntime", "device cpu", "cpu", "threads", "opencv", "decoding", "bundle", "self-test"} <= set(found)
+    assert {"onnxruntime", "device cpu", "cpu", "threads", "opencv", "pyav", "decoding", "bundle", "self-test"} <= set(
+        found
+    )
     assert all(check.fix is None for check in found.values())
 
 
@@ -151,18 +153,29 @@ def test_a_wheel_without_cuda_is_not_asked_for_a_gpu():
     assert not {"cuda libraries", "gpu"} & set(checks())
 
 
-def test_opencv_without_ffmpeg_is_a_failed_check(monkeypatch):
-    import cv2
+def test_pyav_and_its_ffmpeg_are_shown():
+    assert "avcodec" in doctor.check_pyav().detail
 
-    monkeypatch.setattr(cv2, "getBuildInformation", lambda: "  Video I/O:\n    FFMPEG:   NO\n")
 
-    check = doctor.check_opencv()
+def test_the_kinds_of_video_that_were_decoded_are_named():
+    assert doctor.check_decoding().detail == "av1, interlaced, mirrored: all right"
+
+
+def test_a_build_that_decodes_wrong_is_named_with_the_kind_of_video(monkeypatch):
+    monkeypatch.setattr("xclip_runtime.video.conversion.upright", lambda picture, frame: picture)
+
+    check = doctor.check_decoding()
     assert not check.ok
-    assert "xclip-onnx[av]" in check.fix
+    assert check.detail == "decoded wrong: mirrored (wrong picture)"
+    assert check.fix == "pip install --force-reinstall av, whose wheels bring FFmpeg"
 
 
-def test_the_codec_libraries_are_shown():
-    assert "avcodec" in doctor.check_opencv().detail
+def test_a_build_without_a_codec_is_named_with_the_kind_of_video(tmp_path):
+    (tmp_path / "av1.mp4").write_bytes(b"no codec for this")
+
+    check = doctor.check_decoding(tmp_path)
+    assert not check.ok
+    assert check.detail.startswith("decoded wrong: av1 (")
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ def test_a_bad_file_is_said_and_the_next_one_works(open_page, tmp_path):
     page.set_input_files("#file", bad)
     page.locator("#problem").wait_for()
 
-    assert "notes.mp4 is no video that this server reads" in page.locator("#problem").inner_text()
+    assert "notes.mp4 cannot be opened as a video" in page.locator("#problem").inner_text()
     assert page.locator("#problem").get_attribute("role") == "alert"
     page.click("#another")
     upload(page)

@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -21,8 +22,8 @@ from xclip_runtime.serve.settings import Limits
 
 def still():
     """A picture of the sample video, uint8 BGR."""
-    capture = cv2.VideoCapture(str(DEMO_VIDEO))
-    return capture.read()[1]
+    with av.open(str(DEMO_VIDEO)) as container:
+        return next(container.decode(video=0)).to_ndarray(format="bgr24")
 
 
 @contextmanager

@@ -162,7 +162,7 @@ def test_tensors_may_come_as_lists(both, model, clip):
         (lambda t, c: t.get_model_metadata("other"), "NOT_FOUND", "no model other"),
         (lambda t, c: t.infer("xclip", [clips_input(c)]), "INVALID_ARGUMENT", "pixel_values has the shape"),
         (lambda t, c: t.infer("xclip", [videos_input(VIDEO)]), "INVALID_ARGUMENT", "send pixel_values alone"),
-        (lambda t, c: t.infer("xclip_video", [videos_input(b"no")]), "INVALID_ARGUMENT", "no video that this server"),
+        (lambda t, c: t.infer("xclip_video", [videos_input(b"no")]), "INVALID_ARGUMENT", "cannot be opened as a video"),
         (lambda t, c: t.infer("xclip_video", [videos_input(VIDEO[:2000])]), "INVALID_ARGUMENT", "cannot be opened"),
         (
             lambda t, c: t.infer("xclip", [clips_input(c[None])], outputs=[InferRequestedOutput("probs")]),
