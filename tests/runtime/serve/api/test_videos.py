@@ -144,7 +144,7 @@ def test_a_client_can_ask_what_is_served(server, model):
         (b"no video at all", "cannot be opened as a video"),
         (
             b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n",
-            "is a playlist, an image or of another format",
+            "cannot be opened as a video",
         ),
         (VIDEO[:3000], "cannot be opened as a video"),
         (b"", "there is no video"),
