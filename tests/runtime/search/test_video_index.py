@@ -107,7 +107,7 @@ def windowed(tmp_path_factory, model, film):
     ("text", "start"),
     [("a red shape moving left", 0), ("a blue shape growing", 2), ("a green shape standing still", 4)],
 )
-def test_a_search_answers_with_the_moment_of_a_long_video(windowed, film, text, start):
+def test_a_search_finds_the_window_of_a_long_video(windowed, film, text, start):
     best = windowed.search(text).hits[0]
 
     assert (best.video, best.start, best.end) == (str(film), pytest.approx(start), pytest.approx(start + 2))
