@@ -32,7 +32,7 @@ _LABEL_COLUMNS = ("label", "name", "class")
 
 @dataclass(frozen=True)
 class Sample:
-    """A video and what it shows."""
+    """Labelled video."""
 
     video: str
     """Path of the file."""
@@ -43,17 +43,17 @@ class Sample:
 
 def find_samples(
     data: str | os.PathLike[str],
-    format: Format = "auto",  # noqa: A002 - what users call it
+    format: Format = "auto",  # noqa: A002 - the option's name
     *,
     split: int = 1,
     subset: Subset = "test",
     splits: str | os.PathLike[str] | None = None,
 ) -> list[Sample]:
-    """The labelled videos of a dataset, in a fixed order.
+    """Find the labelled videos of a dataset, in a fixed order.
 
     Args:
         data: A folder, or a list of files.
-        format: How it is laid out.
+        format: Layout of the dataset.
 
             - "folder": one folder a class.
             - "list": a CSV file with columns path and label, or lines with a path, a tab, comma or blanks, and the
@@ -61,14 +61,14 @@ def find_samples(
             - "hmdb51": a folder a class, and split files ``<class>_test_split<N>.txt`` whose lines end in 0 (unused),
               1 (training) or 2 (test).
             - "ucf101": a folder a class, and ``testlist0<N>.txt`` or ``trainlist0<N>.txt``.
-            - "auto": a file is a list, and a folder is what its split files say.
-        split: 1, 2 or 3, of HMDB-51 and UCF-101.
-        subset: Which part of the split.
+            - "auto": "list" for a file; for a folder the layout of its split files, or else "folder".
+        split: Official split of HMDB-51 and UCF-101: 1, 2 or 3.
+        subset: Part of the split, "test" or "train".
         splits: Folder with the split files; None looks for ``testTrainMulti_7030_splits`` or ``ucfTrainTestlist`` in
             the data and beside it.
 
     Raises:
-        DatasetError: There is nothing there, it is laid out otherwise, or a listed video is missing.
+        DatasetError: The dataset is missing, has another layout, or lacks a listed video.
     """
     path = Path(data)
     if not path.exists():
@@ -97,16 +97,16 @@ def find_samples(
 
 
 def normalised(name: str) -> str:
-    """A label's name without case, underscores, hyphens and blanks: ``Ride_Bike``, ``RideBike`` → ``ridebike``."""
+    """Strip case, underscores, hyphens and blanks from a label: ``Ride_Bike``, ``RideBike`` → ``ridebike``."""
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def with_labels_of(samples: Iterable[Sample], labels: Sequence[str]) -> list[Sample]:
-    """The samples with each label spelt as the model spells it.
+    """Spell the labels of samples as the model spells them.
 
     Raises:
-        LabelsError: Names that the model does not know, all of them listed; or two of its labels that differ only in
-            case and separators.
+        LabelsError: The model lacks some of the labels, all of them listed; or two of its labels differ only in case
+            and separators.
     """
     names: dict[str, str] = {}
     for label in labels:
@@ -127,11 +127,11 @@ def with_labels_of(samples: Iterable[Sample], labels: Sequence[str]) -> list[Sam
 
 
 def in_turn(samples: Iterable[Sample], limit: int | None = None) -> list[Sample]:
-    """The samples with the classes in turn, so that any beginning of them stands for the whole.
+    """Order samples with the classes in turn, so that any prefix is balanced.
 
     Args:
-        samples: Of any order.
-        limit: How many to keep; None for all.
+        samples: Samples in any order.
+        limit: Number of samples to keep; None for all.
     """
     by_label: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -140,7 +140,7 @@ def in_turn(samples: Iterable[Sample], limit: int | None = None) -> list[Sample]
 
 
 def guess_format(path: Path, splits: str | os.PathLike[str] | None = None) -> Format:
-    """What "auto" takes a dataset for; see :func:`find_samples`."""
+    """Guess the format that "auto" stands for; see :func:`find_samples`."""
     if path.is_file():
         return "list"
     for folder in [Path(splits)] if splits else [path, path.parent]:
@@ -243,5 +243,5 @@ def _split_lines(file: Path) -> list[str]:
 
 
 def _class_folder(path: Path, name: str) -> Path:
-    """Where a class's videos lie: in the dataset's folder, or in the folder that its archive unpacks to."""
+    """Find the folder of a class, in the dataset's folder or in the one that its archive unpacks to."""
     return next((path / top / name for top in _VIDEO_FOLDERS if (path / top / name).is_dir()), path / name)

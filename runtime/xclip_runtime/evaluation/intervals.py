@@ -1,4 +1,4 @@
-"""Intervals and tests for shares and ratios, each with its source."""
+"""Confidence intervals and significance tests for shares, each with its source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Z95 = 1.959964
 
 @dataclass(frozen=True)
 class Share:
-    """A share of n cases, with its 95 % interval."""
+    """Share of n cases with its 95 % interval."""
 
     right: int
     n: int
@@ -22,13 +22,13 @@ class Share:
 
 
 def wilson(right: int, n: int) -> Share:
-    """A share with Wilson's score interval at 95 % (Wilson 1927, doi 10.1080/01621459.1927.10502953).
+    """Compute a share with Wilson's score interval at 95 % (Wilson 1927, doi 10.1080/01621459.1927.10502953).
 
     Raises:
-        ValueError: ``n`` is negative, or ``right`` not between 0 and ``n``.
+        ValueError: ``n`` is negative, or ``right`` is not in [0, n].
     """
     if not 0 <= right <= n:
-        message = f"{right} of {n} is no share: give 0 <= right <= n"
+        message = f"right is {right} and n is {n}: right must be in [0, n]"
         raise ValueError(message)
     if n == 0:
         return Share(0, 0, math.nan, 0.0, 1.0)
@@ -39,17 +39,17 @@ def wilson(right: int, n: int) -> Share:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided p-value of McNemar's exact test (McNemar 1947, doi 10.1007/BF02295996).
+    """Compute the two-sided p-value of McNemar's exact test (McNemar 1947, doi 10.1007/BF02295996).
 
-    Whether two classifiers that saw the same cases are right equally often: where only one of them is right, that is
-    each of the two with probability ½, so the smaller count is binomial.
+    The null hypothesis is that two classifiers are right equally often on the same cases: where only one is right,
+    each of the two is with probability ½, so the smaller count is binomial.
 
     Args:
         only_first: Cases that only the first got right.
         only_second: Cases that only the second got right.
     """
     n, fewer = only_first + only_second, min(only_first, only_second)
-    # Whole numbers up to the division, so that a thousand cases neither overflow nor underflow.
+    # Integers up to the division, so that a thousand cases neither overflow nor underflow.
     ways = tail = 1
     for k in range(fewer):
         ways = ways * (n - k) // (k + 1)

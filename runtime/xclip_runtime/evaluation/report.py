@@ -1,4 +1,4 @@
-"""Sum up outcomes: accuracy with intervals, confusions, two precisions side by side, and the swapped names."""
+"""Summarise outcomes: accuracy with intervals, confusions, two precisions compared, and the swap check."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from xclip_runtime.evaluation.runner import Answer, Outcome
 
 SWAPPED = (("kick", "kick ball"), ("sword", "sword exercise"))
-"""Classes of HMDB-51 that lists number in two orders, so that a checkpoint may have learnt their names exchanged."""
+"""Pairs of HMDB-51 classes that lists number in two orders, so that a checkpoint may have learnt them swapped."""
 
 
 def accuracy(outcomes: Iterable[Outcome], precision: str) -> dict[str, Any]:
-    """Accuracy of one precision.
+    """Compute the accuracy of one precision.
 
-    Videos that could not be read are not counted in ``n``; they are listed in ``errors``.
+    Unreadable videos are not counted in ``n``; they are listed in ``errors``.
 
     Returns:
         ``top1`` and ``top5`` (shares, NaN-free: None where nothing was read), their intervals, ``n``, ``per_class``,
@@ -53,7 +53,7 @@ def accuracy(outcomes: Iterable[Outcome], precision: str) -> dict[str, Any]:
 
 
 def comparison(outcomes: Iterable[Outcome], first: str, second: str) -> dict[str, Any]:
-    """Two precisions on the same frames: agreement, who is right where the other is not, and McNemar's exact test."""
+    """Compare two precisions on the same frames: agreement, disagreements by which is right, McNemar's exact test."""
     read = [outcome for outcome in outcomes if not outcome.error]
     pairs = [(o.answers[first], o.answers[second]) for o in read]
     right = Counter((a.rank == 1, b.rank == 1) for a, b in pairs)
@@ -78,10 +78,9 @@ def comparison(outcomes: Iterable[Outcome], first: str, second: str) -> dict[str
 
 
 def swap_check(outcomes: Iterable[Outcome], precision: str) -> dict[str, Any]:
-    """Score the doubtful classes of HMDB-51 with their names as they are, and exchanged.
+    """Compute the accuracy on the pairs of :data:`SWAPPED` with their names as they are, and swapped.
 
-    To exchange two names before the model answers is the same as to exchange them in its answers, so one run gives
-    both.
+    Swapping two labels before the model runs equals swapping them in its answers, so one run gives both.
 
     Returns:
         Accuracy on the videos of the four classes and on all videos, both ways, and McNemar's exact p-value.
@@ -107,7 +106,7 @@ def swap_check(outcomes: Iterable[Outcome], precision: str) -> dict[str, Any]:
 
 
 def check_swappable(labels: Sequence[str]) -> None:
-    """See that a model knows the doubtful classes.
+    """Check that a model has the classes of the swap check.
 
     Raises:
         LabelsError: One of them is not among ``labels``.
@@ -115,16 +114,16 @@ def check_swappable(labels: Sequence[str]) -> None:
     known = {normalised(label) for label in labels}
     missing = [name for pair in SWAPPED for name in pair if normalised(name) not in known]
     if missing:
-        message = f"the swap check is about HMDB-51, and the bundle has no label {', '.join(missing)}: leave it out"
+        message = f"the swap check is for HMDB-51, and the bundle has no label {', '.join(missing)}: leave it out"
         raise LabelsError(message)
 
 
 def confusion(outcomes: Iterable[Outcome], precision: str) -> tuple[list[str], NDArray[np.int64]]:
-    """How often each label was taken for each.
+    """Count the answers by true label.
 
     Returns:
-        Labels that were shown or answered, sorted, and counts (L, L): a row for what was shown, a column for the
-        answer.
+        The L labels that are true or answered, sorted, and the confusion matrix int64 (L, L): a row for each true
+        label, a column for each answer.
     """
     pairs = [(o.label, o.answers[precision].top) for o in outcomes if not o.error]
     labels = sorted({label for pair in pairs for label in pair})
@@ -136,7 +135,7 @@ def confusion(outcomes: Iterable[Outcome], precision: str) -> tuple[list[str], N
 
 
 def write_confusion(path: Path, labels: Sequence[str], counts: NDArray[np.int64]) -> None:
-    """The counts as CSV, with the labels in the first row and the first column."""
+    """Write a confusion matrix as CSV, with the labels in the first row and the first column."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["shown \\ answered", *labels])
@@ -144,7 +143,7 @@ def write_confusion(path: Path, labels: Sequence[str], counts: NDArray[np.int64]
 
 
 def write_failures(path: Path, report: Mapping[str, Any]) -> None:
-    """Every mistake and every unreadable video as CSV."""
+    """Write every mistake and every unreadable video as CSV."""
     with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(["video", "label", "answer", "probability", "rank of the label", "error"])
@@ -175,7 +174,7 @@ def _mistake(outcome: Outcome, answer: Answer) -> dict[str, Any]:
 
 
 def _exchange(labels: Iterable[str]) -> dict[str, str]:
-    """Each doubtful label → the one it may be exchanged with, as the model spells them."""
+    """Map each label of :data:`SWAPPED` to its counterpart, as the model spells them."""
     spelt = {normalised(label): label for label in labels}
     pairs = [(spelt.get(normalised(a), a), spelt.get(normalised(b), b)) for a, b in SWAPPED]
     return {name: other for pair in pairs for name, other in (pair, pair[::-1])}

@@ -1,4 +1,4 @@
-"""Run the published protocol: each video is decoded once, and every model answers on the same frames."""
+"""Run the published protocol: decode each video once, and classify its frames with every model."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from xclip_runtime.video import Clip
 
 KEPT = 5
-"""Labels that are kept of each answer: what top-5 needs."""
+"""Labels kept of each answer, for top-5."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one model said about one video."""
+    """Answer of one model for one video."""
 
     rank: int
-    """Place of the true label among all, by probability; 1 is the best."""
+    """Rank of the true label by probability, from 1."""
     labels: tuple[str, ...]
-    """The best five labels, best first."""
+    """Five best labels, best first."""
     probs: tuple[float, ...]
     """Their probabilities, averaged over the views."""
 
     @property
     def top(self) -> str:
-        """The label that the model decided on."""
+        """Best label."""
         return self.labels[0]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one video."""
+    """Answers for one video, or the error of reading it."""
 
     video: str
     label: str
@@ -50,15 +50,15 @@ class Outcome:
     logit_error: float | None = None
     """max |Δlogit| between the first and the second model, over all labels."""
     error: Mapping[str, str] | None = None
-    """Type and message, where the video could not be read."""
+    """Type and message of the error, if the video could not be read."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, strings and numbers."""
+        """Convert to lists, strings and numbers, without empty fields."""
         return {name: value for name, value in asdict(self).items() if value not in (None, {})}
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Outcome:
-        """What :meth:`to_dict` made."""
+        """Restore from :meth:`to_dict`."""
         answers = {
             precision: Answer(given["rank"], tuple(given["labels"]), tuple(given["probs"]))
             for precision, given in document.get("answers", {}).items()
@@ -69,14 +69,14 @@ class Outcome:
 def evaluate(
     models: Sequence[XClip], samples: Iterable[Sample], *, reading: Reading | None = None, workers: int | None = None
 ) -> Iterator[Outcome]:
-    """Let every model answer on every sample, in the samples' order.
+    """Classify every sample with every model, in the samples' order, while the next videos are read.
 
-    A video is read once, with the first model's profile; the next videos are read meanwhile.
+    A video is read once, with the first model's profile.
 
     Args:
-        models: One, or two of different precision that share bundle and profile.
-        samples: Videos whose labels are spelt as the models' are.
-        reading: Views, and which part of a video; None takes the whole video in one view.
+        models: One model, or two of different precision with the same bundle and profile.
+        samples: Videos with the models' labels, see :func:`~xclip_runtime.evaluation.datasets.with_labels_of`.
+        reading: Views and part of a video; None takes the whole video in one view.
         workers: Threads that read videos; None takes one for each CPU that this process may use, at most 4.
     """
     first = models[0]

@@ -1,4 +1,4 @@
-"""Videos found by words: a database of video features, exact search, moments, figures. Extra [index]."""
+"""Text search in videos: an index of features, exact scores, retrieval metrics, contact sheets. Extra [index]."""
 
 from xclip_runtime.search.contact_sheet import contact_sheet
 from xclip_runtime.search.video_index import Added, Hit, SearchResult, VideoIndex

@@ -1,4 +1,4 @@
-"""From files to windows with features."""
+"""Read files and compute the features of their windows."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ Settled = TypeVar("Settled")
 
 @dataclass(frozen=True)
 class Job:
-    """A file to read."""
+    """File to read."""
 
     name: str
-    """As given."""
+    """Path as given."""
     source: Source
     outcome: Outcome
-    """What will have become of it."""
+    """Outcome if the file can be read."""
 
 
-class Seen(NamedTuple):
-    """A window that the model has seen."""
+class WindowFeatures(NamedTuple):
+    """Window of a file with its features."""
 
     start: float
     """Seconds from the first frame of the file."""
@@ -47,10 +47,10 @@ class Seen(NamedTuple):
 
 
 def source_of(name: str, window: float | None, hop: float | None) -> Source:
-    """A file as it is now.
+    """Read the size and time of change of a file.
 
     Raises:
-        VideoNotFoundError: There is no such file.
+        VideoNotFoundError: The file is missing or cannot be read.
     """
     try:
         status = os.stat(name)  # noqa: PTH116 - Path would change the name that the message quotes
@@ -61,14 +61,14 @@ def source_of(name: str, window: float | None, hop: float | None) -> Source:
     return Source(absolute(name), status.st_size, status.st_mtime_ns, window, hop)
 
 
-def see_whole(
+def whole_features(
     model: XClip, plan: Iterable[Job | Settled], workers: int
-) -> Iterator[tuple[Job, Seen | XClipError] | Settled]:
-    """Each file as one window, in the order of the plan; the next ones are read meanwhile.
+) -> Iterator[tuple[Job, WindowFeatures | XClipError] | Settled]:
+    """Compute the features of each file as one window, in the order of the plan, while the next files are read.
 
     Args:
-        model: What sees them.
-        plan: Iterated over in the caller's thread. What is no job is handed on in its place.
+        model: The model.
+        plan: Jobs, and other items that are handed on in their place; iterated over in the caller's thread.
         workers: Threads that read.
     """
 
@@ -80,38 +80,40 @@ def see_whole(
         except XClipError as error:
             return error
 
-    def see(job: Job | Settled, clip: Clip | XClipError | None) -> tuple[Job, Seen | XClipError] | Settled:
+    def compute(
+        job: Job | Settled, clip: Clip | XClipError | None
+    ) -> tuple[Job, WindowFeatures | XClipError] | Settled:
         if not isinstance(job, Job) or clip is None:
             return cast("Settled", job)
         if isinstance(clip, XClipError):
             return job, clip
-        return job, Seen(0.0, clip.total / (clip.fps or ASSUMED_FPS), model.features(clip))
+        return job, WindowFeatures(0.0, clip.total / (clip.fps or ASSUMED_FPS), model.features(clip))
 
-    return pipelined(plan, read, see, workers=workers)
+    return pipelined(plan, read, compute, workers=workers)
 
 
-def see_windows(model: XClip, job: Job, skip: set[float]) -> Iterator[Seen]:
-    """One file window by window, each as it is ready; the file is read in a thread of its own meanwhile.
+def window_features(model: XClip, job: Job, skip: set[float]) -> Iterator[WindowFeatures]:
+    """Compute the features of the windows of a file one by one, while a thread reads on.
 
     Args:
-        model: What sees them.
-        job: The file and how it is cut.
+        model: The model.
+        job: The file, and its windows.
         skip: Starts of windows to leave out, seconds.
 
     Raises:
-        VideoError: The file cannot be opened, gives no picture, or breaks off.
+        VideoError: The file cannot be opened, has no frames, or breaks off.
     """
     window, hop = job.source.window, job.source.hop
     opened = open_source(job.source.path)
-    cut = model.windows(window or 0.0, hop, fps=opened.fps)
+    windows = model.windows(window or 0.0, hop, fps=opened.fps)
     origin = None
-    for taken in WindowFeed(opened, cut, model.transform, newest_wins=False):
-        seen = taken.window
-        origin = seen.start if origin is None else origin
-        start = seen.start - origin
-        # A clock that is set back within a file gives a start again; the first window of that name stays.
+    for item in WindowFeed(opened, windows, model.transform, newest_wins=False):
+        cut = item.window
+        origin = cut.start if origin is None else origin
+        start = cut.start - origin
+        # A clock that is set back within a file repeats starts; the first window of a start stays.
         if start not in skip:
-            yield Seen(start, seen.end - origin, model.features(_clip_of(seen)))
+            yield WindowFeatures(start, cut.end - origin, model.features(_clip_of(cut)))
 
 
 def _clip_of(window: Window) -> Clip:

@@ -1,4 +1,4 @@
-"""Captions of a user's own videos: a CSV file, a line a caption."""
+"""Captions of videos, from a CSV file with one caption a line."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ CAPTION_COLUMNS = ("caption", "text")
 
 @dataclass(frozen=True)
 class Caption:
-    """A text that describes a video."""
+    """Text that describes a video."""
 
     video: str
     text: str
 
 
 def read_captions(path: str | Path, folder: str | Path | None = None) -> list[Caption]:
-    """Captions from a CSV file in UTF-8 with the columns "video" and "caption"; other columns are ignored.
+    """Read captions from a CSV file in UTF-8 with the columns "video" and "caption"; other columns are ignored.
 
     A video may have several captions, and several videos the same one.
 
     Args:
         path: The file.
-        folder: What the names of videos start from; None takes the folder that the CSV file is in.
+        folder: Folder that the names of videos are relative to; None takes the folder of the CSV file.
 
     Raises:
         CaptionsError: The file cannot be read, is not UTF-8, lacks a column, or a line lacks a video or caption.

@@ -1,4 +1,4 @@
-"""A picture of what a search found: a few frames of every hit, with its score, file and time."""
+"""Contact sheet of a search: a few frames of every hit, with its score, file and time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xclip_runtime.search.video_index import Hit, SearchResult
 
 FRAMES = 4
-"""Frames of a hit, evenly spread over it: a single one would not show what moves."""
+"""Frames of a hit, evenly spread over it, since a single one shows no motion."""
 
 # Pixels.
 _FRAME_HEIGHT, _FRAME_WIDTH = 132, 176
@@ -39,12 +39,12 @@ _REGULAR, _BOLD = 400, 650
 
 
 def contact_sheet(result: SearchResult, columns: int = 2) -> NDArray[np.uint8]:
-    """Draw the hits of a search, best first, row after row.
+    """Draw the hits of a search, best first, row by row.
 
-    Frames are read from the files again; a file that is gone gets its place, and a line that says so.
+    Frames are read from the files again; the place of a missing file shows the error.
 
     Args:
-        result: What was found.
+        result: Result of a search.
         columns: Hits side by side.
 
     Returns:
@@ -63,7 +63,7 @@ def contact_sheet(result: SearchResult, columns: int = 2) -> NDArray[np.uint8]:
     sheet = np.full((height, width, 3), _PAPER, np.uint8)
     _write(sheet, result.query, (_MARGIN, 50), 30, colour=_INK, room=width - 2 * _MARGIN, weight=_BOLD)
     scored = "every window" if result.scored == result.windows else f"{result.scored} of {result.windows} windows"
-    found = f"{len(result.hits)} moments, exact scores of {scored}" if result.hits else "nothing is in the index yet"
+    found = f"{len(result.hits)} hits, exact scores of {scored}" if result.hits else "the index is empty"
     _write(sheet, found, (_MARGIN, 76), 16, colour=_GREY, room=width - 2 * _MARGIN)
     for number, hit in enumerate(result.hits):
         row, column = divmod(number, columns)
@@ -74,19 +74,19 @@ def contact_sheet(result: SearchResult, columns: int = 2) -> NDArray[np.uint8]:
 
 
 def key_frames(hit: Hit, count: int = FRAMES) -> NDArray[np.uint8]:
-    """Frames of a hit, evenly spread over it, small and with black bars where their shape differs.
+    """Read frames of a hit, evenly spread over it, letterboxed.
 
     Returns:
         uint8 RGB (count, 132, 176, 3).
 
     Raises:
-        VideoError: The file is gone, or cannot be read any more.
+        VideoError: The file is missing or cannot be read.
     """
     return read_clip(hit.video, num_frames=count, transform=_fit, start=hit.start, end=hit.end).frames
 
 
 def clock(seconds: float) -> str:
-    """Seconds as a player shows them, to a tenth."""
+    """Format seconds as players do, to a tenth: 1:02:03.4."""
     tenths = round(10 * seconds)
     minutes, tenths = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)
@@ -95,7 +95,7 @@ def clock(seconds: float) -> str:
 
 
 def _fit(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The whole picture, in the middle of a box."""
+    """Scale a frame to fit the box, and centre it."""
     height, width = frame.shape[:2]
     scale = min(_FRAME_HEIGHT / height, _FRAME_WIDTH / width)
     height, width = max(round(scale * height), 1), max(round(scale * width), 1)
@@ -115,7 +115,7 @@ def _draw_card(card: NDArray[np.uint8], number: int, hit: Hit) -> None:
             strip[:, left : left + _FRAME_WIDTH] = frame[:, :, ::-1]
     except XClipError as error:
         strip[...] = _DARK
-        _write(strip, f"no picture: {error}", (16, _FRAME_HEIGHT // 2 + 5), 15, colour=_PAPER, room=_STRIP - 32)
+        _write(strip, f"no frames: {error}", (16, _FRAME_HEIGHT // 2 + 5), 15, colour=_PAPER, room=_STRIP - 32)
     baseline = 2 * _PADDING + _FRAME_HEIGHT + 14
     score = f"{hit.logit:.2f}"
     score_left = _CARD_WIDTH - _PADDING - _text_width(score, 20, _BOLD)
@@ -140,7 +140,7 @@ def _write(
     room: int,
     weight: int = _REGULAR,
 ) -> None:
-    """Write one line from its baseline, shortened in the middle to the room, in pixels, that there is."""
+    """Write one line from its baseline, shortened in the middle to ``room`` pixels."""
     # A file name may hold any bytes, and line breaks.
     text = "".join(character if character.isprintable() else "?" for character in text)
     short, kept = text, len(text)
@@ -157,7 +157,7 @@ _HERSHEY = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def _text_width(text: str, size: int, weight: int) -> int:
-    """Pixels. OpenCV 5 has real fonts; the one of OpenCV 4 knows ASCII only, and draws question marks for the rest."""
+    """Measure a text in pixels. The fonts of OpenCV 5 are Unicode; OpenCV 4 draws question marks outside of ASCII."""
     if hasattr(cv2, "FontFace"):
         left, _, width, _ = cv2.getTextSize((0, 0), text, (0, 0), _font(), size, weight)
         return int(left + width)

@@ -1,4 +1,4 @@
-"""Which model an index was made with. Features of one model mean nothing to another."""
+"""Identity of the model that an index was made with; features of one model mean nothing to another."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """The graphs that made the features of an index and that score texts against them."""
+    """Graphs that computed the features of an index and that score texts against them."""
 
     checkpoint: str
-    """What the bundle was exported from, for people."""
+    """Checkpoint of the bundle, for messages."""
     vision: str
     """SHA-256 of the vision graph with its weights."""
     prompt: str
     """SHA-256 of the prompt graph with its weights."""
     text: str
-    """Digest of the text tower, as in label sets that are encoded once."""
+    """Digest of the text tower, see :attr:`xclip_runtime.bundle.Bundle.text_tower_sha256`."""
     precision: str
     """Precision of the vision graph."""
     profile: str
@@ -34,15 +34,15 @@ class ModelIdentity:
 
     @classmethod
     def of(cls, model: XClip) -> ModelIdentity:
-        """Identity of a loaded model.
+        """Identify a loaded model.
 
         Raises:
             VideoIndexError: The bundle has no text tower.
-            BundleSchemaError: The bundle is of a version that did not name its text tower.
+            BundleSchemaError: The bundle is of a version without a digest of the text tower.
         """
         bundle = model.bundle
         if not bundle.graphs_of("text"):
-            message = f"{bundle.path} has no text tower, so no words can be searched for: export the checkpoint again"
+            message = f"{bundle.path} has no text tower; text search needs a text encoder: export the bundle again"
             raise VideoIndexError(message)
         return cls(
             checkpoint=str(bundle.manifest["source"]["checkpoint"]),
@@ -55,13 +55,13 @@ class ModelIdentity:
         )
 
     def check_search(self, model: XClip, place: str) -> None:
-        """Refuse a model whose texts do not belong to these features.
+        """Refuse a model that cannot score texts against these features.
 
-        The text tower alone would not do: several published checkpoints share it. The vision graph must be one of the
-        bundle, whichever this machine loads.
+        The digest of the text tower is not enough, since several published checkpoints share it: the vision graph must
+        be one of the bundle, whichever this machine loads.
 
         Raises:
-            VideoIndexMismatchError: It is another model.
+            VideoIndexMismatchError: The index was made with another model.
         """
         own, bundle = ModelIdentity.of(model), model.bundle
         held = {graph_sha256(bundle, graph) for graph in bundle.graphs_of("vision")}
@@ -73,10 +73,10 @@ class ModelIdentity:
             raise VideoIndexMismatchError(message)
 
     def check_add(self, model: XClip, place: str) -> None:
-        """Refuse a model whose features do not belong beside these.
+        """Refuse a model whose features cannot be compared with these.
 
         Raises:
-            VideoIndexMismatchError: It is another model, or the same at another precision or profile.
+            VideoIndexMismatchError: The model is another one, or has another precision or profile.
         """
         self.check_search(model, place)
         if (model.precision, model.transform.profile) != (self.precision, self.profile):
@@ -89,7 +89,7 @@ class ModelIdentity:
 
 
 def graph_sha256(bundle: Bundle, graph: GraphEntry) -> str:
-    """SHA-256 over the digests of a graph's file and of its weight files, as the manifest has them."""
+    """Combine the SHA-256 of a graph's file and of its weight files, taken from the manifest."""
     digests = {entry.path: entry.sha256 for entry in bundle.files}
     own = digests[graph.file]
     if not graph.data_files:

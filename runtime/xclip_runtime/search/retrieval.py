@@ -1,7 +1,7 @@
-"""How well texts find their videos, and videos their texts.
+"""Retrieval metrics: recall at k and median rank, text to video and video to text.
 
-Recall at k is the share of queries with a right answer among the first k, the median rank is that of the first right
-answer, 1 at best. Texts that are the same are one query. What scores as high as the right answer counts as before it.
+Recall at k is the share of queries with a right answer among the first k; the median rank is that of the first right
+answer, 1 at best. Equal texts are one query. An answer that scores as high as the right one counts as before it.
 """
 
 from __future__ import annotations
@@ -24,50 +24,50 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recall:
-    """Figures of one direction."""
+    """Metrics of one direction."""
 
     r1: float
-    """Share of queries whose first answer is right."""
+    """Recall at 1, 0 to 1."""
     r5: float
-    """Share with a right answer among the first five."""
+    """Recall at 5."""
     r10: float
-    """Share with a right answer among the first ten."""
+    """Recall at 10."""
     median_rank: float
-    """Of the first right answer, over all queries."""
+    """Median over the queries of the rank of the first right answer."""
     n: int
-    """Queries."""
+    """Number of queries."""
 
     @classmethod
     def of(cls, ranks: NDArray[np.int64]) -> Recall:
-        """From the rank of each query's first right answer, counted from 1, int64 (n,)."""
+        """Compute from the rank of each query's first right answer, counted from 1, int64 (n,)."""
         r1, r5, r10 = (float((ranks <= k).mean()) for k in (1, 5, 10))
         return cls(r1, r5, r10, float(np.median(ranks)), len(ranks))
 
 
 @dataclass(frozen=True)
 class Directions:
-    """Figures of both directions."""
+    """Metrics of both directions."""
 
     text_to_video: Recall
     video_to_text: Recall
 
     @classmethod
     def of(cls, scores: NDArray[np.float32], right: NDArray[np.bool_]) -> Directions:
-        """From scores and what belongs together, both (texts, videos)."""
+        """Compute from scores and right answers, both (texts, videos)."""
         return cls(Recall.of(first_ranks(scores, right)), Recall.of(first_ranks(scores.T, right.T)))
 
 
 @dataclass(frozen=True)
 class Retrieval:
-    """Retrieval figures of a model on captioned videos."""
+    """Retrieval metrics of a model on captioned videos."""
 
     texts: int
-    """Different texts."""
+    """Number of different texts."""
     videos: int
     prompted: Directions
-    """By the model's logits, as a search ranks in the end."""
+    """Ranked by the model's logits, as the hits of a search are."""
     cosine: Directions
-    """By the cosine with the unprompted text, as a shortlist is made."""
+    """Ranked by the cosine with the unprompted text, as the shortlist of a search is."""
 
     def to_dict(self) -> dict[str, Any]:
         """The ``index eval --json`` document, without the model."""
@@ -76,11 +76,14 @@ class Retrieval:
 
 
 def first_ranks(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Rank of the best right answer in each row, counted from 1, int64 (N,).
+    """Rank the best right answer of each row, counted from 1.
 
     Args:
-        scores: (N, M), higher is better.
-        right: (N, M), at least one in each row.
+        scores: float32 (N, M), higher is better.
+        right: bool (N, M), at least one True in each row.
+
+    Returns:
+        int64 (N,).
     """
     best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
     ranks: NDArray[np.int64] = 1 + ((scores >= best) & ~right).sum(axis=1)
@@ -88,11 +91,11 @@ def first_ranks(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> NDArra
 
 
 def evaluate(index: VideoIndex, captions: Sequence[Caption]) -> Retrieval:
-    """Score every text against every video exactly. Of a video in windows, the best window counts.
+    """Score every text against every video exactly; the best window of a video counts.
 
     Args:
-        index: Holds all the videos of the captions.
-        captions: Who belongs to whom; texts of any number of videos may be the same.
+        index: An index that holds all the videos of the captions.
+        captions: Right pairs of text and video; several videos may share a text.
 
     Raises:
         LabelsError: A text is too long.
@@ -110,15 +113,15 @@ def evaluate(index: VideoIndex, captions: Sequence[Caption]) -> Retrieval:
 def score_pairs(
     index: VideoIndex, texts: Sequence[str], videos: Sequence[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Logits, and cosines with the unprompted texts, of every text with every video's best window.
+    """Score every text against every video by its best window.
 
     Args:
-        index: Holds the videos; one that it does not hold scores minus infinity.
+        index: An index; a video that it does not hold scores minus infinity.
         texts: N texts.
         videos: M absolute paths.
 
     Returns:
-        Both float32 (N, M).
+        Logits, and cosines with the unprompted texts, both float32 (N, M).
     """
     text_embeds = index.model.text_embeds(texts)
     units = text_embeds / np.linalg.norm(text_embeds, axis=1, keepdims=True)

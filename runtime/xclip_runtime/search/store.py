@@ -1,10 +1,10 @@
-"""The database on disk: SQLite with the vector search of sqlite-vec. It knows nothing of models, videos or frames.
+"""Contents of an index: features of windows in SQLite, with the vector search of sqlite-vec. Free of models and frames.
 
-Every change is one transaction, synced before it counts as done. What a killed process left half done is rolled back by
-SQLite when the index is opened next.
+Every change is one transaction, synced before it counts as done. SQLite rolls back what a killed process left half done
+when the index is next opened.
 
-    meta      what made the index                       one row
-    videos    path, size, mtime, how it was cut         a row a file
+    meta      description of the index                  one row
+    videos    path, size, mtime, window and hop         a row a file
     windows   start, end, img_features                  a row a window; a whole file is one window
     embeds    video_embeds at unit length               sqlite-vec's table, same row ids as windows
 """
@@ -13,15 +13,24 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from xclip_runtime.errors import MissingExtraError, VideoIndexError, VideoIndexNotFoundError
+from xclip_runtime.errors import VideoIndexError, VideoIndexNotFoundError
 from xclip_runtime.results import VideoFeatures
+from xclip_runtime.search.database import (
+    APPLICATION_ID,
+    DATABASE,
+    SCHEMA,
+    SCHEMA_VERSION,
+    connect,
+    exists,
+    transaction,
+    translated_errors,
+)
 from xclip_runtime.search.identity import ModelIdentity
 
 if TYPE_CHECKING:
@@ -33,51 +42,23 @@ if TYPE_CHECKING:
 
 FeatureType = Literal["fp16", "fp32"]
 
-DATABASE = "index.sqlite"
-APPLICATION_ID = 0x58434C50
-"""Marks the file as ours in its header: "XCLP"."""
-SCHEMA_VERSION = 1
 MOST_NEAREST = 4096
-"""What sqlite-vec answers at most in one query."""
-BUSY_MS = 60_000
-"""How long to wait for another process that writes."""
-
+"""Most rows that sqlite-vec returns for one query."""
 _DTYPE_OF: dict[FeatureType, np.dtype[Any]] = {"fp16": np.dtype("<f2"), "fp32": np.dtype("<f4")}
-_SCHEMA = """
-CREATE TABLE meta (description TEXT NOT NULL);
-CREATE TABLE videos (
-    id INTEGER PRIMARY KEY,
-    path BLOB NOT NULL UNIQUE,
-    size INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL,
-    window REAL,
-    hop REAL,
-    complete INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE windows (
-    id INTEGER PRIMARY KEY,
-    video INTEGER NOT NULL REFERENCES videos (id),
-    start REAL NOT NULL,
-    "end" REAL NOT NULL,
-    img_features BLOB NOT NULL,
-    UNIQUE (video, start)
-);
-CREATE VIRTUAL TABLE embeds USING vec0 (video_embeds FLOAT[{projection_dim}] distance_metric=cosine);
-"""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What an index was made with; fixed for its life."""
+    """Model and storage type of an index; fixed for its life."""
 
     model: ModelIdentity
     features: FeatureType
-    """How img_features are stored."""
+    """Storage type of img_features."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file as it was when it was read, and how it was cut."""
+    """State of a file when it was read, and the windows it was cut into."""
 
     path: str
     """Absolute."""
@@ -86,7 +67,7 @@ class Source:
     mtime_ns: int
     """Time of the last change, nanoseconds since 1970."""
     window: float | None
-    """Seconds of a window; None for the whole file."""
+    """Length of a window, seconds; None for the whole file."""
     hop: float | None
     """Seconds from one window to the next; None for the whole file."""
 
@@ -97,7 +78,7 @@ class Entry:
 
     source: Source
     complete: bool
-    """Whether all its windows are in; False after a run that was killed."""
+    """True if all its windows are in the index; False after a run that was killed."""
     windows: int
     seconds: float
     """End of its last window."""
@@ -105,7 +86,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Span:
-    """Which part of which file a window shows."""
+    """File and time of a window."""
 
     path: str
     start: float
@@ -115,11 +96,11 @@ class Span:
 
 
 class Store:
-    """An open index. Close it, or use it as a context manager.
+    """Open index. Close it, or use it as a context manager.
 
     Args:
-        folder: Where its files are.
-        connection: To the database in it.
+        folder: Folder of the index.
+        connection: Connection to the database in it.
     """
 
     def __init__(self, folder: Path, connection: Connection) -> None:
@@ -129,41 +110,41 @@ class Store:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Store:
-        """Open an index that is there; one on a read-only disk, too.
+        """Open an existing index, on a read-only disk too.
 
         Raises:
-            VideoIndexNotFoundError: There is none.
-            VideoIndexError: It is damaged, or of another version.
+            VideoIndexNotFoundError: The folder holds no index.
+            VideoIndexError: The index is damaged, or of another version.
             MissingExtraError: The extra [index] is not installed.
         """
         path = Path(folder)
         if not exists(path):
             message = f"no index at {path}: make one with `xclip-onnx index add VIDEO... --index {path}`"
             raise VideoIndexNotFoundError(message)
-        with _translated(path):
-            return cls(path, _connect(path))
+        with translated_errors(path):
+            return cls(path, connect(path))
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], description: Description) -> Store:
-        """Make an index, or open the one that another process has just made there.
+        """Create an index, or open the one that another process has just created there.
 
         Raises:
-            VideoIndexError: The folder holds something else.
+            VideoIndexError: The folder holds other files.
             MissingExtraError: The extra [index] is not installed.
         """
         path = Path(folder)
         if not exists(path) and path.is_dir() and any(path.iterdir()):
-            message = f"{path} holds other files and no index: name an empty folder, or one that is not there yet"
+            message = f"{path} holds other files and no index: name an empty or a new folder"
             raise VideoIndexError(message)
-        with _translated(path):
+        with translated_errors(path):
             path.mkdir(parents=True, exist_ok=True)
-            connection = _connect(path, create=True)
+            connection = connect(path, create=True)
             # Both take effect only while the file is empty, and outside of a transaction.
             connection.pragma("auto_vacuum", "INCREMENTAL")
             connection.pragma("journal_mode", "WAL")
-            with _transaction(connection):
+            with transaction(connection):
                 if connection.pragma("user_version") == 0:
-                    connection.execute(_SCHEMA.format(projection_dim=description.model.projection_dim))
+                    connection.execute(SCHEMA.format(projection_dim=description.model.projection_dim))
                     connection.execute("INSERT INTO meta VALUES (?)", (json.dumps(asdict(description)),))
                     connection.pragma("application_id", APPLICATION_ID)
                     connection.pragma("user_version", SCHEMA_VERSION)
@@ -176,20 +157,20 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the database; to be called more than once if need be."""
-        with _translated(self.folder):
+        """Close the database; further calls do nothing."""
+        with translated_errors(self.folder):
             self._connection.close()
 
     def entry(self, path: str) -> Entry | None:
-        """What the index knows of a file."""
+        """Look a file up; None if it is not in the index."""
         return next(self._entries("WHERE path = ?", (os.fsencode(path),)), None)
 
     def entries(self) -> Iterator[Entry]:
-        """Every file, by its path."""
+        """List every file, by its path."""
         return self._entries("", ())
 
     def starts(self, path: str) -> set[float]:
-        """Where the windows of a file begin that are in the index already, seconds."""
+        """Return the starts of the windows of a file that the index holds, seconds."""
         query = "SELECT start FROM windows JOIN videos ON videos.id = video WHERE path = ?"
         return {start for (start,) in self._rows(query, (os.fsencode(path),))}
 
@@ -199,15 +180,15 @@ class Store:
         """Add one window in one transaction.
 
         Args:
-            source: The file that it is of.
+            source: The file of the window.
             start: Seconds.
             end: Seconds.
-            features: What the model sees in it.
-            first: Whether it is the first of its file; what the index holds of that path goes in the same transaction.
-            last: Whether the file is complete with it.
+            features: Features of the window.
+            first: The first window of its file, which replaces what the index holds of that path.
+            last: The last window of its file, which is complete then.
         """
         path = os.fsencode(source.path)
-        with _translated(self.folder), _transaction(self._connection):
+        with translated_errors(self.folder), transaction(self._connection):
             if first:
                 self._delete(path)
                 self._connection.execute(
@@ -226,44 +207,44 @@ class Store:
                 self._connection.execute("UPDATE videos SET complete = 1 WHERE path = ?", (path,))
 
     def complete(self, path: str) -> None:
-        """Note that all windows of a file are in."""
-        with _translated(self.folder), _transaction(self._connection):
+        """Mark a file as complete."""
+        with translated_errors(self.folder), transaction(self._connection):
             self._connection.execute("UPDATE videos SET complete = 1 WHERE path = ?", (os.fsencode(path),))
 
     def under(self, name: str | os.PathLike[str]) -> list[str]:
-        """The file of that name, or all files below the folder of that name, whether still there or not."""
+        """List the file of that name, or all files below the folder of that name, on the disk or not."""
         path = os.fsencode(absolute(name))
         folder = path.rstrip(os.fsencode(os.sep)) + os.fsencode(os.sep)
         query = "SELECT path FROM videos WHERE path = ? OR substr(path, 1, ?) = ? ORDER BY path"
         return [os.fsdecode(found) for (found,) in self._rows(query, (path, len(folder), folder))]
 
     def delete(self, paths: Iterable[str]) -> int:
-        """Delete files and all their windows, in one transaction; return how many of the files were there.
+        """Delete files and all their windows, in one transaction; return the number of files deleted.
 
-        Their space goes back to the file system when the index is closed, but for that of the embeddings, about a
+        Their space goes back to the file system when the index is closed, except for that of the embeddings, about a
         hundredth, which stays reserved.
         """
-        with _translated(self.folder):
-            with _transaction(self._connection):
+        with translated_errors(self.folder):
+            with transaction(self._connection):
                 deleted = sum(self._delete(os.fsencode(path)) for path in paths)
             self._connection.execute("PRAGMA incremental_vacuum").fetchall()
         return deleted
 
     def nearest(self, unit_embed: NDArray[np.float32], count: int) -> list[int]:
-        """The windows whose embeddings are nearest by cosine, nearest first. All are looked at, on the disk.
+        """Return the ids of the windows nearest by cosine, nearest first, from an exact scan of all on the disk.
 
         Args:
-            unit_embed: float32 (D,).
-            count: How many; at most :data:`MOST_NEAREST`.
+            unit_embed: float32 (D,), of unit length.
+            count: Number of windows; at most :data:`MOST_NEAREST`.
         """
         query = "SELECT rowid FROM embeds WHERE video_embeds MATCH ? AND k = ? ORDER BY distance"
         return [row for (row,) in self._rows(query, (unit_embed.astype("<f4").tobytes(), count))]
 
     def features(self, windows: Sequence[int] | None = None) -> Iterator[tuple[int, VideoFeatures]]:
-        """Windows with their features, read as needed; ``video_embeds`` are of unit length.
+        """Read windows with their features one by one; ``video_embeds`` are of unit length.
 
         Args:
-            windows: Their ids; None for all, by file and time.
+            windows: Ids; None for all, by file and time.
         """
         query = (
             "SELECT windows.id, embeds.video_embeds, img_features FROM windows CROSS JOIN embeds "
@@ -275,23 +256,23 @@ class Store:
             yield from map(self._loaded, self._rows(f"{query} WHERE windows.id = ?", (window,)))
 
     def windows(self, path: str) -> list[int]:
-        """The windows of a file, in the order of time."""
+        """Return the ids of the windows of a file, in the order of time."""
         query = "SELECT windows.id FROM windows JOIN videos ON videos.id = video WHERE path = ? ORDER BY start"
         return [window for (window,) in self._rows(query, (os.fsencode(path),))]
 
     def span(self, window: int) -> Span:
-        """Which part of which file a window shows."""
+        """Return file and time of a window."""
         query = 'SELECT path, start, "end" FROM windows JOIN videos ON videos.id = video WHERE windows.id = ?'
         path, start, end = next(self._rows(query, (window,)))
         return Span(os.fsdecode(path), start, end)
 
     def __len__(self) -> int:
-        """How many windows there are."""
+        """Number of windows."""
         return int(next(self._rows("SELECT count(*) FROM windows", ()))[0])
 
     @property
     def bytes_on_disk(self) -> int:
-        """Size of the database; with its journal, while it is open."""
+        """Size of the database, with its journal while it is open."""
         return sum(file.stat().st_size for file in self.folder.glob(f"{DATABASE}*"))
 
     def _entries(self, where: str, values: tuple[bytes, ...]) -> Iterator[Entry]:
@@ -304,7 +285,7 @@ class Store:
             yield Entry(source, bool(complete), windows, seconds or 0.0)
 
     def _rows(self, query: str, values: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
-        with _translated(self.folder):
+        with translated_errors(self.folder):
             yield from self._connection.execute(query, values)
 
     def _delete(self, path: bytes) -> bool:
@@ -325,14 +306,14 @@ class Store:
         return window, VideoFeatures(np.frombuffer(embeds, "<f4"), img_features.astype(np.float32))
 
     def _read_description(self) -> Description:
-        """Refuse what is no index, or one of another version."""
+        """Read the description, and refuse a file that is not an index of this version."""
         marks = self._connection.pragma("application_id"), self._connection.pragma("user_version")
         if marks == (0, 0):
             message = f"{self.folder} holds no videos yet: add some with `xclip-onnx index add`"
             raise VideoIndexNotFoundError(message)
         if marks[0] != APPLICATION_ID or marks[1] != SCHEMA_VERSION:
             message = (
-                f"{self.folder / DATABASE} is no index of schema {SCHEMA_VERSION} (it says {marks[1]}): "
+                f"{self.folder / DATABASE} is not an index of schema {SCHEMA_VERSION} (found {marks[1]}): "
                 "install the matching xclip-onnx, or make a new index"
             )
             raise VideoIndexError(message)
@@ -340,80 +321,17 @@ class Store:
         return Description(ModelIdentity(**content["model"]), content["features"])
 
 
-def exists(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder holds an index."""
-    return (Path(folder) / DATABASE).is_file()
-
-
 def absolute(name: str | os.PathLike[str]) -> str:
-    """The path under which the index knows a file; symbolic links are kept."""
+    """Return the path by which the index knows a file; symbolic links are kept."""
     return os.path.abspath(name)  # noqa: PTH100 - Path.absolute keeps "..", and resolve follows links
 
 
 def check_features(features: str) -> None:
-    """Refuse an unknown way to store features.
+    """Refuse an unknown storage type.
 
     Raises:
-        ValueError: It is neither "fp16" nor "fp32".
+        ValueError: ``features`` is neither "fp16" nor "fp32".
     """
     if features not in get_args(FeatureType):
         message = f"features {features!r} are unknown: choose one of {', '.join(get_args(FeatureType))}"
         raise ValueError(message)
-
-
-def _connect(folder: Path, *, create: bool = False) -> Connection:
-    apsw, sqlite_vec = _libraries()
-    file = folder.absolute() / DATABASE
-    if create:
-        name, flags = str(file), apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    elif os.access(file, os.W_OK) and os.access(folder, os.W_OK):
-        name, flags = str(file), apsw.SQLITE_OPEN_READWRITE
-    else:
-        # A reader, too, makes files beside the database, unless it is told that nobody writes.
-        name, flags = f"{file.as_uri()}?immutable=1", apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
-    connection: Connection = apsw.Connection(name, flags=flags)
-    connection.set_busy_timeout(BUSY_MS)
-    connection.enable_load_extension(True)
-    connection.load_extension(sqlite_vec.loadable_path())
-    connection.enable_load_extension(False)
-    connection.pragma("synchronous", "FULL")
-    connection.pragma("foreign_keys", True)
-    return connection
-
-
-@contextmanager
-def _transaction(connection: Connection) -> Iterator[None]:
-    """All or nothing; the right to write is taken at once, so that two processes cannot wait for each other."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
-@contextmanager
-def _translated(folder: Path) -> Iterator[None]:
-    """Turn the database's errors into ours."""
-    apsw, _ = _libraries()
-    try:
-        yield
-    except (apsw.NotADBError, apsw.CorruptError) as error:
-        message = f"the index in {folder} is damaged ({error}): restore it from a copy, or delete it and add the videos"
-        raise VideoIndexError(message) from error
-    except apsw.Error as error:
-        message = (
-            f"the index in {folder} cannot be used ({error}): check its permissions, the disk, and who else uses it"
-        )
-        raise VideoIndexError(message) from error
-
-
-def _libraries() -> tuple[Any, Any]:
-    try:
-        import apsw  # noqa: PLC0415 - optional
-        import sqlite_vec  # noqa: PLC0415 - optional
-    except ImportError as error:
-        feature = "an index of videos"
-        raise MissingExtraError(feature, "index") from error
-    return apsw, sqlite_vec

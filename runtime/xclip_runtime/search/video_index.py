@@ -1,4 +1,4 @@
-"""VideoIndex: videos in, words in, moments out."""
+"""VideoIndex: add videos, search them by text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from xclip_runtime.errors import LabelsError, VideoIndexError, XClipError
-from xclip_runtime.search.adding import Job, Outcome, see_whole, see_windows, source_of
+from xclip_runtime.search.adding import Job, Outcome, source_of, whole_features, window_features
 from xclip_runtime.search.identity import ModelIdentity
 from xclip_runtime.search.store import MOST_NEAREST, Description, Store, check_features
 from xclip_runtime.util.cpus import default_workers
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
     from xclip_runtime.search.store import FeatureType, Span
 
 Note = Callable[[str, float], None]
-"""Told of each window that is in: the file's name as given, and the window's end in seconds."""
+"""Called with each window added: the file's path as given, and the window's end in seconds."""
 
 SHORTLIST = 100
-"""Windows that are scored exactly, by default: twice what missed none of the ten best among 700 videos, see
-benchmarks/results/retrieval.json."""
+"""Default number of windows that are scored exactly: twice the number that missed none of the ten best hits among 700
+videos, see benchmarks/results/retrieval.json."""
 
 
 @dataclass(frozen=True)
 class Added:
-    """What became of one file."""
+    """Outcome of adding one file."""
 
     video: str
     """Path as given."""
 
     outcome: Outcome | Literal["unchanged", "failed"]
-    """"resumed" goes on where a killed run left a file; "unchanged" was not read again."""
+    """"resumed": continued after a killed run; "unchanged": not read again."""
 
     windows: int
-    """How many of its windows are in the index now."""
+    """Number of its windows in the index."""
 
     error: XClipError | None = None
-    """Why it failed. What the index held of it is still there."""
+    """Reason of a failure, which leaves the file's windows in the index as they were."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The ``index add --json`` document: as of ``classify``, a file that fails has an "error" in it."""
+        """Return the ``index add --json`` document; a failed file has an "error", as with ``classify``."""
         if self.error is not None:
             return {"video": self.video, "error": {"type": type(self.error).__name__, "message": str(self.error)}}
         return {"video": self.video, "outcome": self.outcome, "windows": self.windows}
@@ -58,7 +58,7 @@ class Added:
 
 @dataclass(frozen=True)
 class Hit:
-    """A moment that was found."""
+    """Window that matches a text."""
 
     video: str
     """Absolute path."""
@@ -70,7 +70,7 @@ class Hit:
     """Seconds; the end of the video where it was indexed as a whole."""
 
     logit: float
-    """The model's own score of text and moment: cosine with the prompted text embedding times exp(logit_scale)."""
+    """The model's own score: cosine with the prompted text embedding times exp(logit_scale)."""
 
     cosine: float
     """Cosine with the unprompted text embedding, which makes the shortlist."""
@@ -78,7 +78,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The best moments for a text."""
+    """Best hits for a text."""
 
     query: str
 
@@ -86,25 +86,25 @@ class SearchResult:
     """Best first, by their logits."""
 
     scored: int
-    """How many windows were scored exactly."""
+    """Number of windows that were scored exactly."""
 
     windows: int
-    """How many there are in the index."""
+    """Number of windows in the index."""
 
     timings_ms: dict[str, float]
     """Milliseconds: "text" to encode the query, "shortlist", "prompt" to read features and score them, "total"."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The ``index search --json`` document."""
+        """Return the ``index search --json`` document."""
         return asdict(self)
 
 
 class VideoIndex:
-    """An index of videos that answers words with moments.
+    """Index of videos for text search. Close it, or use it as a context manager.
 
     Args:
-        store: The database.
-        model: The model that made it.
+        store: Contents of the index.
+        model: The model that the index was made with.
 
     Raises:
         VideoIndexMismatchError: The index was made with another model.
@@ -120,26 +120,26 @@ class VideoIndex:
         """Open an index.
 
         Raises:
-            VideoIndexNotFoundError: There is none in the folder.
-            VideoIndexMismatchError: It was made with another model.
-            VideoIndexError: It is damaged, or of another version.
+            VideoIndexNotFoundError: The folder holds no index.
+            VideoIndexMismatchError: The index was made with another model.
+            VideoIndexError: The index is damaged, or of another version.
             MissingExtraError: The extra [index] is not installed.
         """
         return cls._over(Store.open(folder), model)
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], model: XClip, *, features: FeatureType | None = None) -> VideoIndex:
-        """Make an index, or open the one that is there.
+        """Create an index, or open an existing one.
 
         Args:
-            folder: Made if need be.
-            model: What sees the videos.
-            features: How the features for exact scores are stored, "fp16" or "fp32"; None takes what the index has,
-                and fp16 for a new one.
+            folder: Folder of the index; created if missing.
+            model: The model that computes the features.
+            features: Storage type of the features for exact scores, "fp16" or "fp32"; None takes that of the existing
+                index, and fp16 for a new one.
 
         Raises:
-            VideoIndexMismatchError: The index there was made with another model.
-            VideoIndexError: The folder holds something else, or an index with features of another type.
+            VideoIndexMismatchError: The existing index was made with another model.
+            VideoIndexError: The folder holds other files, or an index with another storage type.
             MissingExtraError: The extra [index] is not installed.
             ValueError: ``features`` is unknown.
         """
@@ -149,7 +149,7 @@ class VideoIndex:
         if features not in (None, held):
             index.close()
             message = (
-                f"the index in {folder} holds features in {held}, not {features}: leave that out, or make a new one"
+                f"the index in {folder} stores features in {held}, not {features}: leave that out, or make a new index"
             )
             raise VideoIndexError(message)
         return index
@@ -169,7 +169,7 @@ class VideoIndex:
         self.close()
 
     def __len__(self) -> int:
-        """How many windows there are."""
+        """Number of windows."""
         return len(self.store)
 
     def close(self) -> None:
@@ -185,17 +185,17 @@ class VideoIndex:
         workers: int | None = None,
         on_window: Note | None = None,
     ) -> Iterator[Added]:
-        """Add files in their order; one that fails is reported, and the rest goes on.
+        """Add files in their order; a file that fails is yielded with its error, and the rest goes on.
 
-        Nothing that was yielded is lost in a crash. A file whose size, time of change and cut are those in the index
-        is not read again; one that has changed replaces what the index held of it.
+        A crash loses nothing that was yielded. A file whose size, time of change and windows are those in the index
+        is not read again; one that has changed replaces its windows in the index.
 
         Args:
-            videos: Paths; one that is named twice is added once.
-            window: Cut files into windows of so many seconds, each found on its own; None takes a file as a whole.
+            videos: Paths; duplicates are added once.
+            window: Seconds of the windows that files are cut into; None takes a file as one window.
             hop: Seconds from one window to the next; None takes half a window.
-            workers: Threads that read whole files ahead; windows are cut by one.
-            on_window: Called with the file and the end of each window, seconds, when it is in the index.
+            workers: Threads that read whole files ahead; files cut into windows are read by one.
+            on_window: Called after each window that was added, see :data:`Note`.
 
         Raises:
             VideoIndexMismatchError: The model has another precision or profile than the features in the index.
@@ -215,45 +215,45 @@ class VideoIndex:
     def search(
         self,
         text: str,
-        k: int = 10,
+        top_k: int = 10,
         *,
         shortlist: int = SHORTLIST,
         exact: bool = False,
         per_video: int | None = None,
     ) -> SearchResult:
-        """The moments that a text describes best.
+        """Find the windows that a text describes best.
 
-        X-CLIP's logits are no plain cosine, since its prompts depend on the video. So the windows nearest to the text
-        by cosine are shortlisted, and those scored exactly, over the stored features. Of windows that overlap, the
-        best one stands for all; where too few are left, the shortlist grows.
+        X-CLIP's prompts depend on the video, so its logits are not a cosine that a vector search could rank by. The
+        windows nearest to the text by cosine are shortlisted, and the shortlist is scored exactly from the stored
+        features. Of overlapping windows only the best is a hit; where too few hits are left, the shortlist grows.
 
         Args:
-            text: Any words, taken as they are.
-            k: How many moments.
-            shortlist: How many windows to score exactly, at most 4096.
+            text: Any text, taken without a template.
+            top_k: Number of hits.
+            shortlist: Number of windows to score exactly, at most 4096.
             exact: Score every window instead.
-            per_video: At most so many moments of one file; None for any number.
+            per_video: Most hits of one file; None for any number.
 
         Raises:
             LabelsError: The text is empty or too long.
             MissingExtraError: ``tokenizers`` is not installed.
-            ValueError: A number is out of its range.
+            ValueError: ``top_k``, ``shortlist`` or ``per_video`` is out of its range.
         """
-        _check_search(text, k, shortlist, per_video)
+        _check_search(text, top_k, shortlist, per_video)
         begin = time.perf_counter()
         text_embeds = self.model.text_embeds([text])
         unit = text_embeds[0] / np.linalg.norm(text_embeds[0])
         encoded = time.perf_counter()
         total, listing = len(self), 0.0
         scores: dict[int, tuple[float, float]] = {}
-        count = total if exact else min(max(shortlist, k), MOST_NEAREST)
+        count = total if exact else min(max(shortlist, top_k), MOST_NEAREST)
         while True:
             listed = time.perf_counter()
             wanted = None if exact else [row for row in self.store.nearest(unit, count) if row not in scores]
             listing += time.perf_counter() - listed
             scores |= self._score(wanted, text_embeds, unit)
-            hits = self._moments(scores, k, per_video)
-            if len(hits) == k or count >= min(total, MOST_NEAREST):
+            hits = self._hits(scores, top_k, per_video)
+            if len(hits) == top_k or count >= min(total, MOST_NEAREST):
                 break
             count = min(2 * count, MOST_NEAREST)
         end = time.perf_counter()
@@ -271,20 +271,24 @@ class VideoIndex:
         )
 
     def delete(self, videos: Iterable[str | os.PathLike[str]]) -> int:
-        """Delete files, or all files in a folder, from the index and never from the disk; return how many it held."""
+        """Delete files, or all files of a folder, from the index, not from the disk.
+
+        Returns:
+            The number of files that the index held.
+        """
         return self.store.delete(path for video in videos for path in self.store.under(video))
 
     def _score(
         self, windows: Sequence[int] | None, text_embeds: NDArray[np.float32], unit: NDArray[np.float32]
     ) -> dict[int, tuple[float, float]]:
-        """Logit and cosine of each window."""
+        """Compute logit and cosine by window; None scores every window."""
         return {
             window: (float(self.model.prompt_logits(features, text_embeds)[0]), float(unit @ features.video_embeds))
             for window, features in self.store.features(windows)
         }
 
-    def _moments(self, scores: dict[int, tuple[float, float]], k: int, per_video: int | None) -> list[Hit]:
-        """The best windows that do not overlap, best first."""
+    def _hits(self, scores: dict[int, tuple[float, float]], top_k: int, per_video: int | None) -> list[Hit]:
+        """Choose the best windows that do not overlap, best first."""
         hits: list[Hit] = []
         taken: dict[str, list[Span]] = {}
         for window, (logit, cosine) in sorted(scores.items(), key=lambda item: (-item[1][0], item[0])):
@@ -295,14 +299,14 @@ class VideoIndex:
                 continue
             others.append(span)
             hits.append(Hit(span.path, span.start, span.end, logit, cosine))
-            if len(hits) == k:
+            if len(hits) == top_k:
                 break
         return hits
 
     def _plan(
         self, videos: Iterable[str | os.PathLike[str]], window: float | None, hop: float | None
     ) -> Iterator[Job | Added]:
-        """What is to be done for each file, or what became of it where that is known already."""
+        """Yield the job for each file, or its outcome where nothing is to be done."""
         planned = set()
         for video in videos:
             name = os.fspath(video)
@@ -325,16 +329,16 @@ class VideoIndex:
                 yield Job(name, source, "resumed")
 
     def _add_whole(self, plan: Iterator[Job | Added], workers: int, note: Note) -> Iterator[Added]:
-        for item in see_whole(self.model, plan, workers):
+        for item in whole_features(self.model, plan, workers):
             if isinstance(item, Added):
                 yield item
                 continue
-            job, seen = item
-            if isinstance(seen, XClipError):
-                yield Added(job.name, "failed", 0, seen)
+            job, window = item
+            if isinstance(window, XClipError):
+                yield Added(job.name, "failed", 0, window)
                 continue
-            self.store.put(job.source, seen.start, seen.end, seen.features, first=True, last=True)
-            note(job.name, seen.end)
+            self.store.put(job.source, window.start, window.end, window.features, first=True, last=True)
+            note(job.name, window.end)
             yield Added(job.name, job.outcome, 1)
 
     def _add_windows(self, plan: Iterator[Job | Added], note: Note) -> Iterator[Added]:
@@ -344,10 +348,10 @@ class VideoIndex:
                 continue
             done = self.store.starts(job.source.path) if job.outcome == "resumed" else set()
             try:
-                for seen in see_windows(self.model, job, done):
-                    self.store.put(job.source, seen.start, seen.end, seen.features, first=not done, last=False)
-                    done.add(seen.start)
-                    note(job.name, seen.end)
+                for window in window_features(self.model, job, done):
+                    self.store.put(job.source, window.start, window.end, window.features, first=not done, last=False)
+                    done.add(window.start)
+                    note(job.name, window.end)
             except VideoIndexError:
                 raise
             except XClipError as error:
@@ -357,13 +361,13 @@ class VideoIndex:
             yield Added(job.name, job.outcome, len(done))
 
 
-def _check_search(text: str, k: int, shortlist: int, per_video: int | None) -> None:
+def _check_search(text: str, top_k: int, shortlist: int, per_video: int | None) -> None:
     if not text.strip():
-        message = "the text is empty: say in a few words what to look for"
+        message = "the text is empty: describe in a few words what to look for"
         raise LabelsError(message)
-    if k < 1 or (per_video is not None and per_video < 1):
-        message = f"k is {k} and per_video {per_video}: both must be at least 1"
+    if top_k < 1 or (per_video is not None and per_video < 1):
+        message = f"top_k is {top_k} and per_video {per_video}: both must be at least 1"
         raise ValueError(message)
     if not 1 <= shortlist <= MOST_NEAREST:
-        message = f"the shortlist is {shortlist}: give 1 to {MOST_NEAREST}, or ask for exact scores of everything"
+        message = f"the shortlist is {shortlist}: give 1 to {MOST_NEAREST}, or score every window with exact"
         raise ValueError(message)

@@ -1,4 +1,4 @@
-"""From the probabilities of windows to events: a label that holds for a while."""
+"""Smooth the probabilities of windows, and detect events: labels that hold for a while."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Smoother:
-    """Exponential smoothing over time, so that dropped windows do not change its pace.
+    """Exponential smoothing in time rather than in windows, so that dropped windows do not slow it down.
 
     s ← s + (1 - exp(-Δt / tau)) (p - s), where Δt is the time between the ends of two windows.
 
@@ -36,7 +36,16 @@ class Smoother:
         self._end = 0.0
 
     def update(self, probs: NDArray[np.float64], end: float, *, anew: bool = False) -> NDArray[np.float64]:
-        """Add the probabilities (N,) of the window that ends at ``end``, seconds; ``anew`` forgets those before."""
+        """Add the probabilities of a window.
+
+        Args:
+            probs: float64 (N,).
+            end: End of the window, seconds.
+            anew: Forget the windows before.
+
+        Returns:
+            Smoothed probabilities, float64 (N,).
+        """
         if self._probs is None or anew or self._tau == 0:
             self._probs = probs
         else:
@@ -47,23 +56,23 @@ class Smoother:
 
 @dataclass
 class _Run:
-    """Consecutive windows in which a label held."""
+    """Consecutive windows with a label over the threshold."""
 
     start: float
     end: float
     prob: float
-    told: bool = False
+    reported: bool = False
 
 
 class EventDetector:
-    """Finds labels whose probability stays at or above a threshold.
+    """Detector of labels whose probability stays at or above a threshold.
 
     Args:
         threshold: Probability, in (0, 1].
-        min_duration: Seconds for which it must hold, from the start of the first window to the end of the last.
+        min_duration: Seconds for which the label must hold, from the start of the first window to the end of the last.
 
     Raises:
-        ValueError: One of the two is out of its range.
+        ValueError: ``threshold`` or ``min_duration`` is out of its range.
     """
 
     def __init__(self, threshold: float = 0.5, min_duration: float = 0.0) -> None:
@@ -78,18 +87,18 @@ class EventDetector:
         self._runs: dict[str, _Run] = {}
 
     def update(self, result: WindowResult) -> list[Event]:
-        """Add a window, whose labels should be all that can reach the threshold.
+        """Add a window; its labels must include all at or above the threshold.
 
         Returns:
-            The events that ended with the window before, and those that have just lasted long enough, with end None.
+            Events that ended with the window before, and events that have just lasted long enough, with end None.
         """
         over = {score.label: score.prob for score in result.labels if score.prob >= self._threshold}
-        # Nothing is known of what happened in a gap, so no event spans one.
+        # A gap may hide the end of a label, so no event spans one.
         ended = self._end(set(self._runs) if result.gap else self._runs.keys() - over.keys())
         return [*ended, *self._begin(over, result)]
 
     def finish(self) -> list[Event]:
-        """At the end of the stream: the events that still went on."""
+        """End the stream; return the events that were still going on."""
         return self._end(set(self._runs))
 
     def _begin(self, over: dict[str, float], result: WindowResult) -> list[Event]:
@@ -97,11 +106,11 @@ class EventDetector:
         for label, prob in over.items():
             run = self._runs.setdefault(label, _Run(result.start, result.end, prob))
             run.end, run.prob = result.end, max(run.prob, prob)
-            if not run.told and run.end - run.start >= self._min_duration:
-                run.told = True
+            if not run.reported and run.end - run.start >= self._min_duration:
+                run.reported = True
                 begun.append(Event(label, run.start, None, run.prob))
         return begun
 
     def _end(self, labels: set[str]) -> list[Event]:
         runs = [(label, self._runs.pop(label)) for label in sorted(labels)]
-        return [Event(label, run.start, run.end, run.prob) for label, run in runs if run.told]
+        return [Event(label, run.start, run.end, run.prob) for label, run in runs if run.reported]

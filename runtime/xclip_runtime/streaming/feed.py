@@ -1,4 +1,4 @@
-"""Windows of a source, cut in a thread of its own while the model is busy."""
+"""Windows of a source, cut in a thread while the model runs."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ if TYPE_CHECKING:
 
 
 class Taken(NamedTuple):
-    """A window, and what was passed over since the one before."""
+    """Window, with the losses since the one before."""
 
     window: Window
     dropped_windows: int
     dropped_frames: int
-    """Frames that are in a dropped window and in none that was taken."""
+    """Frames of dropped windows that are in no window taken."""
 
 
 class WindowFeed:
-    """Iterates over the windows of a source.
+    """Iterable over the windows of a source.
 
-    One window waits at most. When the next is ready, it takes the place of the waiting one (`newest_wins`), or the
-    source is kept waiting.
+    At most one window waits. When the next is ready, it replaces the waiting one (`newest_wins`), or the source waits.
 
     Args:
-        source: Where frames come from; closed with the feed.
-        windows: How they are cut.
-        transform: The preprocessing profile.
-        newest_wins: For a live source, which would lose frames if it were kept waiting.
+        source: Source of frames; closed with the feed.
+        windows: Cuts the frames into windows.
+        transform: Preprocessing profile.
+        newest_wins: Drop windows instead of letting the source wait; a live source would lose frames.
     """
 
     def __init__(
@@ -49,11 +48,11 @@ class WindowFeed:
         self._taken_until = 0
         self._ended = self._stopped = False
         self._error: BaseException | None = None
-        # A daemon, since a camera may keep it in native code for as long as it likes.
+        # A daemon, since a camera may block it in native code for ever.
         self._thread = threading.Thread(target=self._run, name="xclip-stream", daemon=True)
 
     def __iter__(self) -> Iterator[Taken]:
-        """Windows until the source ends; its error is raised in the end. To be iterated over once."""
+        """Yield windows until the source ends, then raise its error if it has one. Iterate only once."""
         self._thread.start()
         try:
             while (taken := self._take()) is not None:
@@ -90,23 +89,23 @@ class WindowFeed:
 
     def _run(self) -> None:
         try:
-            for moment in self._source:
-                self._advance(moment)
+            for frame in self._source:
+                self._advance(frame)
                 if self._stopped:
                     return
             for window in self._windows.flush():
                 self._offer(window)
-        except BaseException as error:  # noqa: BLE001 - raised where the windows are taken
+        except BaseException as error:  # noqa: BLE001 - raised in the consumer's thread
             self._error = error
         finally:
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
 
-    def _advance(self, moment: Moment) -> None:
-        if moment.after_gap:
-            self._windows.restart(moment.time)
-        for window in self._windows.advance(moment.time, lambda: self._transform(moment.picture())):
+    def _advance(self, frame: Moment) -> None:
+        if frame.after_gap:
+            self._windows.restart(frame.time)
+        for window in self._windows.advance(frame.time, lambda: self._transform(frame.picture())):
             self._offer(window)
 
     def _offer(self, window: Window) -> None:

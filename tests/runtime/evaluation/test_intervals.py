@@ -34,8 +34,8 @@ def test_of_nothing_nothing_is_known():
 
 
 @pytest.mark.parametrize(("right", "n"), [(3, 2), (-1, 2)])
-def test_what_is_no_share_is_refused(right, n):
-    with pytest.raises(ValueError, match="no share"):
+def test_a_share_outside_of_its_range_is_refused(right, n):
+    with pytest.raises(ValueError, match=r"right must be in \[0, n\]"):
         wilson(right, n)
 
 

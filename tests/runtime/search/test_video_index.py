@@ -56,7 +56,7 @@ def test_hits_have_the_logits_and_cosines_of_transformers_in_their_order(index, 
     paths = [str(clip) for clip in clips.values()]
     order = np.argsort(-logits)
 
-    result = index.search(TEXTS[number], k=6, exact=exact)
+    result = index.search(TEXTS[number], top_k=6, exact=exact)
 
     assert [hit.video for hit in result.hits] == [paths[i] for i in order]
     np.testing.assert_allclose([hit.logit for hit in result.hits], logits[order], atol=1e-3)
@@ -69,7 +69,7 @@ def test_the_shortlist_is_those_nearest_by_cosine_and_only_they_are_scored(index
     paths = [str(clip) for clip in clips.values()]
     nearest = np.argsort(-cosines)[:3]
 
-    result = index.search(TEXTS[number], k=2, shortlist=3)
+    result = index.search(TEXTS[number], top_k=2, shortlist=3)
 
     assert (result.scored, result.windows) == (3, 6)
     best = nearest[np.argsort(-logits[nearest])][:2]
@@ -77,11 +77,11 @@ def test_the_shortlist_is_those_nearest_by_cosine_and_only_they_are_scored(index
 
 
 def test_every_clip_is_found_by_what_it_shows(index, clips):
-    assert {text: index.search(text, k=1).hits[0].video for text in clips} == {t: str(c) for t, c in clips.items()}
+    assert {text: index.search(text, top_k=1).hits[0].video for text in clips} == {t: str(c) for t, c in clips.items()}
 
 
 def test_a_whole_file_is_one_window_that_lasts_as_long_as_the_file(index):
-    assert [(hit.start, hit.end) for hit in index.search("a shape", k=2).hits] == [(0.0, 2.0)] * 2
+    assert [(hit.start, hit.end) for hit in index.search("a shape", top_k=2).hits] == [(0.0, 2.0)] * 2
 
 
 def test_features_in_half_precision_move_a_logit_by_little(tmp_path, index, model, clips):
@@ -95,9 +95,9 @@ def test_features_in_half_precision_move_a_logit_by_little(tmp_path, index, mode
 
 
 @pytest.fixture(scope="module")
-def moments(tmp_path_factory, model, film):
+def windowed(tmp_path_factory, model, film):
     """The film in windows of two seconds, one every second: five of them."""
-    with VideoIndex.create(tmp_path_factory.mktemp("moments"), model) as made:
+    with VideoIndex.create(tmp_path_factory.mktemp("windowed"), model) as made:
         (added,) = made.add([film], window=2.0, hop=1.0)
         assert (added.outcome, added.windows) == ("added", 5)
         yield made
@@ -107,32 +107,32 @@ def moments(tmp_path_factory, model, film):
     ("text", "start"),
     [("a red shape moving left", 0), ("a blue shape growing", 2), ("a green shape standing still", 4)],
 )
-def test_a_search_answers_with_the_moment_of_a_long_video(moments, film, text, start):
-    best = moments.search(text).hits[0]
+def test_a_search_finds_the_window_of_a_long_video(windowed, film, text, start):
+    best = windowed.search(text).hits[0]
 
     assert (best.video, best.start, best.end) == (str(film), pytest.approx(start), pytest.approx(start + 2))
 
 
-def test_of_windows_that_overlap_only_the_best_is_an_answer(moments):
-    hits = moments.search("a blue shape growing", exact=True).hits
+def test_of_windows_that_overlap_only_the_best_is_an_answer(windowed):
+    hits = windowed.search("a blue shape growing", exact=True).hits
 
     assert all(a.end <= b.start or b.end <= a.start for a in hits for b in hits if a is not b)
     assert len(hits) == 3
 
 
-def test_the_shortlist_grows_until_there_are_enough_moments(moments):
-    assert len(moments.search("a blue shape growing", k=3, shortlist=1).hits) == 3
+def test_the_shortlist_grows_until_there_are_enough_windowed(windowed):
+    assert len(windowed.search("a blue shape growing", top_k=3, shortlist=1).hits) == 3
 
 
-def test_moments_of_one_video_can_be_limited(moments):
-    assert len(moments.search("a blue shape", per_video=1).hits) == 1
+def test_windowed_of_one_video_can_be_limited(windowed):
+    assert len(windowed.search("a blue shape", per_video=1).hits) == 1
 
 
-def test_a_window_has_the_logit_of_that_part_of_the_file(moments, model, film):
+def test_a_window_has_the_logit_of_that_part_of_the_file(windowed, model, film):
     part = model.features(film, reading=Reading(start=2.0, end=4.0))
     expected = model.prompt_logits(part, model.text_embeds(["a blue shape growing"]))[0]
 
-    assert moments.search("a blue shape growing").hits[0].logit == pytest.approx(expected, abs=0.02)
+    assert windowed.search("a blue shape growing").hits[0].logit == pytest.approx(expected, abs=0.02)
 
 
 def test_what_has_not_changed_is_skipped_and_what_has_is_replaced(tmp_path, model, clips):
@@ -147,7 +147,7 @@ def test_what_has_not_changed_is_skipped_and_what_has_is_replaced(tmp_path, mode
         os.utime(video, ns=(1, 1))
         assert [added.outcome for added in index.add([blue, video])] == ["unchanged", "replaced"]
 
-        hits = index.search("a green shape standing still", k=4, exact=True).hits
+        hits = index.search("a green shape standing still", top_k=4, exact=True).hits
         assert len(index) == 3
         assert {hit.video for hit in hits[:2]} == {str(video), str(green)}
         assert hits[0].logit == hits[1].logit
@@ -269,7 +269,7 @@ def test_the_type_of_the_features_is_the_indexs_own(index, model):
     [
         ({"text": " "}, LabelsError),
         ({"text": "word " * 100}, LabelsError),
-        ({"text": "a", "k": 0}, ValueError),
+        ({"text": "a", "top_k": 0}, ValueError),
         ({"text": "a", "shortlist": 0}, ValueError),
         ({"text": "a", "shortlist": 4097}, ValueError),
         ({"text": "a", "per_video": 0}, ValueError),

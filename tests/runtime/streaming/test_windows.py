@@ -31,7 +31,7 @@ def feed(windows, times):
 
 
 def numbers(window):
-    return [int(s[0, 0, 0]) for s in window.squares]
+    return [int(s[0, 0, 0]) for s in window.prepared]
 
 
 def span(window):
@@ -61,7 +61,7 @@ def test_whatever_the_rate_windows_keep_their_grid_and_their_frames_lie_in_them(
     for number, w in enumerate(whole):
         assert w.start == pytest.approx(times[0] + number * hop)
         assert w.end - w.start == pytest.approx(window)
-        assert len(w.squares) == num_frames
+        assert len(w.prepared) == num_frames
         assert numbers(w) == sorted(numbers(w))
         # A moment may be served by the frame before it or the first after it: the steps are at most 0.4 s.
         moments = w.start + (np.arange(num_frames) + 0.5) * window / num_frames
@@ -82,7 +82,7 @@ def test_overlapping_windows_share_their_frames_and_each_frame_is_prepared_once(
     for number in range(100):
         done += windows.advance(number / 10, lambda number=number: prepared.append(number) or square(number))
 
-    assert done[0].squares[4] is done[1].squares[0]
+    assert done[0].prepared[4] is done[1].prepared[0]
     assert len(prepared) == len(set(prepared))
     # 4 new frames a window and the one at its start, of the 10 that come.
     assert len(prepared) <= 5 * 10 + 4
@@ -123,7 +123,7 @@ def test_a_stream_shorter_than_a_window_is_one_window(frames):
     assert whole == []
     assert len(all_of_it) == 1
     assert set(numbers(all_of_it[0])) <= set(range(frames))
-    assert len(all_of_it[0].squares) == 8
+    assert len(all_of_it[0].prepared) == 8
 
 
 def test_no_frame_gives_no_window():
