@@ -72,7 +72,7 @@ def normalised(clip: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def evaluation_clips(frames: int, size: int, count: int, seed: int = 1000) -> list[NDArray[np.uint8]]:
     """Clips that no calibration has seen, uint8 (1, T, H, W, 3): video in other colours and order, noise, textures."""
-    from xclip_export.int8 import calibration_clips
+    from xclip_export.calibration import calibration_clips
 
     rng, clips = np.random.default_rng(seed), []
     video = calibration_clips(frames, size)[0]
@@ -122,8 +122,9 @@ def prepare(options: argparse.Namespace, folder: Path, *, outliers: bool) -> Non
     """Write the files of all arms that are not there yet, and ours where the exporter has changed since."""
     import torch
 
+    from xclip_export.calibration import calibration_clips
     from xclip_export.cpu import fused_vision_model
-    from xclip_export.int8 import calibration_clips, int8_vision_model
+    from xclip_export.int8 import int8_vision_model
     from xclip_export.towers import VisionTower
     from xclip_export.writer import save_graph
 

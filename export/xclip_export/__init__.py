@@ -1,4 +1,4 @@
-"""Turn an X-CLIP checkpoint into a bundle that runs without PyTorch."""
+"""Export X-CLIP checkpoints as bundles that run without PyTorch."""
 
 from __future__ import annotations
 

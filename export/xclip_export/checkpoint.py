@@ -28,17 +28,17 @@ OPTIONAL_KEYS = ("position_ids",)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint in memory.
+    """Checkpoint in memory.
 
     Attributes:
         name: The folder or hub id as the user gave it.
         revision: Commit of the hub repository; None for a folder.
-        folder: Where its files lie.
-        model: In torch fp32, evaluation mode.
-        tokenizer: CLIP's.
+        folder: Folder of its files.
+        model: The model in torch fp32, in evaluation mode.
+        tokenizer: CLIP's tokenizer.
         preprocessor: Content of preprocessor_config.json.
         sha256: Digest over its weight files, in the order of their names.
-        licence: From the model card, if it names one.
+        licence: Licence that the model card names; None if it names none.
     """
 
     name: str
@@ -52,13 +52,13 @@ class Checkpoint:
 
     @property
     def public_name(self) -> str:
-        """The name without a path of this machine: what a bundle says of its source."""
+        """Name for a bundle's manifest, without a path of this machine."""
         path = Path(self.name)
         return path.name if path.is_absolute() else self.name
 
     @property
     def config(self) -> XCLIPConfig:
-        """The model's configuration."""
+        """Configuration of the model."""
         return self.model.config
 
     @property
@@ -83,15 +83,15 @@ class Checkpoint:
 
     @property
     def label_names(self) -> list[str]:
-        """The labels in config.json, in the order of their ids; empty where it names none."""
+        """Labels of config.json in the order of their ids; empty if it has none."""
         id2label = _read_json(self.folder / CONFIG).get("id2label") or {}
         return [id2label[i] for i in sorted(id2label, key=int)]
 
     @property
     def text_tower_sha256(self) -> str:
-        """Digest over all that decides a text's embedding: the text weights and the vocabulary.
+        """Digest of the text weights and the vocabulary, which determine the embedding of a text.
 
-        Checkpoints that were trained with a frozen text tower share it, whatever their vision tower is.
+        Checkpoints trained with a frozen text tower share it, whatever their vision tower.
         """
         digest = hashlib.sha256(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
         parts = {"text_model": self.model.text_model, "text_projection": self.model.text_projection}
@@ -102,7 +102,14 @@ class Checkpoint:
         return digest.hexdigest()
 
     def tokenize(self, texts: Sequence[str], *, pad_to_context: bool = False) -> torch.Tensor:
-        """Token ids, int64 (N, L), padded to the longest text or to the model's context length.
+        """Tokenize texts.
+
+        Args:
+            texts: N texts.
+            pad_to_context: Pad to the model's context length rather than to the longest text.
+
+        Returns:
+            Token ids, int64 (N, L).
 
         Raises:
             LabelsError: A text is longer than the context.
@@ -126,7 +133,7 @@ def load_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
         revision: Branch, tag or commit of a hub repository.
 
     Raises:
-        CheckpointError: It cannot be found, is not X-CLIP, is incomplete, or is unsafe to load.
+        CheckpointError: The checkpoint cannot be found, is not X-CLIP, is incomplete, or is unsafe to load.
     """
     folder, commit = _locate(source, revision)
     _check_config(source, folder)
@@ -146,7 +153,7 @@ def _locate(source: str, revision: str | None) -> tuple[Path, str | None]:
     folder = Path(source)
     if folder.is_dir():
         if revision is not None:
-            message = f"{source} is a folder, --revision is for hub ids: leave it out"
+            message = f"{source} is a folder, and --revision is for hub ids: leave it out"
             raise CheckpointError(message)
         return folder, None
     if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1:
@@ -194,13 +201,13 @@ def _load_model(source: str, folder: Path) -> XCLIPModel:
 def _load_tokenizer(source: str, folder: Path) -> CLIPTokenizerFast:
     try:
         return CLIPTokenizerFast.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # a missing file is an OSError, a broken one almost anything
+    except Exception as error:  # a missing file raises OSError, a broken one almost anything
         message = f"{source} has no usable tokenizer: it needs tokenizer.json, or vocab.json and merges.txt"
         raise CheckpointError(message) from error
 
 
 def _load_preprocessor(source: str, folder: Path) -> Mapping[str, Any]:
-    # No default: transformers' own ones for this model type normalise wrongly.
+    # Required, since transformers' defaults for this model type normalise wrongly.
     if not (folder / PREPROCESSOR).is_file():
         message = (
             f"{source} has no {PREPROCESSOR}, which holds the pixel normalisation: "

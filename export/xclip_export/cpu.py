@@ -1,96 +1,55 @@
-"""The vision graph authored for ONNX Runtime's CPU provider, fp32.
+"""Vision graph in fp32, authored for ONNX Runtime's CPU execution provider.
 
-It computes what :class:`xclip_export.towers.VisionTower` computes, with the kernels that provider runs best
+The graph computes the function of :class:`xclip_export.towers.VisionTower` with the fastest kernels of the provider
 (``com.microsoft.MultiHeadAttention`` without mask or bias takes its flash path, ``QuickGelu`` with alpha 1 its
-vectorised SiLU path), and cache-blocked: frames go through attention and MLP in groups, one group after the other, so
-that the 4d-wide activation of the MLP stays in cache. Only the message attention sees all frames. A layer is a ``Scan``
-over the groups of all clips: its weights are prepared once, and a clip of a batch takes the steps that it takes alone.
+vectorised SiLU path), and is cache-blocked: frames go through attention and MLP in groups, one group after the other,
+so that the 4d-wide activation of the MLP stays in cache. Only the message attention spans all frames. A layer is a
+``Scan`` over the groups of all clips: its weights are packed once, and a clip of a batch takes the same steps as alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from xclip_export.graph import MICROSOFT, GraphBuilder
+from xclip_export.weights import (
+    Linear,
+    Messenger,
+    Norm,
+    array,
+    bias_of,
+    matrix,
+    read_attention,
+    read_block,
+    read_linear,
+    read_norm,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from onnx import ModelProto
-    from torch import Tensor, nn
 
-    from xclip_export.towers import Attention, ConstantMessage, EncoderLayer, Message, VisionLayer, VisionTower
+    from xclip_export.towers import ConstantMessage, EncoderLayer, Message, VisionLayer, VisionTower
+    from xclip_export.weights import Block, Projections
 
     Floats = NDArray[np.float32]
 
-# The slope of QuickGELU, which becomes SiLU when fc1 is scaled by it and fc2 divided:
-# x·sigmoid(1.702x) = SiLU(1.702x) / 1.702.
-SLOPE = 1.702
-
-# Rows (frames times tokens) that go through a layer together; benchmarks/cpu-log.md has the sizes that were measured.
+# Rows (frames times tokens) that go through a layer together; measured in benchmarks/cpu-log.md.
 _ROWS_PER_GROUP = 800
-
-
-@dataclass(frozen=True)
-class Linear:
-    """y = x·weight + bias, with ``weight`` (in, out) stored the way ONNX Runtime multiplies."""
-
-    weight: Floats
-    bias: Floats | None
-
-
-@dataclass(frozen=True)
-class Norm:
-    """LayerNorm over the last axis; ``bias`` None leaves the shift out."""
-
-    gain: Floats
-    bias: Floats | None
-    epsilon: float
-
-
-@dataclass(frozen=True)
-class Projections:
-    """Weights of a multi-head attention whose scale, key bias and value bias are folded away."""
-
-    heads: int
-    query: Linear
-    key: Linear
-    value: Linear
-    out: Linear
-
-
-@dataclass(frozen=True)
-class Block:
-    """Weights of a pre-norm transformer layer; the slope of QuickGELU is folded into ``fc1`` and ``fc2``."""
-
-    norm1: Norm
-    attention: Projections
-    norm2: Norm
-    fc1: Linear
-    fc2: Linear
-
-
-@dataclass(frozen=True)
-class Messenger:
-    """Weights that make the message tokens of a layer from its class tokens."""
-
-    fc: Linear
-    norm: Norm
-    attention: Projections
 
 
 def fused_vision_model(tower: VisionTower, *, frames_per_group: int | None = None) -> ModelProto:
     """Build the graph.
 
     Args:
-        tower: Whose function the graph computes.
-        frames_per_group: Frames that go through a layer together; must divide the tower's number of frames. None takes
-            the measured best.
+        tower: The tower to build.
+        frames_per_group: Frames that go through a layer together, a divisor of the tower's number of frames. None takes
+            the fastest as measured.
 
     Returns:
         A model with input pixel_values uint8 (batch_size, T, H, W, 3) and outputs video_embeds float32
@@ -98,16 +57,16 @@ def fused_vision_model(tower: VisionTower, *, frames_per_group: int | None = Non
         ``layers.{i}.output``, float32 (groups, G·(1 + P), d).
 
     Raises:
-        ValueError: When ``frames_per_group`` does not divide the number of frames.
+        ValueError: ``frames_per_group`` does not divide the number of frames.
     """
     return VisionGraph(tower, frames_per_group).build()
 
 
 class VisionGraph:
-    """Writes a vision tower as a graph; the methods that touch a projection can be overridden for other precisions.
+    """Builder of the graph; subclasses override the methods that touch a projection for other precisions.
 
     Args:
-        tower: Whose function the graph computes.
+        tower: The tower to build.
         frames_per_group: As in :func:`fused_vision_model`.
     """
 
@@ -118,7 +77,7 @@ class VisionGraph:
         self.group_rows = [self.group * (1 + self.patches), self.dim]
 
     def build(self) -> ModelProto:
-        """The finished model."""
+        """Build the model."""
         x = self.embed()
         for index in range(len(self.tower.layers)):
             x = self.layer(index, x)
@@ -133,16 +92,16 @@ class VisionGraph:
         write: Callable[..., str],
         shape: Sequence[int],
     ) -> str:
-        """Do the same with every group, one after the other, so that what lies between stays in cache.
+        """Run the same nodes on every group, one after the other, so that intermediate results stay in cache.
 
         Args:
-            name: Of the result.
-            parts: Tensors that hold a part for each group along their first axis; type and shape of a part.
+            name: Name of the result.
+            parts: Tensors with one part for each group along their first axis; type and shape of a part.
             write: Called once with the names of a group's parts; adds the nodes and returns the name of their result.
-            shape: Of a group's result, float32.
+            shape: Shape of a group's result, float32.
 
         Returns:
-            The results of all groups, float32 (groups, *shape).
+            Name of the results of all groups, float32 (groups, *shape).
         """
         outer, self.graph = self.graph, self.graph.body(f"{name}.group")
         result = write(*(self.graph.input(f"{name}.group.{i}", *part) for i, part in enumerate(parts.values())))
@@ -151,11 +110,11 @@ class VisionGraph:
         return outer.scan(body, list(parts), [name])[0]
 
     def block(self, index: int) -> Block:
-        """The weights of vision layer ``index``, as the graph uses them."""
+        """Read the weights of vision layer ``index``, as the graph uses them."""
         return read_block(cast("VisionLayer", self.tower.layers[index]))
 
     def messenger(self, index: int) -> Messenger:
-        """The weights that make the message tokens of vision layer ``index``, which is not the first."""
+        """Read the weights of the message tokens of vision layer ``index`` ≥ 1."""
         message = cast("Message", self.tower.layers[index].message)
         return Messenger(
             read_linear(message.message_fc), read_norm(message.message_ln), read_attention(message.message_attn)
@@ -175,11 +134,11 @@ class VisionGraph:
         return self.graph.node("MatMul", [self.graph.node("Cast", [patches], f"{output}.bytes", to=1), weight], output)
 
     def position_table(self) -> Floats:
-        """What is added to the projected patches, (1 + P, d)."""
+        """Return the table that is added to the projected patches, (1 + P, d)."""
         return array(self.tower.position_table)
 
     def embed(self) -> str:
-        """uint8 frames → the tokens that enter layer 0, (groups, G·(1 + P), d)."""
+        """Embed uint8 frames as the tokens of layer 0, (groups, G·(1 + P), d)."""
         size, group = self.tower.grid * self.tower.patch_size, self.group
         pixels = self.graph.input("pixel_values", np.uint8, ["batch_size", self.frames, size, size, 3])
         pixels = self.graph.reshape(pixels, [-1, group, size, size, 3], "pixels")
@@ -187,7 +146,7 @@ class VisionGraph:
         return self.each_group("embed.output", {pixels: part}, self.embed_group, self.group_rows)
 
     def embed_group(self, pixels: str) -> str:
-        """uint8 frames (G, H, W, 3) of one group → rows (G·(1 + P), d)."""
+        """Embed the uint8 frames (G, H, W, 3) of one group as rows (G·(1 + P), d)."""
         graph, grid, patch = self.graph, self.tower.grid, self.tower.patch_size
         x = graph.reshape(pixels, [-1, grid, patch, grid, patch * 3], "patches")
         x = graph.node("Transpose", [x], "patches.transposed", perm=[0, 1, 3, 2, 4])
@@ -201,19 +160,19 @@ class VisionGraph:
         )
 
     def layer(self, index: int, x: str) -> str:
-        """One vision layer, (groups, G·(1 + P), d)."""
+        """Run one vision layer on (groups, G·(1 + P), d)."""
         block, site = self.block(index), f"layers.{index}"
         cls = self.cls_rows(x, f"{site}.cls")
         if index == 0:
-            told = self.first_messages(cls, f"{site}.message")
+            messages = self.first_messages(cls, f"{site}.message")
         else:
-            told = self.messages(self.messenger(index), f"{site}.message", cls)
-        message = self.graph.reshape(told, [-1, self.group, 1, self.dim], f"{site}.messages")
+            messages = self.messages(self.messenger(index), f"{site}.message", cls)
+        message = self.graph.reshape(messages, [-1, self.group, 1, self.dim], f"{site}.messages")
         parts = {x: (np.float32, self.group_rows), message: (np.float32, [self.group, 1, self.dim])}
         return self.each_group(f"{site}.output", parts, partial(self.layer_group, block, site), self.group_rows)
 
     def layer_group(self, block: Block, site: str, x: str, message: str) -> str:
-        """One vision layer for one group: rows ``x`` (G·(1 + P), d) and ``message`` (G, 1, d) → rows."""
+        """Run one vision layer on the rows ``x`` (G·(1 + P), d) and the ``message`` (G, 1, d) of one group."""
         graph, tokens, prefix = self.graph, 1 + self.patches, f"{site}.group"
         normed = self.norm(x, block.norm1, f"{site}.norm1", f"{prefix}.norm1")
         message = self.norm(message, block.norm1, f"{site}.norm1", f"{prefix}.message")
@@ -222,17 +181,17 @@ class VisionGraph:
         keys = self.rows(graph.node("Concat", [frames, message], f"{prefix}.context", axis=1), f"{prefix}.keys")
         mixed = self.attention(normed, keys, (tokens, tokens + 1), block.attention, site=site, prefix=prefix)
         x = graph.node("Add", [mixed, x], f"{prefix}.attended")
-        # Computed where the scan wants it: a Reshape behind it would copy.
+        # Computed in the output buffer of the Scan: a Reshape behind it would copy.
         return graph.node("Add", [self.mlp(x, block, site, prefix), x], f"{prefix}.output")
 
     def first_messages(self, cls: str, output: str) -> str:
-        """The message tokens of layer 0, rows (B·T, d): a constant away from the class tokens."""
+        """Compute the message tokens of layer 0, rows (B·T, d): the class tokens plus a constant."""
         message = cast("ConstantMessage", self.tower.layers[0].message)
         shift = self.graph.constant("layers.0.message.shift", array(message.shift))
         return self.graph.node("Add", [cls, shift], output)
 
     def messages(self, messenger: Messenger, site: str, cls: str) -> str:
-        """The message tokens of a later layer, rows (B·T, d), from the class tokens, rows likewise."""
+        """Compute the message tokens of a later layer from the class tokens, both rows (B·T, d)."""
         base = self.project(cls, messenger.fc, f"{site}.fc", f"{site}.fc")
         normed = self.activation(self.norm(base, messenger.norm, f"{site}.norm", f"{site}.norm"), f"{site}.attention")
         mixed = self.attention(normed, normed, (self.frames, self.frames), messenger.attention, site=site, prefix=site)
@@ -241,15 +200,15 @@ class VisionGraph:
     def attention(
         self, queries: str, keys: str, tokens: tuple[int, int], weights: Projections, *, site: str, prefix: str
     ) -> str:
-        """Projections, softmax(q·kᵀ)·v and output projection.
+        """Run an attention: projections, softmax(q·kᵀ)·v and output projection.
 
         Args:
             queries: Rows (sequences · tokens[0], d), prepared by :meth:`activation`.
             keys: Rows (sequences · tokens[1], d), prepared likewise.
-            tokens: Length of a sequence of queries and of keys.
-            weights: Of the attention.
-            site: Begins the names of the weights.
-            prefix: Begins the names of the tensors.
+            tokens: Lengths of a sequence of queries and of keys.
+            weights: Weights of the attention.
+            site: Prefix of the weights' names.
+            prefix: Prefix of the tensors' names.
 
         Returns:
             Rows (sequences · tokens[0], d).
@@ -269,7 +228,7 @@ class VisionGraph:
         return self.linear(mixed, weights.out, f"{site}.out", f"{site}.out", f"{prefix}.out")
 
     def mlp(self, x: str, block: Block, site: str, prefix: str) -> str:
-        """norm2 → fc1 → SiLU → fc2 on rows (rows, d)."""
+        """Run norm2, fc1, SiLU and fc2 on rows (rows, d)."""
         normed = self.activation(self.norm(x, block.norm2, f"{site}.norm2", f"{prefix}.norm2"), f"{site}.fc1")
         hidden = self.linear(normed, block.fc1, f"{site}.fc1", f"{site}.fc1", f"{prefix}.fc1")
         hidden = self.graph.node("QuickGelu", [hidden], f"{prefix}.silu", domain=MICROSOFT, alpha=1.0)
@@ -278,17 +237,17 @@ class VisionGraph:
         )
 
     def cls_rows(self, x: str, output: str) -> str:
-        """The class tokens of tokens (…, d), as rows (B·T, d)."""
+        """Slice the class tokens from tokens (…, d), as rows (B·T, d)."""
         frames = self.graph.reshape(x, [-1, 1 + self.patches, self.dim], f"{output}.frames")
         start, end, axis = (self.graph.constant(f"index.{i}", [i]) for i in (0, 1, 1))
         return self.rows(self.graph.node("Slice", [frames, start, end, axis], f"{output}.tokens"), output)
 
     def clips(self, x: str) -> str:
-        """Rows (B·T, d) → (B, T, d)."""
+        """Reshape rows (B·T, d) to (B, T, d)."""
         return self.graph.reshape(x, [-1, self.frames, self.dim], f"{x}.clips")
 
     def video_embeds(self, cls: str) -> None:
-        """Class tokens (B, T, d) of the last layer → video_embeds, through the multi-frame integration transformer."""
+        """Compute video_embeds from the class tokens (B, T, d) of the last layer, by the MIT."""
         graph, tower = self.graph, self.tower
         dim = tower.visual_projection.out_features
         x = self.norm(cls, read_norm(tower.post_layernorm), "post_layernorm", "cls.normed")
@@ -307,7 +266,7 @@ class VisionGraph:
         graph.output("video_embeds", np.float32, ["batch_size", dim])
 
     def img_features(self, x: str) -> None:
-        """Tokens of the last layer → img_features: the frame mean of the normed patches, projected."""
+        """Compute img_features from the tokens of the last layer: the frame mean of the normed patches, projected."""
         shape = [1 + self.patches, self.dim]
         sums = self.each_group("features.groups", {x: (np.float32, self.group_rows)}, self.features_group, shape)
         sums = self.graph.reshape(sums, [-1, self.frames // self.group, *shape], "features.clips")
@@ -315,14 +274,14 @@ class VisionGraph:
         self.project_features(self.graph.node("ReduceSum", [sums, axis], "features", keepdims=0))
 
     def features_group(self, x: str) -> str:
-        """The sum of the normed tokens over the frames of one group, (1 + P, d)."""
+        """Sum the normed tokens over the frames of one group, (1 + P, d)."""
         norm = Norm(np.ones(self.dim, np.float32), None, self.tower.prompts_norm.eps)
         normed = self.norm(x, norm, "prompts_norm", "features.normed")
         frames = self.graph.reshape(normed, [-1, 1 + self.patches, self.dim], "features.frames")
         return self.graph.node("ReduceSum", [frames, self.graph.constant("index.0", [0])], "features.sum", keepdims=0)
 
     def project_features(self, total: str) -> None:
-        """The fp32 sum of the normed tokens over the frames, (B, 1 + P, d) → img_features."""
+        """Compute img_features from the fp32 sum of the normed tokens over the frames, (B, 1 + P, d)."""
         graph, axis = self.graph, self.graph.constant("index.1", [1])
         start, end = graph.constant("index.1", [1]), graph.constant("index.tokens", [1 + self.patches])
         total = graph.node("Slice", [total, start, end, axis], "features.patches")
@@ -333,18 +292,18 @@ class VisionGraph:
         graph.output("img_features", np.float32, ["batch_size", self.patches, projection.weight.shape[1]])
 
     def rows(self, x: str, output: str) -> str:
-        """(sequences, tokens, d) → rows (sequences · tokens, d)."""
+        """Flatten (sequences, tokens, d) to rows (sequences · tokens, d)."""
         return self.graph.node("Flatten", [x], output, axis=2)
 
     def project(self, x: str, weights: Linear, site: str, output: str) -> str:
-        """fp32 projection of rows (rows, in)."""
+        """Project rows (rows, in) in fp32."""
         inputs = [x, self.graph.constant(f"{site}.weight", weights.weight)]
         if weights.bias is None:
             return self.graph.node("MatMul", inputs, output)
         return self.graph.node("Gemm", [*inputs, self.graph.constant(f"{site}.bias", weights.bias)], output)
 
     def norm(self, x: str, norm: Norm, site: str, output: str) -> str:
-        """LayerNorm over the last axis."""
+        """Apply LayerNorm over the last axis."""
         inputs = [x, self.graph.constant(f"{site}.gain", norm.gain)]
         if norm.bias is not None:
             inputs.append(self.graph.constant(f"{site}.bias", norm.bias))
@@ -352,7 +311,7 @@ class VisionGraph:
 
 
 def group_size(frames: int, tokens: int, requested: int | None) -> int:
-    """Frames per group: what was asked for, else the largest divisor of ``frames`` that keeps a group in cache."""
+    """Choose the frames per group: as requested, or the largest divisor of ``frames`` that keeps a group in cache."""
     if requested is not None:
         if requested < 1 or frames % requested:
             message = f"frames_per_group {requested} does not divide the clip's {frames} frames: choose a divisor"
@@ -360,52 +319,3 @@ def group_size(frames: int, tokens: int, requested: int | None) -> int:
         return requested
     fitting = [g for g in range(1, frames + 1) if frames % g == 0 and g * tokens <= _ROWS_PER_GROUP]
     return max(fitting, default=1)
-
-
-def read_block(layer: VisionLayer | EncoderLayer) -> Block:
-    """The weights of a layer, with the slope of QuickGELU folded into the MLP."""
-    fc1, fc2 = read_linear(layer.mlp.fc1), read_linear(layer.mlp.fc2)
-    slope = np.float32(SLOPE)
-    return Block(
-        norm1=read_norm(layer.layer_norm1),
-        attention=read_attention(layer.self_attn),
-        norm2=read_norm(layer.layer_norm2),
-        fc1=Linear(fc1.weight * slope, bias_of(fc1) * slope),
-        fc2=Linear(fc2.weight / slope, fc2.bias),
-    )
-
-
-def read_attention(attention: Attention) -> Projections:
-    """The weights of an attention."""
-    return Projections(
-        heads=attention.num_heads,
-        query=read_linear(attention.q_proj),
-        key=read_linear(attention.k_proj),
-        value=read_linear(attention.v_proj),
-        out=read_linear(attention.out_proj),
-    )
-
-
-def read_linear(layer: nn.Linear) -> Linear:
-    """The weights of a linear layer."""
-    return Linear(matrix(layer.weight), None if layer.bias is None else array(layer.bias))
-
-
-def read_norm(layer: nn.LayerNorm) -> Norm:
-    """The weights of a LayerNorm."""
-    return Norm(array(layer.weight), array(layer.bias), layer.eps)
-
-
-def array(tensor: Tensor) -> Floats:
-    """A parameter as float32."""
-    return tensor.detach().float().numpy()
-
-
-def matrix(weight: Tensor) -> Floats:
-    """A torch weight (out, in) as a contiguous (in, out) matrix."""
-    return np.ascontiguousarray(array(weight).T)
-
-
-def bias_of(linear: Linear) -> Floats:
-    """The bias, zeros where there is none."""
-    return np.zeros(linear.weight.shape[1], np.float32) if linear.bias is None else linear.bias

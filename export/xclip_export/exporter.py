@@ -1,4 +1,4 @@
-"""checkpoint → towers → graphs → parity → bundle: the whole export, one stage after the other."""
+"""Export a checkpoint as a bundle: towers, graphs, parity, files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ TOOLS = ("torch", "transformers", "optimum-onnx", "onnx")
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One graph that an export can write."""
+    """Graph that an export can write."""
 
     name: str
     tower: Tower
@@ -69,13 +69,13 @@ VISION_GRAPHS = (
 FUSED = "vision_model_cpu"
 MAX_CALIBRATION_CLIPS = 32
 GOLDEN_LOGITS = 64
-"""How many labels' logits the manifest keeps for the self-test."""
+"""Number of logits that the manifest keeps for the self-test."""
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
 class WrittenGraph:
-    """A graph in the bundle, and how it compares with the checkpoint."""
+    """Graph in the bundle with its parity."""
 
     spec: GraphSpec
     path: Path
@@ -85,7 +85,7 @@ class WrittenGraph:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export wrote and how it compares with the checkpoint."""
+    """Files and parity of an export."""
 
     bundle: Path
     files: Mapping[str, int]
@@ -95,7 +95,7 @@ class ExportReport:
     """By graph name; "chain" is uint8 frames and token ids to logits through all three."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The ``export --json`` document."""
+        """Return the ``export --json`` document."""
         return {
             "bundle": str(self.bundle),
             "files": dict(self.files),
@@ -121,15 +121,15 @@ def export_bundle(
 
     Args:
         source: Folder or hub id of a Hugging Face X-CLIP checkpoint.
-        output: The bundle to write.
+        output: Folder of the bundle.
         labels: "hmdb51", a file (see :func:`xclip_runtime.text.labels.read_label_names`), or None for config.json's.
-        template: What each label is encoded as; the published checkpoints want the bare name.
-        revision: Of a hub repository.
-        profile: The preprocessing that the bundle uses unless told otherwise.
+        template: Text with a ``{}`` for each label; the published checkpoints were trained on the bare name.
+        revision: Branch, tag or commit of a hub repository.
+        profile: Default preprocessing profile of the bundle.
         precisions: Vision graphs to write beside the portable one, which every bundle has.
-        fused: Whether to write the fp32 graph that is fused for ONNX Runtime's CPU provider.
+        fused: Write the fp32 graph that is fused for ONNX Runtime's CPU provider.
         calibration: Folder of videos that set the activation scales of int8; None takes synthetic and embedded clips.
-        overwrite: Whether an existing bundle may be replaced.
+        overwrite: Replace an existing bundle.
         progress: Called with the name of each stage as it begins.
 
     Raises:
@@ -169,13 +169,13 @@ def _named_labels(labels: str) -> list[str]:
 
 def _config_labels(checkpoint: Checkpoint) -> list[str]:
     if not checkpoint.label_names:
-        message = f"{checkpoint.name} names no labels in its config.json: pass --labels FILE, or --labels {HMDB51}"
+        message = f"{checkpoint.name} has no labels in its config.json: pass --labels FILE, or --labels {HMDB51}"
         raise LabelsError(message)
     return checkpoint.label_names
 
 
 def _calibration_clips(folder: Path, checkpoint: Checkpoint, profile: Profile) -> list[NDArray[np.uint8]]:
-    """The first videos of a folder, by name, as uint8 RGB (T, H, W, 3)."""
+    """Read the first videos of a folder, by name, as uint8 RGB (T, H, W, 3)."""
     videos = sorted(map(Path, videos_in(str(folder))))[:MAX_CALIBRATION_CLIPS]
     if not videos:
         message = f"no videos in {folder}: give a folder with a few typical ones"
@@ -185,7 +185,7 @@ def _calibration_clips(folder: Path, checkpoint: Checkpoint, profile: Profile) -
 
 
 class _Workbench:
-    """Builds, saves and checks the graphs of one export."""
+    """Builder of the graphs of one export, which it saves and checks."""
 
     def __init__(
         self,

@@ -1,15 +1,16 @@
-"""The vision graph for ONNX Runtime's CUDA provider, fp16 where that is safe.
+"""Vision graph for ONNX Runtime's CUDA execution provider, fp16 where that is safe.
 
-It computes what :class:`xclip_export.towers.VisionTower` computes. Every node has a CUDA kernel for its types, nothing
-is computed from shapes (ONNX Runtime would place that on the CPU), and no tensor crosses between host and device.
+The graph computes the function of :class:`xclip_export.towers.VisionTower`. Every node has a CUDA kernel for its types,
+nothing is computed from shapes (ONNX Runtime would place that on the CPU), and no tensor crosses between host and
+device.
 
-- ``SkipLayerNormalization`` adds bias and residual and normalises in one pass over memory, which is what decides: at
-  the fp16 peak the arithmetic of a clip takes less time than moving its activations in fp32 would.
-- ``MultiHeadAttention`` takes query, key and value apart. There is one key more than there are queries, the message
-  token, so they cannot be packed; flash attention reads this layout in place when no bias is left in it.
+- ``SkipLayerNormalization`` adds bias and residual and normalises in one pass over memory, since memory is the
+  bottleneck: at the fp16 peak the arithmetic of a clip takes less time than moving its activations in fp32 would.
+- ``MultiHeadAttention`` takes query, key and value as separate inputs. Keys outnumber queries by the message token, so
+  they cannot be packed; flash attention reads this layout in place if it has no bias.
 - fp32: the statistics of LayerNorm, softmax and the sums of every product (inside the kernels); the sum over frames,
   the multi-frame integration transformer and all final projections (in the graph).
-- Pixels enter centred, and patch embedding and position table are scaled by a power of two that LayerNorm takes back:
+- Pixels enter centred, and patch embedding and position table are scaled by a power of two that LayerNorm cancels:
   weights divided by 255 would otherwise reach fp16's subnormal numbers.
 """
 
@@ -22,15 +23,16 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from onnx import TensorProto
 
-from xclip_export.cpu import Linear, Norm, Projections, VisionGraph, array, bias_of, matrix, read_norm
+from xclip_export.cpu import VisionGraph
 from xclip_export.graph import MICROSOFT
+from xclip_export.weights import Linear, Norm, Projections, array, bias_of, matrix, read_norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto
 
-    from xclip_export.cpu import Block
     from xclip_export.towers import ConstantMessage, VisionTower
+    from xclip_export.weights import Block
 
     Floats = NDArray[np.float32]
 
@@ -41,7 +43,7 @@ def fp16_vision_model(tower: VisionTower) -> ModelProto:
     """Build the graph.
 
     Args:
-        tower: Whose function the graph computes.
+        tower: The tower to build.
 
     Returns:
         A model with input pixel_values uint8 (batch_size, T, H, W, 3) and outputs video_embeds float32
@@ -52,10 +54,10 @@ def fp16_vision_model(tower: VisionTower) -> ModelProto:
 
 
 class HalfVisionGraph(VisionGraph):
-    """The vision graph with its encoder in fp16; all frames go through a layer together.
+    """Builder of the vision graph with its encoder in fp16; all frames go through a layer together.
 
     Args:
-        tower: Whose function the graph computes.
+        tower: The tower to build.
     """
 
     def __init__(self, tower: VisionTower) -> None:
@@ -63,7 +65,7 @@ class HalfVisionGraph(VisionGraph):
         self._dtype: type[np.float16 | np.float32] = np.float16
 
     def build(self) -> ModelProto:
-        """The finished model."""
+        """Build the model."""
         blocks = [self.block(index) for index in range(len(self.tower.layers))]
         last = Norm(np.ones(self.dim, np.float32), None, self.tower.prompts_norm.eps)
         following = [(block.norm1, f"layers.{i}.norm1") for i, block in enumerate(blocks)][1:]
@@ -81,7 +83,7 @@ class HalfVisionGraph(VisionGraph):
         return self.graph.model()
 
     def tokens(self) -> str:
-        """uint8 frames → the tokens that enter layer 0, fp16 (B·T, 1 + P, d)."""
+        """Embed uint8 frames as the tokens of layer 0, fp16 (B·T, 1 + P, d)."""
         graph, tower, grid, patch = self.graph, self.tower, self.tower.grid, self.tower.patch_size
         pixels = graph.input("pixel_values", np.uint8, ["batch_size", self.frames, grid * patch, grid * patch, 3])
         x = graph.reshape(pixels, [-1, grid, patch, grid, patch * 3], "patches")
@@ -93,10 +95,10 @@ class HalfVisionGraph(VisionGraph):
         weight = matrix(tower.patch_embedding.weight)
         table = array(tower.position_table).copy()
         table[1:] += _MID_GREY * weight.sum(axis=0, dtype=np.float64).astype(np.float32)
-        # a largest weight of about 1/8: as far from subnormal weights as from overflowing sums
+        # A largest weight of about 1/8 is as far from subnormal weights as from overflowing sums.
         scale = np.float32(2.0 ** math.floor(-3 - math.log2(float(np.abs(weight).max()))))
         x = graph.node("MatMul", [x, self.weight("patch_embedding.weight", weight * scale)], "embed.projected")
-        # CUDA pads no bytes, so the row of the class token comes after the projection.
+        # CUDA has no Pad kernel for uint8, so the row of the class token is added after the projection.
         x = graph.node("Pad", [x, graph.constant("embed.pads", [0, 1, 0, 0, 0, 0])], "embed.padded")
         x = graph.node("Add", [x, self.weight("position_table", table * scale)], "embed.positioned")
         norm = read_norm(tower.pre_layernorm)
@@ -104,18 +106,18 @@ class HalfVisionGraph(VisionGraph):
         return self.norm(x, norm, "pre_layernorm", "embed.output")
 
     def encoder_layer(self, index: int, block: Block, x: str, normed: str, *, norm: Norm, site: str) -> tuple[str, str]:
-        """One vision layer.
+        """Run one vision layer.
 
         Args:
-            index: Of the layer.
-            block: Its weights.
-            x: Rows (B·T·(1 + P), d) that enter it.
-            normed: The same after its first norm.
-            norm: What reads the output: the next layer's first norm, or the norm of the prompt features.
-            site: Begins the names of that norm's weights.
+            index: Number of the layer.
+            block: Weights of the layer.
+            x: Input rows (B·T·(1 + P), d).
+            normed: Input rows after the layer's first norm.
+            norm: Norm of the output: the next layer's first norm, or the norm of the prompt features.
+            site: Prefix of the names of that norm's weights.
 
         Returns:
-            The rows that leave the layer, and the same after ``norm``.
+            Output rows, and output rows after ``norm``.
         """
         graph, name, tokens, dim = self.graph, f"layers.{index}", 1 + self.patches, self.dim
         message = self.message(index, block, x)
@@ -138,7 +140,7 @@ class HalfVisionGraph(VisionGraph):
         return self.skip_norm(hidden, x, block.fc2, norm, site=site, output=f"{name}.output")
 
     def message(self, index: int, block: Block, x: str) -> str:
-        """The message tokens of a layer after its first norm, (B·T, 1, d)."""
+        """Compute the message tokens of a layer after its first norm, (B·T, 1, d)."""
         graph, site, norm = self.graph, f"layers.{index}.message", f"layers.{index}.norm1"
         cls = self.cls_rows(x, f"{site}.cls")
         if index == 0:
@@ -157,7 +159,7 @@ class HalfVisionGraph(VisionGraph):
         return graph.reshape(normed, [-1, 1, self.dim], f"{site}.tokens")
 
     def skip_norm(self, x: str, skip: str, linear: Linear, norm: Norm, *, site: str, output: str) -> tuple[str, str]:
-        """Rows ``x`` plus the bias of ``linear``, which made them, plus ``skip``: the sum, and the same normed."""
+        """Add the bias of ``linear`` and the residual ``skip`` to the rows ``x``; return the sum, plain and normed."""
         graph = self.graph
         inputs = [x, skip, self.weight(f"{site}.gain", norm.gain)]
         inputs.append("" if norm.bias is None else self.weight(f"{site}.bias", norm.bias))
@@ -167,22 +169,22 @@ class HalfVisionGraph(VisionGraph):
         return output, outputs[0]
 
     def as_float(self, x: str, output: str) -> str:
-        """``x`` in fp32."""
+        """Cast ``x`` to fp32."""
         return self.graph.node("Cast", [x], output, to=TensorProto.FLOAT)
 
     def weight(self, name: str, value: Floats) -> str:
-        """A parameter in the precision of the part that is being built."""
+        """Store a parameter in the precision of the current part."""
         return self.graph.constant(name, value.astype(self._dtype))
 
     def project(self, x: str, weights: Linear, site: str, output: str) -> str:
-        """Projection of rows (rows, in), in the precision of the part that is being built."""
+        """Project rows (rows, in) in the precision of the current part."""
         inputs = [x, self.weight(f"{site}.weight", weights.weight)]
         if weights.bias is None:
             return self.graph.node("MatMul", inputs, output)
         return self.graph.node("Gemm", [*inputs, self.weight(f"{site}.bias", weights.bias)], output)
 
     def norm(self, x: str, norm: Norm, site: str, output: str) -> str:
-        """LayerNorm over the last axis; its statistics are fp32 whatever ``x`` is."""
+        """Apply LayerNorm over the last axis, with statistics in fp32."""
         inputs = [x, self.weight(f"{site}.gain", norm.gain)]
         if norm.bias is not None:
             inputs.append(self.weight(f"{site}.bias", norm.bias))
@@ -192,5 +194,5 @@ class HalfVisionGraph(VisionGraph):
 
 
 def without_out_bias(weights: Projections) -> Projections:
-    """The attention without the bias of its output projection, which the norm behind it adds."""
+    """Drop the bias of the output projection, which the norm behind it adds."""
     return replace(weights, out=replace(weights.out, bias=None))

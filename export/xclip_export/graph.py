@@ -1,4 +1,4 @@
-"""A small builder of ONNX graphs: nodes are added one by one, and tensors are known by their names."""
+"""Builder of ONNX graphs, node by node, and tools that inspect or change graphs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _IR_VERSION = 9
 
 
 class GraphBuilder:
-    """Collects the nodes and initializers of one graph.
+    """Builder of one graph; tensors are known by their names.
 
     Args:
-        name: Of the graph.
-        opset: Of the standard domain.
-        initializers: Where to store them; those of the graph around it for the body of a loop.
+        name: Name of the graph.
+        opset: Opset of the standard domain.
+        initializers: Initializers to share with the graph around the body of a loop; None for new ones.
     """
 
     def __init__(self, name: str, opset: int = 18, initializers: dict[str, TensorProto] | None = None) -> None:
@@ -38,7 +38,7 @@ class GraphBuilder:
         return name
 
     def output(self, name: str, dtype: type[np.generic], shape: Sequence[int | str]) -> None:
-        """Declare a graph output; some node must produce ``name``."""
+        """Declare a graph output, which a node must produce."""
         self._outputs.append(helper.make_tensor_value_info(name, _element_type(dtype), shape))
 
     def constant(self, name: str, value: NDArray[Any] | np.generic | float | Sequence[int]) -> str:
@@ -51,7 +51,7 @@ class GraphBuilder:
         return name
 
     def node(self, op: str, inputs: Sequence[str], output: str, *, domain: str = "", **attributes: Any) -> str:
-        """Add a node with one output and return the output's name; an empty input name leaves that input out."""
+        """Add a node with one output, and return its name; an empty input name omits an optional input."""
         return self.nodes(op, inputs, [output], domain=domain, **attributes)[0]
 
     def nodes(
@@ -63,7 +63,7 @@ class GraphBuilder:
         domain: str = "",
         **attributes: Any,
     ) -> list[str]:
-        """Add a node with several outputs and return their names."""
+        """Add a node with several outputs, and return their names."""
         self._nodes.append(helper.make_node(op, inputs, outputs, name=outputs[0], domain=domain, **attributes))
         return list(outputs)
 
@@ -72,25 +72,25 @@ class GraphBuilder:
         return self.node("Reshape", [x, self.constant("shape." + ".".join(map(str, shape)), shape)], output)
 
     def body(self, name: str) -> GraphBuilder:
-        """A builder for the body of a :meth:`scan`; its initializers are stored here."""
+        """Make a builder for the body of a :meth:`scan`, which shares its initializers with this graph."""
         return GraphBuilder(name, self._opset, self._initializers)
 
     def scan(self, body: GraphBuilder, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
         """Run ``body`` once for every index of the inputs' first axis, and stack its outputs.
 
         Args:
-            body: From :meth:`body`; its inputs and outputs are those of one step.
-            inputs: For each input of the body, the tensor whose parts it takes.
+            body: Builder from :meth:`body`; its inputs and outputs are those of one step.
+            inputs: Tensors to slice, one for each input of the body.
             outputs: Names for the stacked outputs of the body.
         """
         return self.nodes("Scan", inputs, outputs, body=body.graph(), num_scan_inputs=len(inputs))
 
     def graph(self, initializers: Sequence[TensorProto] = ()) -> GraphProto:
-        """The graph, with these initializers."""
+        """Finish the graph with these initializers."""
         return helper.make_graph(self._nodes, self._name, self._inputs, self._outputs, initializers)
 
     def model(self) -> ModelProto:
-        """The checked model."""
+        """Finish and check the model."""
         graph = self.graph(list(self._initializers.values()))
         opsets = [helper.make_opsetid("", self._opset), helper.make_opsetid(MICROSOFT, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="xclip-onnx")
@@ -99,9 +99,9 @@ class GraphBuilder:
 
 
 def copy_reshaped_dimensions(model: ModelProto) -> None:
-    """Let every Reshape copy a dimension that it keeps, instead of reading it from a Shape node; changes ``model``.
+    """Replace dimensions that a Reshape reads from a Shape node but keeps by 0, which copies them; changes ``model``.
 
-    ONNX Runtime places Shape, and what reads it, on the CPU. A traced graph is full of them, where a 0 says the same.
+    Traced graphs are full of them, and ONNX Runtime places Shape nodes and their consumers on the CPU.
     """
     graph = model.graph
     made_by = {output: node for node in graph.node for output in node.output}
@@ -121,7 +121,7 @@ def copy_reshaped_dimensions(model: ModelProto) -> None:
 def _copied_size(
     name: str, axis: int, made_by: Mapping[str, NodeProto], constants: Mapping[str, NDArray[Any]]
 ) -> int | None:
-    """Entry ``axis`` of a new shape: a constant, or 0 for the dimension of that axis; None for anything else."""
+    """Resolve entry ``axis`` of a new shape: a constant, or 0 for the dimension of that axis; None if neither."""
     if name in constants:
         return int(constants[name].item())
     chain: list[NodeProto] = []
@@ -148,10 +148,10 @@ def _drop_unread(graph: GraphProto) -> None:
 
 
 def element_types(model: ModelProto) -> dict[str, int]:
-    """Element type (a ``TensorProto`` number) of every tensor of a graph, contributed operators included.
+    """Infer the element type (a ``TensorProto`` number) of every tensor of a graph, contributed operators included.
 
-    Enough for graphs without control flow: a node passes on the type of its first input, except for the few operators
-    whose output type stands elsewhere.
+    Sufficient for graphs without control flow: a node passes on the type of its first input, except for the few
+    operators whose output type is an attribute or fixed.
     """
     types = {weight.name: weight.data_type for weight in model.graph.initializer}
     types |= {value.name: value.type.tensor_type.elem_type for value in model.graph.input}

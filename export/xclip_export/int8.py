@@ -1,4 +1,4 @@
-"""The int8 vision graph, for CPUs with VNNI.
+"""Vision graph in int8, for CPUs with VNNI.
 
 Every large projection and both products of attention multiply uint8 by int8 codes; LayerNorm, softmax, SiLU, the
 residual stream, the products of the message attention and the multi-frame integration transformer stay in fp32.
@@ -6,10 +6,10 @@ residual stream, the products of the message attention and the multi-frame integ
 - Weights: symmetric, one scale for each output channel, chosen so that no CPU saturates (:func:`quantized`).
 - Activations: one static scale and zero point for each site, from calibration clips. Static scales keep a clip's result
   independent of the rest of its batch, and save the pass that finds a range at run time.
-- Pixels are bytes already: they enter the patch embedding as they are, with scale 1. What rounding its weights does to
-  a mid-grey picture is a constant, which the position table takes back.
+- Pixels are bytes already, and enter the patch embedding with scale 1. The rounding of its weights shifts a mid-grey
+  frame by a constant, which the position table compensates.
 - Probabilities have the scale 1/255, which cannot saturate. Keys and values are centred, which softmax and its sum of
-  one allow, and channel j of queries and of keys is made equally large.
+  one allow, and channel j of queries and of keys is scaled to equal magnitude.
 - Balancing, exact in real arithmetic (SmoothQuant, arXiv 2211.10438): channel j of a LayerNorm is divided by
   s_j = max|x_j|^a / max|w_j|^(1-a) and row j of the weights that read it multiplied by s_j, so that outlier channels do
   not set the scale of all others; the same between the value and the output projection.
@@ -18,27 +18,24 @@ residual stream, the products of the message attention and the multi-frame integ
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from importlib import resources
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import torch
 
-from xclip_export.cpu import SLOPE, Block, Linear, Messenger, Norm, Projections, VisionGraph, bias_of, read_linear
+from xclip_export.calibration import calibration_clips, observe
+from xclip_export.cpu import VisionGraph
 from xclip_export.graph import MICROSOFT
-from xclip_export.towers import Message
-from xclip_runtime.video import FrameTransform, read_clip
+from xclip_export.weights import SLOPE, Block, Linear, Messenger, Norm, Projections, bias_of, read_linear
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from onnx import ModelProto
-    from torch import Tensor, nn
 
-    from xclip_export.towers import Attention, VisionLayer, VisionTower
+    from xclip_export.calibration import Observation
+    from xclip_export.towers import VisionTower
 
     Floats = NDArray[np.float32]
 
@@ -54,44 +51,8 @@ _VALUE_CODES = 127
 
 
 @dataclass(frozen=True)
-class Observation:
-    """What the calibration clips brought to one projection input.
-
-    Attributes:
-        low: Smallest value of each channel.
-        high: Largest value of each channel.
-    """
-
-    low: Floats
-    high: Floats
-
-    def include(self, other: Observation) -> None:
-        """Widen the range, in place, to hold that of ``other``."""
-        np.minimum(self.low, other.low, out=self.low)
-        np.maximum(self.high, other.high, out=self.high)
-
-    def plus(self, offset: Floats) -> Observation:
-        """The same input with ``offset`` added, by channel."""
-        return Observation(self.low + offset, self.high + offset)
-
-    def times(self, factor: NDArray[Any] | np.float32) -> Observation:
-        """The same input multiplied by the positive ``factor``, by channel."""
-        return Observation(self.low * factor, self.high * factor)
-
-    @property
-    def middle(self) -> Floats:
-        """Halfway between the smallest and the largest value of each channel."""
-        return cast("Floats", (self.low + self.high) / np.float32(2))
-
-    @property
-    def magnitude(self) -> Floats:
-        """Largest absolute value of each channel."""
-        return cast("Floats", np.maximum(np.abs(self.low), np.abs(self.high)))
-
-
-@dataclass(frozen=True)
 class Affine:
-    """x = scale·(code - zero_point); codes have the type of the zero point."""
+    """Affine quantisation x = scale·(code - zero_point); codes have the type of the zero point."""
 
     scale: np.float32
     zero_point: np.uint8 | np.int8
@@ -99,7 +60,7 @@ class Affine:
 
 @dataclass(frozen=True)
 class Codes:
-    """A projection with int8 weights: ``codes`` (in, out) times ``scales`` (out,), and its fp32 bias."""
+    """Projection with int8 weights: ``codes`` (in, out) times ``scales`` (out,), and its fp32 bias."""
 
     codes: NDArray[np.int8]
     scales: Floats
@@ -116,11 +77,11 @@ def int8_vision_model(
     """Build the graph.
 
     Args:
-        tower: Whose function the graph approximates.
+        tower: The tower to build.
         calibration: Clips, uint8 RGB (T, H, W, 3), that set the activation scales; None takes
             :func:`calibration_clips`.
         frames_per_group: As in :func:`xclip_export.cpu.fused_vision_model`.
-        seed: Of the default clips.
+        seed: Seed of the default clips.
 
     Returns:
         A model with the inputs, outputs and layer names of the fp32 graph.
@@ -130,88 +91,12 @@ def int8_vision_model(
     return Int8VisionGraph(tower, observe(tower, clips), frames_per_group).build()
 
 
-def calibration_clips(num_frames: int, image_size: int, seed: int = 0) -> list[NDArray[np.uint8]]:
-    """Six clips, uint8 RGB (T, H, W, 3): noise; drifting texture, plain and bright; video plain, inverted and dark."""
-    rng = np.random.default_rng(seed)
-    with resources.as_file(resources.files("xclip_export") / "data" / "bigbuckbunny-excerpt.mp4") as path:
-        video = read_clip(path, num_frames=num_frames, transform=FrameTransform("videox", image_size)).frames
-    # Texture with the 1/f spectrum of natural pictures, moved by a few pixels from frame to frame.
-    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(image_size), np.fft.rfftfreq(image_size), indexing="ij"))
-    spectrum = np.fft.rfft2(rng.standard_normal((3, image_size, image_size))) / np.maximum(frequency, 1 / image_size)
-    texture = np.fft.irfft2(spectrum, s=(image_size, image_size)).transpose(1, 2, 0)
-    texture = np.clip(128 + 50 * texture / texture.std(), 0, 255).astype(np.uint8)
-    drift = np.stack([np.roll(texture, (3 * t, 2 * t), axis=(0, 1)) for t in range(num_frames)])
-    noise = rng.integers(0, 256, video.shape, dtype=np.uint8)
-    return [video, 255 - video[:, :, ::-1], drift, noise, with_gamma(video, 2.5), with_gamma(drift, 0.4)]
-
-
-def with_gamma(frames: NDArray[np.uint8], gamma: float) -> NDArray[np.uint8]:
-    """Darker (``gamma`` above 1) or brighter frames."""
-    levels = np.round(255 * (np.arange(256) / 255) ** gamma).astype(np.uint8)
-    return levels[frames]
-
-
-@torch.no_grad()
-def observe(tower: VisionTower, clips: Iterable[NDArray[np.uint8]]) -> dict[str, Observation]:
-    """Run the tower in fp32 and note what reaches each projection, and the queries, keys and values that leave.
-
-    Returns:
-        By site: ``layers.{i}.attention``, ``.query``, ``.key``, ``.value``, ``.out``, ``.fc1``, ``.fc2``, and the first
-        five with ``.message`` before them.
-    """
-    seen: dict[str, Observation] = {}
-
-    def note(site: str, tensor: Tensor) -> None:
-        x = tensor.reshape(-1, tensor.shape[-1])
-        found = Observation(x.amin(0).numpy(), x.amax(0).numpy())
-        # In place: small arrays kept for every clip lie between the large freed ones and cost a gigabyte a clip.
-        seen.setdefault(site, found).include(found)
-
-    def note_input(site: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, inputs: note(site, inputs[0])
-
-    def note_output(site: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        return lambda _, __, output: note(site, output)
-
-    with ExitStack() as stack:
-        for site, reader in _readers(tower):
-            stack.callback(reader.register_forward_pre_hook(note_input(site)).remove)
-        for site, attention in _attentions(tower):
-            for part, projection in zip(
-                ("query", "key", "value"), (attention.q_proj, attention.k_proj, attention.v_proj), strict=True
-            ):
-                stack.callback(projection.register_forward_hook(note_output(f"{site}.{part}")).remove)
-        for clip in clips:
-            tower(torch.from_numpy(np.ascontiguousarray(clip))[None])
-    return seen
-
-
-def _attentions(tower: VisionTower) -> Iterator[tuple[str, Attention]]:
-    """Every attention whose projections are quantised, by site."""
-    for index, module in enumerate(tower.layers):
-        layer, site = cast("VisionLayer", module), f"layers.{index}"
-        yield site, layer.self_attn
-        if isinstance(layer.message, Message):
-            yield f"{site}.message", layer.message.message_attn
-
-
-def _readers(tower: VisionTower) -> Iterator[tuple[str, nn.Module]]:
-    """The projections whose inputs are quantised, by site; key projections see the most of what is shared."""
-    for index, module in enumerate(tower.layers):
-        layer, site = cast("VisionLayer", module), f"layers.{index}"
-        yield f"{site}.fc1", layer.mlp.fc1
-        yield f"{site}.fc2", layer.mlp.fc2
-    for site, attention in _attentions(tower):
-        yield f"{site}.attention", attention.k_proj
-        yield f"{site}.out", attention.out_proj
-
-
 class Int8VisionGraph(VisionGraph):
-    """The vision graph with its large projections in int8.
+    """Builder of the vision graph with its large projections in int8.
 
     Args:
-        tower: Whose function the graph approximates.
-        observations: From :func:`observe`.
+        tower: The tower to build.
+        observations: Ranges, from :func:`~xclip_export.calibration.observe`.
         frames_per_group: As in :func:`xclip_export.cpu.fused_vision_model`.
     """
 
@@ -223,7 +108,7 @@ class Int8VisionGraph(VisionGraph):
         self._affine: dict[str, Affine] = {}
 
     def block(self, index: int) -> Block:
-        """The balanced weights of vision layer ``index``."""
+        """Read and balance the weights of vision layer ``index``."""
         block, site = super().block(index), f"layers.{index}"
         norm1, attention = self._balanced_attention(block.norm1, block.attention, site, products=True)
         norm2, fc1 = self._balanced_mlp(block.norm2, block.fc1, site)
@@ -232,7 +117,7 @@ class Int8VisionGraph(VisionGraph):
         return replace(block, norm1=norm1, attention=attention, norm2=norm2, fc1=fc1)
 
     def messenger(self, index: int) -> Messenger:
-        """The balanced weights that make the message tokens of vision layer ``index``; ``fc`` stays in fp32."""
+        """Read and balance the weights of the message tokens of vision layer ``index``; ``fc`` stays in fp32."""
         messenger = super().messenger(index)
         site = f"layers.{index}.message"
         norm, attention = self._balanced_attention(messenger.norm, messenger.attention, site, products=False)
@@ -245,7 +130,7 @@ class Int8VisionGraph(VisionGraph):
         return self.graph.node("QuantizeLinear", [x, *self._constants(site)], f"{x}.codes")
 
     def linear(self, x: str, weights: Linear, site: str, name: str, output: str) -> str:
-        """uint8 rows times int8 weights, to fp32."""
+        """Multiply uint8 rows by int8 weights, to fp32."""
         if site not in self._affine:
             return super().linear(x, weights, site, name, output)
         return self._multiply(x, quantized(weights), self._constants(site), name, output)
@@ -253,7 +138,7 @@ class Int8VisionGraph(VisionGraph):
     def attention(
         self, queries: str, keys: str, tokens: tuple[int, int], weights: Projections, *, site: str, prefix: str
     ) -> str:
-        """As in fp32, with both products of softmax(q·kᵀ)·v in int8 if the queries of ``site`` have a scale."""
+        """Run an attention with both products of softmax(q·kᵀ)·v in int8 if the queries of ``site`` have a scale."""
         if f"{site}.query" not in self._affine:
             return super().attention(queries, keys, tokens, weights, site=site, prefix=prefix)
         graph, dim = self.graph, weights.query.weight.shape[0]
@@ -282,7 +167,7 @@ class Int8VisionGraph(VisionGraph):
         return self.linear(mixed, weights.out, f"{site}.out", f"{site}.out", f"{prefix}.out")
 
     def position_table(self) -> Floats:
-        """The table, with the rounding of the patch embedding taken back for mid-grey pixels."""
+        """Return the table, compensated for the rounding of the patch embedding on mid-grey pixels."""
         exact = read_linear(self.tower.patch_embedding)
         rounded = quantized(exact)
         lost = (exact.weight - rounded.codes * rounded.scales).sum(axis=0)
@@ -291,7 +176,7 @@ class Int8VisionGraph(VisionGraph):
         return table
 
     def patch_embedding(self, patches: str, output: str) -> str:
-        """The bytes of the patches are codes already."""
+        """Project the bytes of the patches, which are codes already."""
         unit = self.graph.constant("pixel.scale", 1.0), self.graph.constant("pixel.zero_point", np.uint8(0))
         return self._multiply(
             patches, quantized(read_linear(self.tower.patch_embedding)), unit, "patch_embedding", output
@@ -300,9 +185,9 @@ class Int8VisionGraph(VisionGraph):
     def _balanced_attention(
         self, norm: Norm, weights: Projections, site: str, *, products: bool
     ) -> tuple[Norm, Projections]:
-        """Balance norm → query, key, value; query → key; value → out. Set the scales of what is quantised.
+        """Balance norm → query, key, value; query → key; value → out, and set the scales of the inputs.
 
-        ``products`` says whether that includes the operands of q·kᵀ and softmax·v.
+        With ``products``, the operands of q·kᵀ and softmax·v are quantised too.
         """
         shift = norm_bias(norm)
         x = self._observations[f"{site}.attention"].plus(-shift)
@@ -352,7 +237,7 @@ class Int8VisionGraph(VisionGraph):
         return scale, self.graph.constant(f"{site}.zero_point", affine.zero_point)
 
     def _multiply_to_codes(self, x: str, linear: Linear, site: str, part: str, output: str) -> str:
-        """Project the codes of the attention's input to codes, without a detour over fp32."""
+        """Project the codes of the attention's input to codes, without fp32 in between."""
         graph, name, weights = self.graph, f"{site}.{part}", quantized(linear)
         scale, zero_point = self._constants(f"{site}.attention")
         step = self._affine[f"{site}.attention"].scale * weights.scales
@@ -382,12 +267,11 @@ class Int8VisionGraph(VisionGraph):
 
 
 def balance(x: Observation, *readers: Linear) -> Floats:
-    """SmoothQuant's factors for an input and the projections that read it.
+    """Compute SmoothQuant's factors (arXiv 2211.10438) for an input and the projections that read it.
 
     Args:
-        x: The shared input of the readers.
-        readers: The projections; row j of their weights is to be multiplied by factor j and channel j of the input
-            divided by it.
+        x: Range of the input.
+        readers: The projections; factor j multiplies row j of their weights and divides channel j of the input.
 
     Returns:
         One positive factor for each channel, with geometric mean one.
@@ -398,19 +282,19 @@ def balance(x: Observation, *readers: Linear) -> Floats:
 
 
 def affine(x: Observation) -> Affine:
-    """The scale and zero point that bring ``x`` to codes."""
+    """Choose scale and zero point of uint8 codes for a range."""
     low, high = min(float(x.low.min()), 0.0), max(float(x.high.max()), 0.0)
     scale = max(high - low, 1e-6) / 255
     return Affine(np.float32(scale), np.uint8(round(-low / scale)))
 
 
 def symmetric(x: Observation, codes: int) -> Affine:
-    """The scale that brings ``x`` to int8 codes from -``codes`` to ``codes``."""
+    """Choose the scale of int8 codes from -``codes`` to ``codes`` for a range."""
     return Affine(np.float32(max(float(x.magnitude.max()), 1e-6) / codes), np.int8(0))
 
 
 def quantized(linear: Linear) -> Codes:
-    """Symmetric int8 weights, one scale for each output channel, that saturate on no CPU.
+    """Quantise weights to symmetric int8, with one scale for each output channel, so that no CPU saturates.
 
     Instructions without VNNI add the products of rows 2i and 2i + 1 with two uint8 codes in 16 bits. The scale leaves
     every such sum within them: w(2i) + w(2i + 1) is at most 128 in codes, so at most 255·128 with activations.
@@ -426,20 +310,20 @@ def quantized(linear: Linear) -> Codes:
 
 
 def norm_bias(norm: Norm) -> Floats:
-    """The bias, zeros where there is none."""
+    """Return the bias, or zeros if the norm has none."""
     return np.zeros_like(norm.gain) if norm.bias is None else norm.bias
 
 
 def scaled_rows(linear: Linear, factor: NDArray[Any]) -> Linear:
-    """The projection of an input whose channels were divided by ``factor`` (in,)."""
+    """Scale the rows of a projection by ``factor`` (in,), for an input divided by it."""
     return replace(linear, weight=linear.weight * factor[:, None])
 
 
 def scaled_columns(linear: Linear, factor: NDArray[Any]) -> Linear:
-    """The projection with its output multiplied by ``factor`` (out,)."""
+    """Scale the output of a projection by ``factor`` (out,)."""
     return Linear(linear.weight * factor, None if linear.bias is None else linear.bias * factor)
 
 
 def with_bias(linear: Linear, extra: NDArray[Any]) -> Linear:
-    """The projection with ``extra`` added to its bias."""
+    """Add ``extra`` to the bias of a projection."""
     return replace(linear, bias=bias_of(linear) + extra)

@@ -1,4 +1,4 @@
-"""X-CLIP for Optimum's ONNX exporter; the only module that knows Optimum.
+"""X-CLIP for Optimum's ONNX exporter; the only module that imports Optimum.
 
 Importing it registers model type ``xclip``. Its variants are the graphs that can be exported from an ``XCLIPModel``:
 "monolith" is transformers' own forward, the others are the towers of :mod:`xclip_export.towers`. With this package
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 OPSET = 18
 
-# The normalisation of every published X-CLIP checkpoint (ImageNet); an export may say otherwise.
+# Defaults for optimum-cli: the normalisation of every published X-CLIP checkpoint, which is ImageNet's.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -54,14 +54,14 @@ _OUTPUTS: dict[str, dict[str, dict[int, str]]] = {
 
 
 class XCLIPNormalizedConfig(NormalizedTextAndVisionConfig):  # type: ignore[misc]
-    """Where Optimum finds the fields of an X-CLIP configuration."""
+    """Names of the fields of an X-CLIP configuration, for Optimum."""
 
     TEXT_CONFIG = "text_config"
     VISION_CONFIG = "vision_config"
 
 
 class XCLIPDummyInputGenerator(DummyInputGenerator):  # type: ignore[misc]
-    """Example inputs of any X-CLIP graph; tracing needs their shapes, not their values."""
+    """Generator of example inputs, of which tracing needs only the shapes."""
 
     SUPPORTED_INPUT_NAMES = ("input_ids", "pixel_values", "video_embeds", "img_features", "text_embeds")
 
@@ -80,7 +80,7 @@ class XCLIPDummyInputGenerator(DummyInputGenerator):  # type: ignore[misc]
     def generate(
         self, input_name: str, framework: str = "pt", int_dtype: str = "int64", float_dtype: str = "fp32"
     ) -> Any:
-        """One example input."""
+        """Generate one example input."""
         vision, dim = self.config.vision_config, self.config.projection_dim
         size, frames = vision.image_size, vision.num_frames
         labels = self.batch_size + 1
@@ -102,12 +102,12 @@ class XCLIPDummyInputGenerator(DummyInputGenerator):  # type: ignore[misc]
 
 
 class XCLIPModelPatcher(ModelPatcher):  # type: ignore[misc]
-    """Puts the tower of the configuration's variant in the place of the model's forward while it is exported."""
+    """Patcher that replaces the model's forward by the tower of a variant during the export."""
 
     def __init__(self, config: XCLIPOnnxConfig, model: XCLIPModel, model_kwargs: dict[str, Any] | None = None) -> None:
         self._has_tower = config.variant != "monolith"
         if self._has_tower:
-            # A sub-module, so that its weights are exported as parameters and not as constants.
+            # As a sub-module its weights are exported as parameters, not as constants.
             model.tower = config.build_tower(model)
             model.forward = model.tower.forward
         super().__init__(config, model, model_kwargs)
@@ -120,7 +120,7 @@ class XCLIPModelPatcher(ModelPatcher):  # type: ignore[misc]
 
 @register_tasks_manager_onnx("xclip", "feature-extraction")
 class XCLIPOnnxConfig(OnnxConfig):  # type: ignore[misc]
-    """How an ``XCLIPModel`` becomes ONNX."""
+    """ONNX configuration of ``XCLIPModel``."""
 
     NORMALIZED_CONFIG_CLASS = XCLIPNormalizedConfig
     DUMMY_INPUT_GENERATOR_CLASSES = (XCLIPDummyInputGenerator,)
@@ -149,7 +149,7 @@ class XCLIPOnnxConfig(OnnxConfig):  # type: ignore[misc]
         return _OUTPUTS[self.variant]
 
     def build_tower(self, model: XCLIPModel) -> torch.nn.Module:
-        """The tower of this variant, in evaluation mode."""
+        """Build the tower of this variant, in evaluation mode."""
         if self.variant == "vision":
             return VisionTower(model, self.image_mean, self.image_std).eval()
         return (PromptTower(model) if self.variant == "prompt" else TextTower(model)).eval()
@@ -164,8 +164,8 @@ def export_tower(
     """Trace one tower into an ONNX file with Optimum.
 
     Args:
-        model: The checkpoint; left as it was.
-        variant: Which tower.
+        model: The checkpoint; unchanged afterwards.
+        variant: Tower to export.
         output: The .onnx file to write.
         mean: Per-channel pixel mean that the vision tower folds in.
         std: Per-channel pixel standard deviation.

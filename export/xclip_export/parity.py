@@ -1,11 +1,10 @@
-"""The gate: every graph against the checkpoint in torch fp32, before anything is written.
+"""Parity gate: compare every graph with the checkpoint in torch fp32 before anything is written.
 
-The reference is transformers' own ``XCLIPModel.forward`` on float ``pixel_values`` that transformers' own image
-processor made from the same uint8 frames, and on token ids padded to the full context. So the uint8 contract, the
-folded normalisation and the truncated labels are checked together with the graphs.
+The reference is transformers' ``XCLIPModel.forward`` on ``pixel_values`` from transformers' image processor, made from
+the same uint8 frames, and on token ids padded to the full context. So the gate checks the uint8 contract, the folded
+normalisation and the truncated labels together with the graphs.
 
-All tolerances are on logits, cosine times exp(logit_scale) ≈ 100: a cosine that looks perfect hides a logit that is
-not.
+All tolerances are on logits, cosine times exp(logit_scale) ≈ 100, which show errors that a cosine hides.
 """
 
 from __future__ import annotations
@@ -41,10 +40,10 @@ TOLERANCE: Mapping[str, float] = {"fp32": 1e-3, "fp16": 0.05}
 """Largest |Δlogit| of a graph, by precision. int8 is opt-in and reports its error instead."""
 
 LAYER_TOLERANCE: Mapping[str, float] = {"fp32": 1e-4, "fp16": 1e-2}
-"""Relative error from which a layer's output counts as moved; rounding alone gives a hundredth of it."""
+"""Relative error above which a layer's output counts as wrong; rounding alone gives a hundredth of it."""
 
 HALF_RANGE = 65504.0 / 2
-"""Largest magnitude of an fp16 tensor on the parity clips: other clips need room, and fp16 ends at twice this."""
+"""Largest magnitude allowed in an fp16 tensor on the parity clips: half of fp16's range, as headroom for others."""
 
 MAGNITUDE = ".magnitude"
 
@@ -53,7 +52,7 @@ REAL_FRAMES = "bigbuckbunny-excerpt.mp4"
 
 @dataclass(frozen=True)
 class Parity:
-    """How far one graph is from the checkpoint."""
+    """Errors of one graph relative to the checkpoint."""
 
     max_abs_logit: float
     """Largest |Δlogit| over clips and labels."""
@@ -71,21 +70,21 @@ class Parity:
     """Share of clips whose best label is the checkpoint's."""
 
     tolerance: float | None
-    """Largest |Δlogit| allowed; None where the error is reported only."""
+    """Largest |Δlogit| allowed; None if the error is only reported."""
 
     passed: bool
 
     max_abs_activation: float | None = None
-    """Largest magnitude in any fp16 tensor inside the graph; None where there is none."""
+    """Largest magnitude in any fp16 tensor inside the graph; None if it has none."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, as in the manifest."""
+        """Convert to numbers for the manifest."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the towers answer for C clips and N labels, from torch or from ONNX.
+    """Outputs of the towers for C clips and N labels, from torch or from ONNX.
 
     Attributes:
         video_embeds: (C, D), not normalised.
@@ -101,9 +100,9 @@ class Outputs:
 
 
 def parity_clips(num_frames: int, image_size: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Noise, real decoded frames, and the real frames with one of them off by at most two grey levels.
+    """Make the clips of the gate: noise, decoded video, and the video with one frame off by at most two grey levels.
 
-    The noise is the clip that the runtime tests itself with.
+    The noise is the clip of the runtime's self-test.
 
     Returns:
         uint8 RGB (3, T, H, W, 3).
@@ -118,11 +117,11 @@ def parity_clips(num_frames: int, image_size: int, seed: int = 0) -> NDArray[np.
 
 
 class TorchReference:
-    """transformers' forward on uint8 frames.
+    """Forward pass of transformers on uint8 frames.
 
     Args:
         checkpoint: The model in fp32.
-        texts: One per label.
+        texts: N texts, one a label.
     """
 
     def __init__(self, checkpoint: Checkpoint, texts: Sequence[str]) -> None:
@@ -134,7 +133,7 @@ class TorchReference:
 
     @torch.no_grad()
     def __call__(self, clip: NDArray[np.uint8]) -> Outputs:
-        """Run one clip, uint8 RGB (T, H, W, 3), and catch what each tower hands on."""
+        """Run one clip, uint8 RGB (T, H, W, 3), and record the outputs of each tower."""
         caught: dict[str, torch.Tensor] = {}
 
         def catch_prompt_inputs(_: object, inputs: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -151,7 +150,7 @@ class TorchReference:
 
     @torch.no_grad()
     def layers(self, clip: NDArray[np.uint8]) -> list[Floats]:
-        """Output of every vision layer for one clip, each (T, 1 + P, d)."""
+        """Run one clip, and record the output of every vision layer, each (T, 1 + P, d)."""
         outputs: list[Floats] = []
         with ExitStack() as hooks:
             for layer in self.model.vision_model.encoder.layers:
@@ -162,7 +161,7 @@ class TorchReference:
 
     @torch.no_grad()
     def logits(self, outputs: Outputs) -> Floats:
-        """Carry embeddings on to logits with the checkpoint's own prompt generator; (C, N)."""
+        """Compute logits (C, N) from embeddings with the checkpoint's own prompt generator."""
         video, features = torch.from_numpy(outputs.video_embeds), torch.from_numpy(outputs.img_features)
         text = torch.from_numpy(outputs.text_embeds).expand(len(video), -1, -1)
         text = text + self.model.prompts_generator(text, features)
@@ -178,11 +177,11 @@ class TorchReference:
 
 
 class Gate:
-    """Compares graphs with the checkpoint; every ``check_`` raises ParityError outside tolerance.
+    """Comparison of graphs with the checkpoint; every ``check_`` raises ParityError outside tolerance.
 
     Args:
         checkpoint: The model in fp32.
-        texts: One per label.
+        texts: N texts, one a label.
         clips: uint8 RGB (C, T, H, W, 3), C ≥ 3; see :func:`parity_clips`.
     """
 
@@ -193,9 +192,9 @@ class Gate:
         self.reference = _stack([self._torch(clip) for clip in clips])
 
     def check_vision(self, graph: Path, precision: str) -> tuple[Parity, Outputs]:
-        """A vision graph, its outputs carried on to logits by torch.
+        """Check a vision graph by the logits that torch computes from its outputs.
 
-        The first two clips run as one batch and the others alone, so that a graph whose answer depends on the rest of
+        The first two clips run as one batch and the others alone, so that a graph whose outputs depend on the rest of
         the batch cannot pass.
         """
         run = Session(graph, SessionOptions("cpu")).run
@@ -212,14 +211,14 @@ class Gate:
         return parity, outputs
 
     def check_prompt(self, graph: Path) -> Parity:
-        """The prompt graph on the checkpoint's own embeddings, all clips in one batch."""
+        """Check the prompt graph on the checkpoint's own embeddings, all clips in one batch."""
         parity = self._compare_logits(self._run_prompt(graph, self.reference))
         if not parity.passed:
             raise _out_of_tolerance(graph, parity, "the prompt generator")
         return parity
 
     def check_text(self, graph: Path) -> tuple[Parity, Floats]:
-        """The text graph on labels truncated to their longest, its embeddings carried on to logits by torch."""
+        """Check the text graph, on ids padded to the longest label, by the logits that torch computes from them."""
         embeds = Session(graph, SessionOptions("cpu")).run({"input_ids": self._input_ids})["text_embeds"]
         parity = _compare(self._complete(text_embeds=embeds), self.reference, ("text_embeds",), "fp32")
         if not parity.passed:
@@ -227,7 +226,7 @@ class Gate:
         return parity, embeds
 
     def check_chain(self, prompt: Path, vision: Outputs, text_embeds: Floats) -> Parity:
-        """uint8 frames and token ids to logits through the three graphs alone, from what they answered before."""
+        """Check the three graphs together, from frames and token ids to logits, given the outputs of the first two."""
         outputs = Outputs(vision.video_embeds, vision.img_features, text_embeds, vision.logits_per_video)
         parity = self._compare_logits(self._run_prompt(prompt, outputs))
         if not parity.passed:
@@ -242,7 +241,7 @@ class Gate:
         return _compare(self._complete(logits_per_video=logits), self.reference, ("logits_per_video",), "fp32")
 
     def _complete(self, **found: Floats) -> Outputs:
-        """Outputs with the reference's in the place of those that the graph does not give; logits by torch."""
+        """Fill the outputs that a graph lacks with the reference's, and compute the logits in torch."""
         outputs = Outputs(**{**vars(self.reference), **found})
         if "logits_per_video" in found:
             return outputs
@@ -251,14 +250,14 @@ class Gate:
     def _require_sight(self, graph: Path, outputs: Outputs) -> None:
         for other in (0, 2):
             if np.array_equal(outputs.logits_per_video[1], outputs.logits_per_video[other]):
-                message = f"{graph.name} gives the same logits for two different clips: it does not see its input"
+                message = f"{graph.name} gives different clips equal logits, it ignores its input: nothing was written"
                 raise ParityError(message)
 
     def _largest_activation(self, graph: Path) -> float:
-        """The largest magnitude that an fp16 tensor of the graph reaches on the clips.
+        """Find the largest magnitude of an fp16 tensor of the graph on the clips.
 
         Raises:
-            ParityError: It is out of the range that is safe.
+            ParityError: The magnitude is over :data:`HALF_RANGE`.
         """
         worst, where = 0.0, ""
         for clip in self._clips[:2]:
@@ -268,14 +267,14 @@ class Gate:
                     worst, where = largest, name.removesuffix(MAGNITUDE)
         if not worst <= HALF_RANGE:
             message = (
-                f"{graph.name} reaches {worst:.3g} in {where}, too near the end of fp16 (65504): "
+                f"{graph.name} reaches {worst:.3g} in {where}, too close to the limit of fp16 (65504): "
                 "export this checkpoint without --precision fp16"
             )
             raise ParityError(message)
         return worst
 
     def _moved_layer(self, graph: Path, precision: str) -> str:
-        """Name the first vision layer whose output left the checkpoint's, on the first clip."""
+        """Name the first vision layer whose output differs from the checkpoint's, on the first clip."""
         probes = _layer_outputs(onnx.load(graph))
         found = _run_with_outputs(graph, probes, self._clips[:1])
         for index, (name, wanted) in enumerate(zip(probes, self._torch.layers(self._clips[0]), strict=True)):
@@ -283,7 +282,7 @@ class Gate:
             off = float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
             if not off <= LAYER_TOLERANCE[precision]:
                 return f"the output of layers.{index} (by {off:.2g} of its norm)"
-        return "something behind the last encoder layer"
+        return "something after the last encoder layer"
 
 
 def _compare(outputs: Outputs, reference: Outputs, compared: Sequence[str], precision: str) -> Parity:
@@ -298,7 +297,7 @@ def _compare(outputs: Outputs, reference: Outputs, compared: Sequence[str], prec
         cosine=min(_smallest_cosine(getattr(outputs, name), getattr(reference, name)) for name in compared),
         top1_agreement=float((best == wanted).mean()),
         tolerance=tolerance,
-        # written so that a NaN fails
+        # A NaN compares as False, and fails.
         passed=bool(np.isfinite(worst)) if tolerance is None else worst <= tolerance,
     )
 
@@ -320,12 +319,12 @@ def _stack(rows: Sequence[Outputs]) -> Outputs:
 def _out_of_tolerance(graph: Path, parity: Parity, culprit: str) -> ParityError:
     return ParityError(
         f"{graph.name} is off by {parity.max_abs_logit:.3g} in a logit, {parity.tolerance} is allowed; "
-        f"what moved first is {culprit}: nothing was written"
+        f"the first to differ is {culprit}: nothing was written"
     )
 
 
 def _layer_outputs(model: onnx.ModelProto) -> list[str]:
-    """The tensor that leaves each vision layer: named so, or the last output of the layer's scope."""
+    """Find the output tensor of each vision layer, by its name or as the last output of the layer's scope."""
     named: dict[int, str] = {}
     scoped: dict[int, str] = {}
     for node in model.graph.node:
@@ -339,7 +338,7 @@ def _layer_outputs(model: onnx.ModelProto) -> list[str]:
 
 
 def _add_magnitudes(model: onnx.ModelProto) -> None:
-    """Make the largest magnitude of every fp16 tensor an output, and nothing else."""
+    """Replace the outputs by the largest magnitude of every fp16 tensor."""
     types, graph = element_types(model), model.graph
     halves = [name for node in graph.node for name in node.output if types.get(name) == onnx.TensorProto.FLOAT16]
     del graph.output[:]

@@ -1,8 +1,8 @@
 """Seeded checkpoints of any X-CLIP shape, for tests and benchmarks without a network.
 
-transformers' own initialisation of X-CLIP gives every linear layer a standard deviation of 1, which blows activations
-up until softmax saturates and errors hide. Here every layer keeps the scale of its input, position embeddings and
-LayerNorm gains vary as in a trained model, and the labels' logits spread over a few units.
+transformers' initialisation of X-CLIP gives every linear layer weights of standard deviation 1: activations explode,
+softmax saturates, and errors hide. Here every layer keeps the scale of its input, position embeddings and LayerNorm
+gains vary as in a trained model, and the labels' logits spread over a few units.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def seeded_config(
     text_layers: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> XCLIPConfig:
-    """Configuration of a published X-CLIP shape.
+    """Make the configuration of a published X-CLIP shape.
 
     Args:
         num_frames: 8, 16 or 32 in the published checkpoints.
         image_size: Height and width in pixels; 224 or 336.
         patch_size: 32, 16 or 14.
-        large: The shape of the ViT-L/14 checkpoints instead of ViT-B.
-        vision_layers: Fewer layers, for speed; None takes the published number.
-        text_layers: The same for the text tower.
+        large: Widths of the ViT-L/14 checkpoints instead of ViT-B.
+        vision_layers: Number of vision layers; None takes the published one.
+        text_layers: Number of text layers; None takes the published one.
         overrides: Further fields of the vision configuration.
     """
     width, heads, layers, text_width, projection = (1024, 16, 24, 768, 768) if large else (768, 12, 12, 512, 512)
@@ -68,7 +68,7 @@ def seeded_config(
 
 
 def seeded_model(config: XCLIPConfig, seed: int = 0) -> XCLIPModel:
-    """A model with well-scaled random weights, in evaluation mode; the same seed gives the same weights."""
+    """Make a model with well-scaled random weights from a seed, in evaluation mode."""
     model = XCLIPModel(config).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -98,17 +98,17 @@ def _draw(name: str, parameter: torch.Tensor, generator: torch.Generator) -> tor
 
 
 def outlier_twin(model: XCLIPModel, *, channels: int = 4, gain: float = 40.0, seed: int = 0) -> XCLIPModel:
-    """Give a model outlier channels without changing its function; returns the same, modified model.
+    """Give a model outlier channels without changing its function; return the same, modified model.
 
     The LayerNorm gain and bias of a few channels are multiplied by up to ``gain`` and the columns of the projections
-    behind them divided by the same. In exact arithmetic nothing changes; for a quantiser the activations become as
+    behind them divided by the same. In exact arithmetic nothing changes; for quantisation the activations become as
     hard as those of a trained CLIP.
 
     Args:
         model: Modified in place.
-        channels: How many channels of each LayerNorm.
+        channels: Number of channels of each LayerNorm.
         gain: Largest factor; the factors are drawn from [gain / 2, gain].
-        seed: Of the choice of channels and factors.
+        seed: Seed of the choice of channels and factors.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -1,14 +1,14 @@
-"""X-CLIP as three towers, with everything that is known before a video arrives already computed.
+"""X-CLIP as three towers, with everything that does not depend on the video computed in advance.
 
 Each tower is built from a transformers ``XCLIPModel`` and is algebraically equal to the part of it that it replaces;
-only floating-point rounding differs, and the parity gate measures by how much. What is folded:
+only floating-point rounding differs, and the parity gate measures by how much. Folded are:
 
 - pixel normalisation into the patch embedding (stride = kernel, no padding), so that uint8 frames are the input;
 - the class token with its position embedding, a constant row of the position table;
 - the softmax scale into the query projection; the key bias, a constant per softmax row, away; the value bias through
   the output projection, since attention rows sum to one;
-- the message token of layer 0: its class token does not depend on the picture, and attention over equal tokens
-  returns their common value;
+- the message token of layer 0: its class token does not depend on the frame, and attention over equal tokens returns
+  their common value;
 - the query, output and residual rows of the message token, which nothing reads;
 - the mean over frames before the prompt projection, with the affine part of its LayerNorm in that projection.
 """
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class QuickGELU(nn.Module):
-    """x · sigmoid(1.702 x), the activation of every X-CLIP checkpoint."""
+    """QuickGELU, x · sigmoid(1.702 x), the activation of every X-CLIP checkpoint."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Element-wise; any shape."""
+        """Apply the activation element by element, to any shape."""
         return x * torch.sigmoid(1.702 * x)
 
 
@@ -39,8 +39,8 @@ class Attention(nn.Module):
 
     Args:
         source: A transformers ``XCLIPAttention`` or ``XCLIPCrossAttention``.
-        tokens: Number of query and of context tokens where they are fixed, which keeps shape arithmetic out of the
-            graph; None reads them from the input.
+        tokens: Fixed numbers of query and of context tokens, which keep shape arithmetic out of the graph; None takes
+            them from the input.
     """
 
     def __init__(self, source: Any, tokens: tuple[int, int] | None = None) -> None:
@@ -67,16 +67,16 @@ class Attention(nn.Module):
         return cast("Tensor", self.out_proj(mixed.reshape(-1, queries, self.out_proj.in_features)))
 
     def split_heads(self, x: Tensor, tokens: int) -> Tensor:
-        """(B, tokens, d) → (B, heads, tokens, d / heads)."""
+        """Reshape (B, tokens, d) to (B, heads, tokens, d / heads)."""
         return x.reshape(-1, tokens, self.num_heads, self.out_proj.in_features // self.num_heads).transpose(1, 2)
 
 
 class MLP(nn.Module):
-    """fc1 → QuickGELU → fc2.
+    """Feed-forward block: fc1, QuickGELU, fc2.
 
     Args:
-        fc1: (d → 4d).
-        fc2: (4d → d).
+        fc1: Linear layer, d to 4d.
+        fc2: Linear layer, 4d to d.
     """
 
     def __init__(self, fc1: nn.Linear, fc2: nn.Linear) -> None:
@@ -84,12 +84,12 @@ class MLP(nn.Module):
         self.fc1, self.activation, self.fc2 = fc1, QuickGELU(), fc2
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., d) → (..., d)."""
+        """Run the block on (..., d)."""
         return cast("Tensor", self.fc2(self.activation(self.fc1(x))))
 
 
 class EncoderLayer(nn.Module):
-    """The pre-norm transformer layer of the text tower and of the multi-frame integration transformer (MIT)."""
+    """Pre-norm transformer layer of the text tower and of the multi-frame integration transformer (MIT)."""
 
     def __init__(self, source: Any, tokens: int | None = None) -> None:
         super().__init__()
@@ -98,14 +98,14 @@ class EncoderLayer(nn.Module):
         self.mlp = MLP(source.mlp.fc1, source.mlp.fc2)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, S, d) → (B, S, d)."""
+        """Run the layer on (B, S, d)."""
         normed = self.layer_norm1(x)
         x = x + self.self_attn(normed, normed, mask)
         return cast("Tensor", x + self.mlp(self.layer_norm2(x)))
 
 
 class Message(nn.Module):
-    """The message token of a layer ≥ 1: every frame tells the others what its class token has seen."""
+    """Message tokens of a layer ≥ 1: attention between the class tokens of all frames."""
 
     def __init__(self, source: Any, num_frames: int) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Message(nn.Module):
         self.message_attn = Attention(source.message_attn, (num_frames, num_frames))
 
     def forward(self, cls: Tensor) -> Tensor:
-        """Class tokens (B·T, 1, d) → message tokens (B·T, 1, d)."""
+        """Compute message tokens (B·T, 1, d) from class tokens (B·T, 1, d)."""
         message = self.message_fc(cls).reshape(-1, self.num_frames, self.embed_dim)
         normed = self.message_ln(message)
         message = message + self.message_attn(normed, normed)
@@ -122,11 +122,11 @@ class Message(nn.Module):
 
 
 class ConstantMessage(nn.Module):
-    """The message token of layer 0, a constant.
+    """Message token of layer 0, a constant.
 
     Args:
         source: The transformers ``XCLIPVisionEncoderLayer``.
-        cls: The class token that enters it, (d,).
+        cls: Class token at the input of the layer, (d,).
     """
 
     def __init__(self, source: Any, cls: Tensor) -> None:
@@ -137,12 +137,12 @@ class ConstantMessage(nn.Module):
         self.shift = nn.Parameter(message - cls)
 
     def forward(self, cls: Tensor) -> Tensor:
-        """Class tokens (B·T, 1, d), all equal → message tokens (B·T, 1, d); needs no shape arithmetic in the graph."""
+        """Compute message tokens from equal class tokens, both (B·T, 1, d), without shape arithmetic in the graph."""
         return cls + self.shift
 
 
 class VisionLayer(nn.Module):
-    """One vision layer: the tokens of a frame attend to each other and to the frame's message token."""
+    """Vision layer: the tokens of a frame attend to each other and to the frame's message token."""
 
     def __init__(self, source: Any, message: Message | ConstantMessage, tokens: int) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class VisionLayer(nn.Module):
         self.message = message
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B·T, 1 + P, d) → (B·T, 1 + P, d)."""
+        """Run the layer on (B·T, 1 + P, d)."""
         normed = self.layer_norm1(x)
         message = self.layer_norm1(self.message(x[:, :1]))
         x = x + self.self_attn(normed, torch.cat([normed, message], dim=1))
@@ -160,12 +160,12 @@ class VisionLayer(nn.Module):
 
 
 class VisionTower(nn.Module):
-    """uint8 frames → video_embeds and img_features.
+    """Vision tower: uint8 frames to video_embeds and img_features.
 
     Args:
         model: The checkpoint.
         mean: Per-channel mean of the pixel normalisation, for pixels in [0, 1].
-        std: Per-channel standard deviation of it.
+        std: Per-channel standard deviation of the pixel normalisation.
     """
 
     def __init__(self, model: XCLIPModel, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -210,9 +210,9 @@ class VisionTower(nn.Module):
         return self.video_embeds(x[:, 0]), self.img_features(x[:, 1:])
 
     def embed(self, pixel_values: Tensor) -> Tensor:
-        """uint8 (B, T, H, W, 3) → tokens (B·T, 1 + P, d) that enter layer 0."""
+        """Embed uint8 frames (B, T, H, W, 3) as the tokens (B·T, 1 + P, d) of layer 0."""
         grid, patch = self.grid, self.patch_size
-        # Cast first: TensorRT takes bytes at the door only.
+        # Cast first, since TensorRT allows uint8 only as a graph input.
         patches = pixel_values.float().reshape(-1, grid, patch, grid, patch * 3).transpose(2, 3)
         patches = patches.reshape(-1, grid * grid, patch * patch * 3)
         # A black patch keeps a row free for the class token, without shape arithmetic in the graph.
@@ -220,7 +220,7 @@ class VisionTower(nn.Module):
         return cast("Tensor", self.pre_layernorm(x))
 
     def video_embeds(self, cls: Tensor) -> Tensor:
-        """Class tokens (B·T, d) of the last layer → (B, D), through the multi-frame integration transformer."""
+        """Compute video_embeds (B, D) from class tokens (B·T, d) of the last layer, by the MIT."""
         frames = self.visual_projection(self.post_layernorm(cls))
         frames = frames.reshape(-1, self.num_frames, self.visual_projection.out_features)
         x = frames + self.mit_position
@@ -229,13 +229,13 @@ class VisionTower(nn.Module):
         return cast("Tensor", (x + frames).mean(dim=1))
 
     def img_features(self, patches: Tensor) -> Tensor:
-        """Patch tokens (B·T, P, d) of the last layer → (B, P, D)."""
+        """Compute img_features (B, P, D) from patch tokens (B·T, P, d) of the last layer."""
         normed = self.prompts_norm(patches).reshape(-1, self.num_frames, self.grid**2, self.embed_dim)
         return cast("Tensor", self.prompts_projection(normed.mean(dim=1)))
 
 
 class PromptTower(nn.Module):
-    """video_embeds, img_features and text_embeds → logits_per_video: video-specific prompts, then cosines.
+    """Prompt tower: video_embeds, img_features and text_embeds to logits_per_video, by video-specific prompts.
 
     Args:
         model: The checkpoint.
@@ -254,9 +254,9 @@ class PromptTower(nn.Module):
         """Run the tower.
 
         Args:
-            video_embeds: float32 (B, D), any length.
+            video_embeds: float32 (B, D), of any norm.
             img_features: float32 (B, P, D).
-            text_embeds: float32 (N, D), any length.
+            text_embeds: float32 (N, D), of any norm.
 
         Returns:
             logits_per_video (B, N): cosines times exp(logit_scale).
@@ -271,7 +271,7 @@ class PromptTower(nn.Module):
 
 
 class PromptLayer(nn.Module):
-    """Labels attend to the video's patches; the labels do not see each other."""
+    """Layer of the prompt tower: each label attends to the video's patches, not to other labels."""
 
     def __init__(self, source: Any) -> None:
         super().__init__()
@@ -280,13 +280,13 @@ class PromptLayer(nn.Module):
         self.mlp = MLP(source.mlp[0], source.mlp[3])
 
     def forward(self, text: Tensor, visual: Tensor) -> Tensor:
-        """``text`` (B or 1, N, D) and ``visual`` (B, P, D) → (B, N, D)."""
+        """Attend from ``text`` (B or 1, N, D) to ``visual`` (B, P, D); return (B, N, D)."""
         text = text + self.cross_attn(self.norm1(text), visual)
         return cast("Tensor", text + self.mlp(self.norm3(text)))
 
 
 class TextTower(nn.Module):
-    """input_ids → text_embeds.
+    """Text tower: input_ids to text_embeds.
 
     Padding needs no mask: pooling takes the first end-of-text token, and the causal mask hides what follows it.
 
@@ -319,14 +319,14 @@ class TextTower(nn.Module):
         x = self.token_embedding(input_ids) + self.position_table[:length]
         for layer in self.layers:
             x = layer(x, mask)
-        # int32, because ONNX Runtime has no int64 ArgMax kernel on every provider
+        # int32, since some execution providers lack an ArgMax kernel for int64.
         end_of_text = input_ids.to(torch.int32).argmax(dim=-1)
         pooled = x[torch.arange(x.shape[0]), end_of_text]
         return cast("Tensor", self.text_projection(self.final_layer_norm(pooled)))
 
 
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    """A linear layer that owns contiguous copies of ``weight`` (out, in) and ``bias`` (out,)."""
+    """Make a linear layer with contiguous copies of ``weight`` (out, in) and ``bias`` (out,)."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
     layer.weight = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
     if bias is not None:
@@ -339,7 +339,7 @@ def _scaled_bias(layer: nn.Linear, scale: float) -> Tensor | None:
 
 
 def _fold_embeddings(embeddings: Any, mean: Sequence[float], std: Sequence[float]) -> tuple[nn.Linear, nn.Parameter]:
-    """Patch embedding over raw bytes in (row, column, channel) order, and the position table with its constant.
+    """Fold the pixel normalisation into the patch embedding, over bytes in (row, column, channel) order, and the table.
 
     With x = (u / 255 - mean) / std per channel and a convolution W whose stride is its kernel:
     W·x = (W / (255 std))·u - sum(W mean / std). The constant joins the position of every patch.

@@ -1,4 +1,4 @@
-"""Write a bundle so that it is either whole or not there."""
+"""Write a bundle atomically."""
 
 from __future__ import annotations
 
@@ -23,14 +23,11 @@ EXTERNAL_DATA_THRESHOLD = 100_000_000
 
 @contextmanager
 def bundle_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A temporary sibling of ``target`` that takes its place when the block ends without an error.
-
-    Whatever happens inside, an existing bundle stays as it was until the new one is complete, and nothing
-    half-written is left.
+    """Yield a temporary folder that becomes ``target`` when the block ends without an error.
 
     Args:
-        target: Where the bundle will be.
-        overwrite: Whether an existing bundle may be replaced. A folder that is no bundle is never replaced.
+        target: Folder of the bundle.
+        overwrite: Replace an existing bundle. Another folder is never replaced.
 
     Raises:
         BundleError: ``target`` exists and may not be replaced.
@@ -41,10 +38,10 @@ def bundle_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse a target that must not be replaced, before any work is done.
+    """Refuse a target that must not be replaced.
 
     Raises:
-        BundleError: ``target`` exists and is not an empty folder, and ``overwrite`` is off or it is no bundle.
+        BundleError: ``target`` is a bundle and ``overwrite`` is False, or it is anything else but an empty folder.
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
@@ -57,15 +54,15 @@ def check_target(target: Path, *, overwrite: bool) -> None:
 
 
 def save_graph(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> tuple[Path, ...]:
-    """Check and save a graph with key facts in its metadata_props, so that a lone file is still identifiable.
+    """Save a graph with key facts in its metadata_props, by which a single file can be identified.
 
     Args:
         model: The graph.
         path: The .onnx file to write.
-        facts: Metadata, for example the source checkpoint and the precision.
+        facts: Metadata, such as the source checkpoint and the precision.
 
     Returns:
-        The files with weights that were written beside it; empty for small graphs.
+        Weight files that were written beside it; empty for small graphs.
     """
     onnx.helper.set_model_props(model, dict(facts))
     model.producer_name = "xclip-onnx"
@@ -75,13 +72,13 @@ def save_graph(model: onnx.ModelProto, path: Path, facts: Mapping[str, str]) -> 
     onnx.save(model, path, save_as_external_data=external, location=data.name)
     if not external:
         return ()
-    # onnx makes it readable for its owner alone, and a server often runs as somebody else.
+    # onnx makes it readable only for its owner, and a server often runs as another user.
     data.chmod(path.stat().st_mode)
     return (data,)
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write ``manifest.json`` over all files in ``folder``; the last step, since it is what makes a bundle."""
+    """Write ``manifest.json`` over all files in ``folder``, as the last step: it makes the folder a bundle."""
     files = {
         file.relative_to(folder).as_posix(): {"size": file.stat().st_size, "sha256": sha256_of(file)}
         for file in sorted(folder.rglob("*"))

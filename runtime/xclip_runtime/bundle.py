@@ -1,7 +1,7 @@
-"""The folder on disk: what an export writes and a model loads.
+"""Bundle: the folder that an export writes and a model loads.
 
-A bundle can be pushed to a model hub as it is. ``manifest.json``, written last, names every other file with its size
-and SHA-256; a folder without a manifest is not a bundle. This module knows nothing of onnxruntime or of video.
+A bundle can be pushed to a model hub as it is. ``manifest.json``, written last, lists every other file with its size
+and SHA-256; a folder without a manifest is not a bundle. This module does not depend on ONNX Runtime or video.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ MANIFEST = "manifest.json"
 Tower = Literal["vision", "prompt", "text"]
 Precision = Literal["fp32", "fp16", "int8"]
 Target = Literal["any", "cpu", "cuda"]
-"""What a graph was written for: any runtime (standard operators only), or ONNX Runtime's kernels of one provider."""
+"""Target of a graph: any runtime (standard operators only), or the kernels of one execution provider."""
 
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of a bundle."""
+    """File of a bundle."""
 
     path: str
-    """Relative to the bundle, with forward slashes."""
+    """Path relative to the bundle, with forward slashes."""
 
     size: int
-    """In bytes."""
+    """Size in bytes."""
 
     sha256: str
     """Hexadecimal digest of the content."""
@@ -53,7 +53,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class GraphEntry:
-    """One ONNX graph of a bundle."""
+    """ONNX graph of a bundle."""
 
     name: str
     """File name without suffix, for example "vision_model_int8"."""
@@ -65,24 +65,24 @@ class GraphEntry:
     precision: Precision
     target: Target
     parity: Mapping[str, Any]
-    """What the export measured against the checkpoint in torch fp32; see the export's parity module."""
+    """Errors relative to the checkpoint in torch fp32; see ``xclip_export.parity``."""
 
     data_files: tuple[str, ...]
-    """Files with weights that the graph refers to, relative to the bundle."""
+    """Weight files of the graph, relative to the bundle."""
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The labels that a bundle was exported with."""
+    """Labels that a bundle was exported with, in the order of its embeddings."""
 
     names: tuple[str, ...]
     texts: tuple[str, ...]
-    """The text that each name's embedding was computed from."""
+    """Texts that were encoded, one for each name."""
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle whose manifest has been read; its files are checked when they are opened.
+    """Bundle with its manifest read; files are checked when they are used.
 
     Attributes:
         path: The folder.
@@ -94,13 +94,13 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, check_sizes: bool = True) -> Bundle:
-        """Read the manifest and compare the size of every file with it.
+        """Read the manifest, and check the size of every file.
 
-        The content of a file is compared with its SHA-256 when the file is used.
+        The SHA-256 of a file is checked when the file is used.
 
         Raises:
-            BundleNotFoundError: There is no folder at ``path``.
-            BundleSchemaError: The folder is not a bundle, or one of an unknown schema.
+            BundleNotFoundError: ``path`` is not a folder.
+            BundleSchemaError: The folder is not a bundle, or has an unknown schema.
             BundleCorruptError: A file is missing or has another size.
         """
         folder = Path(path)
@@ -114,12 +114,12 @@ class Bundle:
 
     @cached_property
     def files(self) -> tuple[FileEntry, ...]:
-        """Every file that the manifest names."""
+        """Files of the manifest."""
         return tuple(FileEntry(name, f["size"], f["sha256"]) for name, f in self.manifest["files"].items())
 
     @cached_property
     def graphs(self) -> tuple[GraphEntry, ...]:
-        """Every ONNX graph of the bundle."""
+        """ONNX graphs of the bundle."""
         return tuple(
             GraphEntry(
                 name=name,
@@ -135,14 +135,14 @@ class Bundle:
 
     @property
     def text_tower_sha256(self) -> str:
-        """Digest over the weights and the vocabulary that decide a text's embedding.
+        """Digest of the text weights and the vocabulary, which determine the embedding of a text.
 
         Raises:
-            BundleSchemaError: The manifest does not name it.
+            BundleSchemaError: The manifest lacks it.
         """
         digest = self.manifest.get("text_tower_sha256")
         if not isinstance(digest, str):
-            message = f"{self.path} does not name its text tower: export the bundle again"
+            message = f"{self.path} lacks the digest of its text tower: export the bundle again"
             raise BundleSchemaError(message)
         return digest
 
@@ -168,13 +168,13 @@ class Bundle:
 
     @cached_property
     def preprocessor(self) -> Mapping[str, Any]:
-        """The content of ``preprocessor_config.json``."""
+        """Content of ``preprocessor_config.json``."""
         content: dict[str, Any] = json.loads(self.checked("preprocessor_config.json").read_bytes())
         return content
 
     @cached_property
     def labels(self) -> LabelSet:
-        """The label set of ``labels.json``."""
+        """Label set of ``labels.json``."""
         content = json.loads(self.checked("labels.json").read_bytes())
         return LabelSet(tuple(content["names"]), tuple(content["texts"]))
 
@@ -194,14 +194,14 @@ class Bundle:
         return embeds
 
     def graphs_of(self, tower: Tower) -> tuple[GraphEntry, ...]:
-        """The graphs of one tower, in the manifest's order."""
+        """List the graphs of a tower, in the manifest's order."""
         return tuple(g for g in self.graphs if g.tower == tower)
 
     def graph(self, tower: Tower, precision: Precision, prefer: Target = "any") -> GraphEntry:
-        """The graph of a tower in one precision, the one written for ``prefer`` if there is one.
+        """Find the graph of a tower in a precision, preferably the one written for ``prefer``.
 
         Raises:
-            PrecisionUnavailableError: The bundle holds no such graph.
+            PrecisionUnavailableError: The bundle has no such graph.
         """
         usable = [g for g in self.graphs_of(tower) if g.precision == precision and g.target in (prefer, "any")]
         if not usable:
@@ -214,7 +214,7 @@ class Bundle:
         return max(usable, key=lambda g: g.target == prefer)
 
     def checked(self, name: str) -> Path:
-        """Path of a file whose size and SHA-256 agree with the manifest.
+        """Check size and SHA-256 of a file, and return its path.
 
         Raises:
             BundleCorruptError: The file is not in the manifest, missing, or changed.
@@ -230,17 +230,17 @@ class Bundle:
         return path
 
     def checked_graph(self, graph: GraphEntry) -> Path:
-        """Path of a graph's .onnx file, after checking it and its weight files.
+        """Check a graph's .onnx file and weight files, and return the path of the .onnx file.
 
         Raises:
-            BundleCorruptError: One of them is missing or changed.
+            BundleCorruptError: A file is missing or changed.
         """
         for name in graph.data_files:
             self.checked(name)
         return self.checked(graph.file)
 
     def problems(self) -> Iterator[tuple[FileEntry, str | None]]:
-        """Check every file; yield each with what is wrong with it, or None."""
+        """Check every file; yield each with its problem, or None."""
         for entry in self.files:
             try:
                 self.checked(entry.path)
@@ -262,7 +262,7 @@ class Bundle:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
+    """Compute the hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 22):

@@ -1,4 +1,4 @@
-"""Is this machine ready? Each check says what it found, and a failed one how to mend it."""
+"""Diagnose this machine: each check tells what it found, and a failed one how to fix it."""
 
 from __future__ import annotations
 
@@ -52,20 +52,20 @@ _COLOUR_TOLERANCE = 24
 
 @dataclass(frozen=True)
 class Check:
-    """One line of a diagnosis."""
+    """Result of one check."""
 
     name: str
     ok: bool
     detail: str
     fix: str | None = None
-    """What to do; None where nothing is wrong."""
+    """Remedy; None if the check passed."""
 
 
 def diagnose(bundle: str | os.PathLike[str] = DEMO_BUNDLE) -> Iterator[Check]:
-    """Run every check; one that breaks is a failed check, not an exception.
+    """Run every check; an error in a check is a failed check, not an exception.
 
     Args:
-        bundle: The bundle to test; the embedded one unless given.
+        bundle: Bundle to test.
     """
     checks: list[tuple[str, Callable[[], Check]]] = [
         ("python", check_python),
@@ -88,13 +88,13 @@ def diagnose(bundle: str | os.PathLike[str] = DEMO_BUNDLE) -> Iterator[Check]:
 
 
 def check_python() -> Check:
-    """The interpreter's version and platform."""
+    """Check the version of the interpreter."""
     detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     return Check("python", sys.version_info >= OLDEST_PYTHON, detail, None)
 
 
 def check_onnxruntime() -> Check:
-    """Exactly one ONNX Runtime wheel: two overwrite each other's files."""
+    """Check that exactly one ONNX Runtime wheel is installed, since two overwrite each other's files."""
     found = installed_wheels()
     detail = ", ".join(f"{name} {version}" for name, version in found.items()) or "not installed"
     if len(found) == 1:
@@ -106,9 +106,9 @@ def check_onnxruntime() -> Check:
 
 
 def check_device(device: Device) -> Check:
-    """Whether a provider that is built in really runs a graph here.
+    """Check that a built-in execution provider runs a graph here.
 
-    The GPU wheel brings TensorRT's provider and never TensorRT itself: without it, only that device is not there.
+    The GPU wheel brings TensorRT's provider but not TensorRT, without which only device tensorrt is unavailable.
     """
     if device == "tensorrt":
         preload_libraries()
@@ -120,7 +120,7 @@ def check_device(device: Device) -> Check:
 
 
 def check_cuda_libraries() -> Check:
-    """CUDA and cuDNN libraries that the provider needs, against those that the loader finds."""
+    """Check that the loader finds the CUDA and cuDNN libraries of the provider."""
     preload_libraries()
     provider, version = PROVIDER_OF["cuda"], cuda_version() or "of unknown version"
     missing = missing_libraries(provider)
@@ -132,27 +132,27 @@ def check_cuda_libraries() -> Check:
 
 
 def check_gpu() -> Check:
-    """The driver and the GPUs that it shows."""
+    """Check the driver, and list its GPUs."""
     found = gpus()
     if not found:
-        said = "nvidia-smi is missing or fails" if found is None else "nvidia-smi lists no GPU"
+        detail = "nvidia-smi is missing or fails" if found is None else "nvidia-smi lists no GPU"
         fix = "install the NVIDIA driver, in a container start it with --gpus all, or choose device cpu"
-        return Check("gpu", ok=False, detail=said, fix=fix)
+        return Check("gpu", ok=False, detail=detail, fix=fix)
     detail = ", ".join(f"{gpu.name} ({gpu.memory})" for gpu in found)
     return Check("gpu", ok=True, detail=f"{detail}, driver {found[0].driver}")
 
 
 def check_cpu() -> Check:
-    """Instruction sets that decide how fast int8 is."""
+    """Report the instruction sets that int8 depends on."""
     fast = int8_is_fast()
     if fast is None:
         return Check("cpu", ok=True, detail=f"{platform.machine()}, instruction sets unknown")
-    says = "int8 is the fast path" if fast else "no VNNI: int8 is not the fast path, fp32 may be as fast"
-    return Check("cpu", ok=True, detail=f"{' '.join(instruction_sets())}; {says}")
+    advice = "int8 is fast" if fast else "no int8 dot products (VNNI): fp32 may be as fast as int8"
+    return Check("cpu", ok=True, detail=f"{' '.join(instruction_sets())}; {advice}")
 
 
 def check_threads() -> Check:
-    """CPUs that this process may use, against those that it sees."""
+    """Report the CPUs and the memory that this process may use."""
     usable, visible = available_cpus(), os.cpu_count() or 1
     limited = "" if usable == visible else f" of {visible} visible (affinity or container quota)"
     memory = _memory_limit(Path("/sys/fs/cgroup"))
@@ -204,7 +204,7 @@ def check_decoding(samples: str | os.PathLike[str] = DECODING_SAMPLES) -> Check:
 
 
 def check_bundle(bundle: str | os.PathLike[str]) -> Check:
-    """Sizes and SHA-256 sums of every file of a bundle."""
+    """Check size and SHA-256 of every file of a bundle."""
     opened = Bundle.open(bundle)
     problems = [problem for _, problem in opened.problems() if problem]
     if problems:
@@ -213,7 +213,7 @@ def check_bundle(bundle: str | os.PathLike[str]) -> Check:
 
 
 def check_self_test(bundle: str | os.PathLike[str]) -> Check:
-    """The bundle's golden clip on the device that would be used."""
+    """Run the self-test of a bundle on the device that `auto` chooses."""
     from xclip_runtime.model import XClip  # noqa: PLC0415 - loads numpy, OpenCV and ONNX Runtime
     from xclip_runtime.selftest import self_test  # noqa: PLC0415
 
@@ -235,20 +235,20 @@ def _built_in_devices() -> list[Device]:
 
 
 def _cuda_checks() -> list[tuple[str, Callable[[], Check]]]:
-    """What only a wheel with CUDA is asked."""
+    """List the checks of wheels with CUDA."""
     if "cuda" not in _built_in_devices():
         return []
     return [("cuda libraries", check_cuda_libraries), ("gpu", check_gpu)]
 
 
 def _memory_limit(root: Path) -> int | None:
-    """The container's memory limit in bytes, from cgroup v2 or v1; None where there is none."""
+    """Read the container's memory limit in bytes, from cgroup v2 or v1; None if it has none."""
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
         try:
             limit = (root / name).read_text().strip()
         except OSError:
             continue
-        # v1 says "no limit" with a number near the largest
+        # v1 has a number near 2^63 for no limit.
         return int(limit) if limit != "max" and int(limit) < 1 << 60 else None
     return None
 

@@ -1,4 +1,4 @@
-"""Does a loaded model still compute what its checkpoint computed? A clip and its logits, fixed at export."""
+"""Self-test of a loaded model: the logits of a fixed clip, compared with those recorded at export."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ if TYPE_CHECKING:
     from xclip_runtime.model import XClip
 
 TOLERANCE = {"fp32": 0.01, "fp16": 0.1, "bf16": 0.5}
-"""Largest |Δlogit| on a sound machine; wider than the export's gate, since kernels differ between machines.
+"""Largest |Δlogit| allowed; wider than the export's gate, since kernels differ between machines.
 
-OpenVINO's bf16 was seen 0.03 off on ViT-B/16 and 0.14 on motion-demo.
+bf16 on OpenVINO was off by 0.03 on ViT-B/16 and by 0.14 on motion-demo.
 """
 
 INT8_SLACK = 4.0
-"""int8 rounds differently on every instruction set: so many times the error that the export measured."""
+"""Tolerance of int8 in multiples of the error at export, since int8 rounds differently on every instruction set."""
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What a self-test found."""
+    """Result of a self-test."""
 
     finite: bool
     sees_its_input: bool
-    """Whether two different clips gave different answers."""
+    """True if two different clips have different logits."""
 
     max_abs_logit: float
-    """Largest distance from the logits that the checkpoint gave in torch fp32."""
+    """Largest |Δlogit| to the checkpoint in torch fp32."""
 
     tolerance: float
 
     @property
     def passed(self) -> bool:
-        """Whether all is well; a NaN is not."""
+        """True if all checks passed; NaN fails."""
         return self.finite and self.sees_its_input and self.max_abs_logit <= self.tolerance
 
 
 def golden_clip(num_frames: int, image_size: int) -> NDArray[np.uint8]:
-    """The same noise on every machine, uint8 RGB (T, size, size, 3)."""
+    """Make the golden clip, the same noise on every machine, uint8 RGB (T, size, size, 3)."""
     shape = (num_frames, image_size, image_size, 3)
     return np.frombuffer(np.random.default_rng(0).bytes(int(np.prod(shape))), np.uint8).reshape(shape)
 
 
 def self_test(model: XClip) -> SelfTest:
-    """Run the golden clip and its inverse, and compare with the manifest."""
+    """Run the golden clip and its inverse, and compare the logits with the manifest's."""
     clip = golden_clip(model.bundle.num_frames, model.bundle.image_size)
     logits, inverse = model.logits(clip), model.logits(255 - clip)
     golden = np.array(model.bundle.manifest["golden_logits"], np.float32)

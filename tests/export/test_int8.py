@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from helpers.nodes import all_nodes
-from xclip_export.cpu import Linear
-from xclip_export.int8 import Observation, affine, balance, calibration_clips, int8_vision_model, observe, quantized
+from xclip_export.calibration import Observation, calibration_clips, observe
+from xclip_export.int8 import affine, balance, int8_vision_model, quantized
 from xclip_export.seeded import outlier_twin, seeded_config, seeded_model
 from xclip_export.towers import PromptTower, VisionTower
+from xclip_export.weights import Linear
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SHAPE = {"num_frames": 8, "patch_size": 16, "image_size": 64, "vision_layers": 3, "text_layers": 1}

@@ -95,7 +95,7 @@ def test_a_missing_bundle_is_a_failed_check_and_no_exception(tmp_path):
 
 @pytest.mark.parametrize(
     ("fast", "words"),
-    [(False, "no VNNI: int8 is not the fast path"), (True, "int8 is the fast path"), (None, "unknown")],
+    [(False, "no int8 dot products (VNNI)"), (True, "int8 is fast"), (None, "unknown")],
 )
 def test_it_says_whether_int8_is_the_fast_path(monkeypatch, fast, words):
     monkeypatch.setattr(doctor, "int8_is_fast", lambda: fast)

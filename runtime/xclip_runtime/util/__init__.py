@@ -1,1 +1,1 @@
-"""What every package may use: CPUs, threads, paths, files."""
+"""Utilities of every package: atomic files, CPUs, deadlines, paths, prefetching."""

@@ -1,4 +1,4 @@
-"""The CPUs that this process may use, and what they can do."""
+"""Number and instruction sets of the CPUs that this process may use."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ INSTRUCTION_SETS = (
     *("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"),
     *("asimd", "asimddp", "i8mm", "bf16", "sve"),
 )
-"""What decides which matrix kernels run, on x86 and on Arm."""
+"""Instruction sets that select the matrix kernels, on x86 and on Arm."""
 _INT8_DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use: the smaller of its affinity mask and its cgroup quota, at least 1.
+    """Count the CPUs that this process may use: the smaller of its affinity mask and its cgroup quota, at least 1.
 
-    ONNX Runtime and OpenCV themselves look at neither the quota of a container nor at a part of a CPU.
+    ONNX Runtime and OpenCV ignore the quota of a container.
     """
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
     quota = _cgroup_cpus(Path("/sys/fs/cgroup"))
@@ -30,7 +30,7 @@ def default_workers() -> int:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """Those of :data:`INSTRUCTION_SETS` that the CPU has; empty where the system does not tell."""
+    """List the :data:`INSTRUCTION_SETS` of the CPU; empty if the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -40,13 +40,13 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def int8_is_fast() -> bool | None:
-    """Whether the CPU has dot products of int8 (VNNI, Arm's dotprod); None where its instruction sets are unknown."""
+    """Tell if the CPU has int8 dot products (VNNI, Arm's dotprod); None if its instruction sets are unknown."""
     found = instruction_sets()
     return bool(_INT8_DOT_PRODUCTS.intersection(found)) if found else None
 
 
 def _cgroup_cpus(root: Path) -> float | None:
-    """The container's CPU quota in CPUs, from cgroup v2 or v1; None where there is none."""
+    """Read the container's quota in CPUs, from cgroup v2 or v1; None if it has none."""
     try:
         quota, period = (root / "cpu.max").read_text().split()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Work in threads that may be left behind, for native code does not always return."""
+"""Run work in daemon threads that can be abandoned, since native code cannot be interrupted."""
 
 from __future__ import annotations
 
@@ -12,33 +12,40 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 GRACE = 2.0
-"""Seconds that work may take beyond its limit to stop by itself."""
+"""Seconds beyond the limit for work to stop by itself."""
 
 
-class DeadlineError(TimeoutError):
-    """The work does not end."""
+class UnresponsiveError(TimeoutError):
+    """Work that runs on after its limit."""
 
 
 def within(seconds: float | None, work: Callable[[], Result]) -> Result:
-    """The result of `work`, which is expected to mind the limit itself wherever it can.
+    """Run `work` with a limit that it keeps to by itself where it can.
 
-    A call into a decoder that waits for a dead network drive cannot be interrupted; its thread is left behind.
+    A decoder that waits for a dead network drive cannot be interrupted; its thread is abandoned.
+
+    Args:
+        seconds: The limit; None for none.
+        work: Called in a thread if there is a limit.
+
+    Returns:
+        The result of `work`.
 
     Raises:
-        DeadlineError: It is still busy `GRACE` after the limit.
-        Exception: What `work` raises.
+        UnresponsiveError: `work` is still running `GRACE` after the limit.
+        Exception: The exception of `work`.
     """
     if seconds is None:
         return work()
-    # More than a thread can wait for is as good as for ever.
+    # A thread cannot wait for more than TIMEOUT_MAX, which is years.
     return _Task(work).result(min(seconds + GRACE, threading.TIMEOUT_MAX))
 
 
 def together(works: Sequence[Callable[[], Result]]) -> list[Result]:
-    """The results of works that are done at the same time, the first of them in this thread.
+    """Run works at the same time, the first in this thread, and return their results in order.
 
     Raises:
-        Exception: What the first of them to fail, in their order, raises, after all have ended.
+        Exception: The exception of the first work that failed, in their order, after all have ended.
     """
     tasks = [_Task(work) for work in works[1:]]
     try:
@@ -50,7 +57,7 @@ def together(works: Sequence[Callable[[], Result]]) -> list[Result]:
 
 
 class _Task(Generic[Result]):
-    """Work in a thread of its own, which does not keep the process from ending."""
+    """Work in a daemon thread."""
 
     def __init__(self, work: Callable[[], Result]) -> None:
         self._work = work
@@ -61,7 +68,7 @@ class _Task(Generic[Result]):
     def _run(self) -> None:
         try:
             self._outcome.put((self._work(), None))
-        except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
             self._outcome.put((None, error))
 
     def wait(self) -> None:
@@ -71,7 +78,7 @@ class _Task(Generic[Result]):
         try:
             result, error = self._outcome.get(timeout=timeout)
         except queue.Empty:
-            raise DeadlineError from None
+            raise UnresponsiveError from None
         if error is not None:
             raise error
         return result  # type: ignore[return-value]

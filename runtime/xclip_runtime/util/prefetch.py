@@ -1,4 +1,4 @@
-"""Two stages side by side: the next items are prepared by a few threads while one thread works on the present one."""
+"""Two-stage pipelines: threads prepare the next items while one thread finishes the present ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Prepared = TypeVar("Prepared")
 Result = TypeVar("Result")
 
 AHEAD = 2
-"""Items that may wait between the stages, beside one for each worker: enough to even out long and short videos."""
+"""Items that may wait between the stages, besides one a worker; evens out long and short videos."""
 
 
 def pipelined(
@@ -26,7 +26,7 @@ def pipelined(
     workers: int,
     ahead: int = AHEAD,
 ) -> Iterator[Result]:
-    """``finish(item, prepare(item))`` of every item, in their order; see :func:`pipelined_batches`."""
+    """Yield ``finish(item, prepare(item))`` of every item, in their order; see :func:`pipelined_batches`."""
     return pipelined_batches(items, prepare, lambda pairs: [finish(*pairs[0])], workers=workers, ahead=ahead)
 
 
@@ -39,23 +39,23 @@ def pipelined_batches(
     batch: int = 1,
     ahead: int = AHEAD,
 ) -> Iterator[Result]:
-    """``finish`` of items with what ``prepare`` made of them, several at a time; the results are in the items' order.
+    """Prepare items in threads and finish them in batches; yield the results in the items' order.
 
     ``prepare`` runs in ``workers`` threads, ``finish`` in a single one, so that the caller's own thread only waits and
-    Ctrl-C reaches it at once. Items are taken as needed: at most ``workers + ahead + 1``, or two batches and the one
-    in work, are between taken and yielded. Where the iterator is closed early, what has begun ends in the background
-    and nothing more is begun.
+    Ctrl-C reaches it at once. Items are taken as needed: at most ``workers + ahead + 1``, or two batches and the
+    current one, are taken and not yet yielded. When the iterator is closed early, running calls end in the background
+    and no further ones start.
 
     Args:
-        items: May be endless.
-        prepare: The first stage, called from several threads.
-        finish: The second stage, never called twice at a time; gives one result for each of its items.
+        items: Items, possibly endless.
+        prepare: First stage, called from several threads.
+        finish: Second stage, called by one thread with pairs of item and prepared item; returns one result for each.
         workers: Threads of the first stage, at least 1.
-        batch: Items that the second stage gets together; only the last time fewer.
+        batch: Items that the second stage gets together; fewer only at the end.
         ahead: Prepared items that may wait for the second stage.
 
     Raises:
-        Exception: What ``prepare`` or ``finish`` raises, in the place of its items; the iterator ends there.
+        Exception: The exception of ``prepare`` or ``finish``, in the place of its items; the iterator ends there.
     """
     preparing = ThreadPoolExecutor(workers, "xclip-prepare")
     finishing = ThreadPoolExecutor(1, "xclip-finish")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from xclip_runtime.errors import VideoDecodeError, VideoNotFoundError
-from xclip_runtime.util.deadline import DeadlineError, within
+from xclip_runtime.util.deadline import UnresponsiveError, within
 from xclip_runtime.video.frame_reader import FrameReader, Method, Request
 from xclip_runtime.video.pyav import PyAVDecoder
 from xclip_runtime.video.sampling import Sampling, uniform
@@ -120,7 +120,7 @@ def read_clip(
     reader = FrameReader(request, open_decoder, policy)
     try:
         return within(time_limit, lambda: _clip(request, reader))
-    except DeadlineError:
+    except UnresponsiveError:
         raise request.timeout() from None
 
 

@@ -1,0 +1,117 @@
+"""Weights of a vision tower as numpy arrays, in the form that the authored graphs use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from xclip_export.towers import Attention, EncoderLayer, VisionLayer
+
+    Floats = NDArray[np.float32]
+
+# The slope of QuickGELU, which becomes SiLU when fc1 is scaled by it and fc2 divided:
+# x·sigmoid(1.702x) = SiLU(1.702x) / 1.702.
+SLOPE = 1.702
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Linear layer y = x·weight + bias, with ``weight`` (in, out) in the layout of ONNX Runtime."""
+
+    weight: Floats
+    bias: Floats | None
+
+
+@dataclass(frozen=True)
+class Norm:
+    """LayerNorm over the last axis, without a shift if ``bias`` is None."""
+
+    gain: Floats
+    bias: Floats | None
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Projections:
+    """Weights of a multi-head attention whose scale, key bias and value bias are folded away."""
+
+    heads: int
+    query: Linear
+    key: Linear
+    value: Linear
+    out: Linear
+
+
+@dataclass(frozen=True)
+class Block:
+    """Weights of a pre-norm transformer layer; the slope of QuickGELU is folded into ``fc1`` and ``fc2``."""
+
+    norm1: Norm
+    attention: Projections
+    norm2: Norm
+    fc1: Linear
+    fc2: Linear
+
+
+@dataclass(frozen=True)
+class Messenger:
+    """Weights that compute the message tokens of a layer from its class tokens."""
+
+    fc: Linear
+    norm: Norm
+    attention: Projections
+
+
+def read_block(layer: VisionLayer | EncoderLayer) -> Block:
+    """Read the weights of a layer, with the slope of QuickGELU folded into the MLP."""
+    fc1, fc2 = read_linear(layer.mlp.fc1), read_linear(layer.mlp.fc2)
+    slope = np.float32(SLOPE)
+    return Block(
+        norm1=read_norm(layer.layer_norm1),
+        attention=read_attention(layer.self_attn),
+        norm2=read_norm(layer.layer_norm2),
+        fc1=Linear(fc1.weight * slope, bias_of(fc1) * slope),
+        fc2=Linear(fc2.weight / slope, fc2.bias),
+    )
+
+
+def read_attention(attention: Attention) -> Projections:
+    """Read the weights of an attention."""
+    return Projections(
+        heads=attention.num_heads,
+        query=read_linear(attention.q_proj),
+        key=read_linear(attention.k_proj),
+        value=read_linear(attention.v_proj),
+        out=read_linear(attention.out_proj),
+    )
+
+
+def read_linear(layer: nn.Linear) -> Linear:
+    """Read the weights of a linear layer."""
+    return Linear(matrix(layer.weight), None if layer.bias is None else array(layer.bias))
+
+
+def read_norm(layer: nn.LayerNorm) -> Norm:
+    """Read the weights of a LayerNorm."""
+    return Norm(array(layer.weight), array(layer.bias), layer.eps)
+
+
+def array(tensor: Tensor) -> Floats:
+    """Convert a parameter to float32."""
+    return tensor.detach().float().numpy()
+
+
+def matrix(weight: Tensor) -> Floats:
+    """Convert a torch weight (out, in) to a contiguous matrix (in, out)."""
+    return np.ascontiguousarray(array(weight).T)
+
+
+def bias_of(linear: Linear) -> Floats:
+    """Return the bias, or zeros if the layer has none."""
+    return np.zeros(linear.weight.shape[1], np.float32) if linear.bias is None else linear.bias
