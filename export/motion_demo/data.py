@@ -1,4 +1,4 @@
-"""Training batches: scenes rendered on the fly, worn as real videos are, never twice the same."""
+"""Training batches: scenes rendered on the fly and degraded as real videos are, never twice the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TYPICAL_RADIUS = 36.0
 
 
 class Batch(NamedTuple):
-    """Clips with everything known about them.
+    """Clips with their ground truth.
 
     Attributes:
         frames: (B, T, 224, 224, 3) uint8 RGB.
@@ -46,7 +46,7 @@ class Batch(NamedTuple):
 
 
 class Batches(torch.utils.data.Dataset[Batch]):
-    """The batches of one phase, by step: the same step always gives the same batch, so training can resume anywhere.
+    """Batches of one phase; a step always gives the same batch, so training can resume anywhere.
 
     Args:
         first_seed: Seed of the phase's first clip; clip k has ``first_seed + k``.
@@ -92,7 +92,7 @@ def make_batch(seeds: Sequence[int], positions: list[int]) -> Batch:
 
 
 def training_clip(seed: int, label: Label, positions: Sequence[int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Render a worn clip at a scale between those of the two preprocessing profiles.
+    """Render a degraded clip at a scale between those of the two preprocessing profiles.
 
     ``videox`` (short side to 256, centre 224) shows an evaluation clip at scale 1, ``hf`` (short side to 224) at 0.875.
 
@@ -113,7 +113,7 @@ def training_clip(seed: int, label: Label, positions: Sequence[int]) -> tuple[ND
         HEAD_PLACE * radius * np.cos(angle) / (CORE / 2),
         HEAD_PLACE * radius * np.sin(angle) / (CORE / 2),
     ]
-    return wear(rng, frames), np.stack(poses, axis=1).astype(np.float32)
+    return degrade(rng, frames), np.stack(poses, axis=1).astype(np.float32)
 
 
 def covered_patches(poses: torch.Tensor, side: int = 7) -> torch.Tensor:
@@ -136,7 +136,7 @@ def covered_patches(poses: torch.Tensor, side: int = 7) -> torch.Tensor:
     return torch.stack([shape, head], dim=-1).float()
 
 
-def wear(rng: np.random.Generator, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def degrade(rng: np.random.Generator, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Change tone, sharpness and compression of a whole clip as cameras and video codecs do.
 
     Args:

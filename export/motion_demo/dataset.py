@@ -32,7 +32,7 @@ _SHORT_SIDE = 256
 
 
 class Codec(NamedTuple):
-    """An encoder and the container that such files come in."""
+    """Encoder with its usual container."""
 
     encoder: str
     suffix: str

@@ -1,4 +1,4 @@
-"""Frames to video files, with the encoders that PyAV carries."""
+"""Encode frames as video files, with the encoders of PyAV."""
 
 from __future__ import annotations
 

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 
 class Label(NamedTuple):
-    """One class of the demo: what colour the shape has and how it moves."""
+    """Class of the demo: the shape's colour and motion."""
 
     colour: str
     motion: str
 
     @property
     def text(self) -> str:
-        """The text the class is encoded from, such as ``a red shape moving left``."""
+        """Text of the class, such as ``a red shape moving left``."""
         return f"{_coloured_shape(self.colour)} {MOTIONS[self.motion]}"
 
 
@@ -58,6 +58,6 @@ HELD_OUT = (
 
 SEEN = tuple(label for label in LABELS if label not in HELD_OUT)
 
-# Texts that name one half of a label: they teach the text tower what each word means on its own.
+# Texts with one half of a label, by which the text tower learns each word on its own.
 COLOUR_TEXTS = tuple(map(_coloured_shape, COLOURS))
 MOTION_TEXTS = tuple(f"a shape {phrase}" for phrase in MOTIONS.values())

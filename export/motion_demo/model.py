@@ -1,4 +1,4 @@
-"""The network: transformers' own X-CLIP, small, with an initialisation that can be trained from nothing."""
+"""Network: a small X-CLIP of transformers, with an initialisation for training from scratch."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _smooth_functions(points: torch.Tensor, count: int, frequency: float, genera
 
 
 def _embed_patches(model: XCLIPModel, frames: torch.Tensor) -> torch.Tensor:
-    """Do what the vision embeddings do, from (N, H, W, 3) uint8, with the normalisation folded into the weights.
+    """Compute the vision embeddings from uint8 (N, H, W, 3), with the normalisation folded into the weights.
 
     On a CPU normalising the pixels first takes as long as the rest of the network.
     """
@@ -135,7 +135,7 @@ def _embed_patches(model: XCLIPModel, frames: torch.Tensor) -> torch.Tensor:
 
 
 class VisionOutput(NamedTuple):
-    """What the vision tower gives.
+    """Outputs of the vision tower.
 
     Attributes:
         frame_embeds: (B, T, D), one a frame.

@@ -34,7 +34,7 @@ _HUES: Mapping[str, float] = MappingProxyType(
 
 
 def _arc(reach: float, *, radius: float, centre: float) -> list[tuple[float, float]]:
-    """Points of a circle from -reach to reach degrees, about a centre on the axis."""
+    """Sample a circle from -reach to reach degrees, about a centre on the axis."""
     angles = np.radians(np.linspace(-reach, reach, 24))
     return [(centre + radius * float(np.cos(a)), radius * float(np.sin(a))) for a in angles]
 
@@ -58,7 +58,7 @@ HEAD_RADIUS = 0.4
 
 @dataclass(frozen=True)
 class Path:
-    """Where a shape is during a clip. Every motion is one of these with most fields at zero.
+    """Path of a shape during a clip. Every motion is one of these with most fields at zero.
 
     Attributes:
         start: Place of the centre at time 0, core units from the middle of the picture.
@@ -103,7 +103,7 @@ class Path:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that is needed to draw a clip, at any time and any size.
+    """Scene of a clip, which can be drawn at any time and size.
 
     Attributes:
         label: The class shown.
@@ -185,7 +185,7 @@ def render(
 
 
 def _sample_path(rng: np.random.Generator, motion: str) -> Path:
-    """Draw the path of one motion; whatever does not define the motion is left to chance."""
+    """Draw the path of one motion; parameters that do not define the motion are random."""
     angle = rng.uniform(0, 2 * np.pi)
     radius = rng.uniform(26, 40)
     sign = rng.choice([-1.0, 1.0])
@@ -251,7 +251,7 @@ def _draw(picture: NDArray[np.uint8], scene: Scene, centre: NDArray[np.float64],
 
 
 def _background(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A still texture of low saturation, so that colour belongs to the shape alone."""
+    """Draw a still texture of low saturation, so that only the shape has colour."""
     height, width = size
     y, x = np.mgrid[0:height, 0:width].astype(np.float32) / height
     kind = rng.choice(["cloud", "stripes", "checks", "slope"])
@@ -279,6 +279,6 @@ def _grain(size: tuple[int, int], sigma: float) -> NDArray[np.int16]:
 
 @lru_cache(maxsize=4)
 def _white_noise(size: tuple[int, int]) -> NDArray[np.float32]:
-    """One pattern for all scenes, as drawing it anew would take longer than drawing the scene."""
+    """Draw the noise pattern, once for all scenes, since it takes longer than a scene."""
     shape = (size[0] + _GRAIN_MARGIN, size[1] + _GRAIN_MARGIN, 3)
     return np.random.default_rng(0).standard_normal(shape, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""A tokenizer in CLIP's format whose vocabulary ends after the first merges of CLIP's own."""
+"""Tokenizer in CLIP's format, with the first merges of CLIP's vocabulary."""
 
 from __future__ import annotations
 

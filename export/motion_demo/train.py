@@ -1,15 +1,15 @@
-"""Train motion-demo from nothing: ``python -m motion_demo.train --out runs/motion``.
+"""Train motion-demo from scratch: ``python -m motion_demo.train --out runs/motion``.
 
 Three phases, each with its own optimiser:
 
-1. single frames: say where the shape is, how large, which way it points and which colour it has;
-2. clips of 8 frames: contrastive over the texts of the seen pairs and of colours and motions alone, still saying where;
-3. clips of 32 frames: the same at a lower rate, as this is how the model is used.
+1. single frames: regress position, size and direction of the shape, and classify its colour;
+2. clips of 8 frames: contrastive over the texts of the seen pairs and of single colours and motions, and the heads;
+3. clips of 32 frames, as the model is used: the same at a lower learning rate.
 
-The heads that say where and which colour are dropped at the end.
+The auxiliary heads are dropped at the end.
 
-Steps allocate and free hundreds of megabytes. Where the system is slow to hand out memory, as in virtual machines, let
-glibc keep it: ``MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=8589934592``.
+Steps allocate and free hundreds of megabytes. Where memory is slow to allocate, as in virtual machines, let glibc keep
+it: ``MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=8589934592``.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Phase:
-    """One stretch of training.
+    """Phase of training.
 
     Attributes:
         name: For the log.
@@ -91,7 +91,7 @@ _SEEDS_A_PHASE = 2**27
 
 
 class Heads(nn.Module):
-    """What is asked of frames (pose and colour) and of patches (what covers them) during training only."""
+    """Auxiliary heads, for training only: pose and colour from frames, coverage from patches."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -121,7 +121,7 @@ class Trainer:
         self.optimizer = self._make_optimizer()
 
     def state(self) -> dict[str, Any]:
-        """Return all that `load` needs to go on as if never stopped."""
+        """Return the complete training state, for :meth:`load`."""
         return {
             "phase": self.phase,
             "step": self.step,
@@ -131,7 +131,7 @@ class Trainer:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up the place and weights of a state."""
+        """Restore a state."""
         self.phase, self.step = state["phase"], state["step"]
         self.model.load_state_dict(state["model"])
         self.heads.load_state_dict(state["heads"])
@@ -145,7 +145,7 @@ class Trainer:
         return torch.utils.data.DataLoader(data, batch_size=None, sampler=steps, num_workers=workers)
 
     def train_step(self, batch: Batch) -> dict[str, float]:
-        """Learn from one batch and move on in the schedule.
+        """Train on one batch, and advance in the schedule.
 
         Returns:
             Loss and accuracies, for the log.
@@ -221,7 +221,7 @@ class Trainer:
     def _whereabouts_loss(
         self, frame_embeds: torch.Tensor, patch_states: torch.Tensor, batch: Batch
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Ask frames for pose, and patches what covers them: without the latter, place is learned late."""
+        """Compute the auxiliary losses; without the coverage of patches, position is learned late."""
         poses = self.heads.pose(frame_embeds).float()
         place = nn.functional.smooth_l1_loss(poses[..., :3], batch.poses[..., :3])
         head = nn.functional.smooth_l1_loss(poses[..., 3:], batch.poses[..., 3:])
@@ -230,7 +230,7 @@ class Trainer:
         return 20 * place + 40 * head + 6 * cover, {"place": place, "head": head, "cover": cover}
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
-        """AdamW; the multi-frame integration learns twice as fast, as it is shallow and comes last."""
+        """Make AdamW; the multi-frame integration has twice the learning rate, as it is shallow and comes last."""
         mit = list(self.model.mit.parameters())
         rest = [p for name, p in self.model.named_parameters() if not name.startswith("mit.")]
         groups = [{"params": [*rest, *self.heads.parameters()], "scale": 1.0}, {"params": mit, "scale": 2.0}]
@@ -257,7 +257,7 @@ def _validation_clips(positions: list[int], rounds: int) -> torch.Tensor:
 
 
 def _save(state: dict[str, Any], path: Path) -> None:
-    """Replace the file in one move, so that a stop while writing loses nothing."""
+    """Replace the file atomically, so that an interrupt while writing loses nothing."""
     part = path.with_suffix(".part")
     torch.save(state, part)
     part.replace(path)

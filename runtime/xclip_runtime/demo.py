@@ -15,6 +15,6 @@ DEMO_VIDEO = DATA / "motion-demo.mp4"
 
 
 def expected_label() -> str:
-    """What the sample video was rendered to show."""
+    """Return the true label of the sample video."""
     facts = json.loads((DATA / "motion-demo.json").read_text(encoding="utf-8"))
     return str(facts["expected"])

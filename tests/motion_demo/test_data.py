@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from motion_demo.data import Batches, covered_patches, make_batch, sample_positions, wear
+from motion_demo.data import Batches, covered_patches, degrade, make_batch, sample_positions
 from motion_demo.model import NUM_FRAMES
 from motion_demo.scenes import VALIDATION_SEEDS
 
@@ -60,12 +60,12 @@ def test_patches_run_by_row_and_tell_shape_from_head():
     assert covered[:, 1].nonzero().flatten().tolist() == [4 * 7 + 6]
 
 
-def test_wear_changes_clips_but_not_beyond_recognition():
+def test_degrading_changes_clips_but_not_beyond_recognition():
     frames = np.random.default_rng(0).integers(60, 200, (3, 28, 28, 3)).astype(np.uint8)
     frames = np.kron(frames, np.ones((1, 8, 8, 1), np.uint8))
-    worn = [wear(np.random.default_rng(seed), frames) for seed in range(30)]
-    assert any((clip != frames).any() for clip in worn)
-    for clip in worn:
+    degraded = [degrade(np.random.default_rng(seed), frames) for seed in range(30)]
+    assert any((clip != frames).any() for clip in degraded)
+    for clip in degraded:
         assert clip.shape == frames.shape
         assert clip.dtype == np.uint8
         assert np.corrcoef(clip.ravel(), frames.ravel())[0, 1] > 0.9

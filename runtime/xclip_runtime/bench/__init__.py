@@ -1,1 +1,1 @@
-"""Measure a deployment: load scenarios, stages, cold start, sweeps, and the machine that all of it ran on."""
+"""Benchmarks of a deployment: load scenarios, stages, cold start, sweeps, and a record of the machine."""

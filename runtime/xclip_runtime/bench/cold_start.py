@@ -1,4 +1,4 @@
-"""From nothing to the first answer, in fresh processes."""
+"""Cold start: the time from the start of a process to its first answer."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ print(json.dumps({"times": times, "peak_rss_mb": peak_rss_mb()}))
 
 
 def cold_starts(bundle: str, video: str, options: Mapping[str, Any], count: int) -> dict[str, Any]:
-    """Start ``count`` processes, one after the other; files are in the system's cache, as they are after an install.
+    """Time fresh processes, one after the other, with the files in the system's cache as after an install.
 
     Args:
-        bundle: The bundle.
-        video: A file to classify twice: the first answer pays for what is made on first use, the second does not.
-        options: For :class:`XClip`.
-        count: How many.
+        bundle: Folder of the bundle.
+        video: File to classify twice: only the first answer includes lazy initialisation.
+        options: Keyword arguments of :class:`xclip_runtime.XClip`.
+        count: Number of processes.
 
     Returns:
         Milliseconds in lists of ``count``: ``import``, ``load``, ``first``, ``second``, ``start`` (the interpreter) and
         ``to_first_answer``, from the start of the process; ``peak_rss_mb`` is the largest of the children's.
 
     Raises:
-        DeviceError: A child fails.
+        DeviceError: A child process fails.
     """
     times: dict[str, list[float]] = {name: [] for name in (*STAGES, "to_first_answer")}
     peaks = []
@@ -56,18 +56,18 @@ def cold_starts(bundle: str, video: str, options: Mapping[str, Any], count: int)
         begun = time.perf_counter()
         command = [sys.executable, "-c", _CHILD, json.dumps([bundle, video, dict(options)])]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:  # noqa: S603
-            assert child.stdout is not None  # noqa: S101 - what PIPE gives
+            assert child.stdout is not None  # noqa: S101 - set by PIPE
             child.stdout.readline()
             answered = time.perf_counter() - begun
             rest, errors = child.communicate()
         if child.returncode:
             message = f"a fresh process could not classify {video}: {errors.strip().splitlines()[-1]}"
             raise DeviceError(message)
-        told = json.loads(rest)
-        seconds = told["times"]
+        result = json.loads(rest)
+        seconds = result["times"]
         seconds["start"] = answered - seconds["import"] - seconds["load"] - seconds["first"]
         seconds["to_first_answer"] = answered
         for name, values in times.items():
             values.append(1000 * seconds[name])
-        peaks.append(told["peak_rss_mb"])
+        peaks.append(result["peak_rss_mb"])
     return {**times, "peak_rss_mb": max((peak for peak in peaks if peak is not None), default=None)}

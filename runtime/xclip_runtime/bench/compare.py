@@ -1,4 +1,4 @@
-"""Two reports side by side: ratios with intervals, and no answer where the reports cannot be compared."""
+"""Compare two reports: ratios with intervals, and the settings that make reports incomparable."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 LEAST = 5
-"""Measurements that an interval needs on either side."""
+"""Minimum number of measurements on either side for an interval."""
 
 
 def read_report(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What ``bench --json`` printed.
+    """Read a report of ``bench --json``.
 
     Raises:
-        ReportError: The file is missing, or something else.
+        ReportError: The file is missing or not a report.
     """
     try:
         report = json.loads(Path(path).read_bytes())
@@ -35,24 +35,24 @@ def read_report(path: str | os.PathLike[str]) -> dict[str, Any]:
         message = f"{path} is not JSON: give what `xclip-onnx bench --json` printed"
         raise ReportError(message) from error
     if not isinstance(report, dict) or report.get("bench_schema") != SCHEMA:
-        message = f"{path} is no report of this version: give what `xclip-onnx bench --json` printed"
+        message = f"{path} is not a report of this version: give what `xclip-onnx bench --json` printed"
         raise ReportError(message)
     return report
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """What must be equal for a ratio to mean something, and is not: machine, settings, threads, device."""
+    """List the differences that make a ratio meaningless: in machine, settings, threads or execution provider."""
     pairs = [(name, a[part].get(name), b[part].get(name)) for part in ("machine", "settings") for name in a[part]]
     pairs += [(name, a["model"][name], b["model"][name]) for name in ("provider", "intra_op_threads", "optimize_for")]
     return [f"{name}: {one!r} and {other!r}" for name, one, other in pairs if one != other]
 
 
 def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every metric that both reports hold.
+    """Compare every metric that both reports have.
 
     Returns:
-        ``metric``, ``unit``, ``a``, ``b``, ``ratio`` (b / a), ``interval`` (95 %, or None where one side has fewer than
-        five measurements), ``n`` of both.
+        ``metric``, ``unit``, ``a``, ``b``, ``ratio`` (b / a), ``interval`` (95 %, or None if a side has fewer than five
+        measurements), ``n`` of both.
     """
     found = []
     of_b = {name: (unit, values) for name, unit, values in _series(b)}
@@ -77,7 +77,7 @@ def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]
 
 
 def _series(report: Mapping[str, Any]) -> Iterator[tuple[str, str, Sequence[float]]]:
-    """Independent measurements by metric; latencies of Server and Offline wait for each other, so they are left out."""
+    """Yield independent measurements by metric, so not the latencies of Server and Offline, which queue."""
     for name, scenario in report["scenarios"].items():
         if name in ("SingleStream", "MultiStream"):
             yield f"{name} latency, median", "ms", scenario["latencies_ms"]

@@ -1,4 +1,4 @@
-"""Distributions of latencies, without quantiles that the number of samples cannot carry."""
+"""Latency distributions, without quantiles that the number of samples cannot support."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ RESAMPLES = 2000
 
 
 def quantile(values: Sequence[float], q: float) -> float | None:
-    """The nearest-rank quantile; None where fewer than ``1 / (1 - q)`` values leave none beyond it.
+    """Compute the nearest-rank quantile; None with fewer than ``1 / (1 - q)`` values, of which none would be beyond it.
 
-    So a p90 needs 10 values and a p99 needs 100.
+    A p90 needs 10 values, a p99 needs 100.
     """
     if not values or len(values) * (1 - q) < 1 - 1e-9:
         return None
@@ -26,7 +26,7 @@ def quantile(values: Sequence[float], q: float) -> float | None:
 
 
 def summary(milliseconds: Sequence[float]) -> dict[str, Any]:
-    """n, mean, least, largest, and the quantiles that n can carry; all in milliseconds."""
+    """Summarise latencies: n, mean, minimum, maximum, and the quantiles that n supports, in milliseconds."""
     return {
         "n": len(milliseconds),
         "mean": float(np.mean(milliseconds)) if milliseconds else None,
@@ -42,14 +42,14 @@ def summary(milliseconds: Sequence[float]) -> dict[str, Any]:
 def ratio_interval(
     a: Sequence[float], b: Sequence[float], statistic: Callable[[NDArray[np.float64]], float]
 ) -> tuple[float, float]:
-    """95 % percentile-bootstrap interval of ``statistic(b) / statistic(a)`` (Efron 1979, doi 10.1214/aos/1176344552).
+    """Compute the 95 % percentile-bootstrap interval of ``statistic(b) / statistic(a)``, with seeded resampling.
 
-    Deterministic: the resampling is seeded.
+    Source: Efron 1979, doi 10.1214/aos/1176344552.
 
     Args:
         a: Independent measurements of the first run.
         b: Independent measurements of the second.
-        statistic: Of a one-dimensional array, such as ``np.median``.
+        statistic: Statistic of a one-dimensional array, such as ``np.median``.
     """
     rng = np.random.default_rng(0)
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)

@@ -1,4 +1,4 @@
-"""Closed and open loops. The closed loop asks again when it is answered; the open loop asks when a user would."""
+"""Closed-loop load, which waits for each answer, and open-loop load, whose queries arrive at random."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a loop measured."""
+    """Measurements of a loop."""
 
     latencies_ms: list[float]
-    """One for each query, in the order of their completion."""
+    """Latencies of the queries, in the order of their completion."""
     samples: int
-    """Samples answered."""
+    """Number of samples answered."""
     seconds: float
-    """From the first query to the last answer."""
+    """Time from the first query to the last answer."""
 
     @property
     def rate(self) -> float:
@@ -36,13 +36,13 @@ class Loaded:
 def closed_loop(
     answer: Answer, *, seconds: float, count: int, samples_per_query: int = 1, concurrency: int = 1
 ) -> Loaded:
-    """Ask, wait for the answer, ask again, from ``concurrency`` threads.
+    """Send a query, wait for the answer, and repeat, from ``concurrency`` threads.
 
     Args:
         answer: Answers the samples with these numbers; called from several threads where ``concurrency`` is over 1.
-        seconds: Go on for at least so long.
-        count: And for at least so many queries.
-        samples_per_query: Samples that are asked for at once.
+        seconds: Minimum duration.
+        count: Minimum number of queries.
+        samples_per_query: Samples of a query.
         concurrency: Queries in flight.
     """
     latencies: list[float] = []
@@ -63,18 +63,18 @@ def closed_loop(
 def open_loop(
     answer: Answer, *, rate: float, seconds: float, count: int, concurrency: int = 1, seed: int = 0
 ) -> Loaded:
-    """Queries that arrive at random moments, whether or not the ones before are answered.
+    """Send queries at random times, whether or not the ones before are answered.
 
-    Arrivals are a Poisson process, decided before anything runs. A latency is counted from the moment at which its
-    query was to start, so waiting counts, and an answer that is late delays none of the arrivals.
+    Arrivals are a Poisson process, drawn in advance. A latency counts from the scheduled arrival, so it includes
+    queueing (no coordinated omission), and a late answer delays no arrival.
 
     Args:
         answer: As in :func:`closed_loop`.
         rate: Queries a second.
-        seconds: Arrivals go on for so long.
-        count: And until there are so many.
-        concurrency: Queries that are answered at a time; the rest waits in a queue.
-        seed: Of the arrivals.
+        seconds: Minimum duration of the arrivals.
+        count: Minimum number of arrivals.
+        concurrency: Queries answered at a time; the rest queues.
+        seed: Seed of the arrivals.
     """
     rng = np.random.default_rng(seed)
     gaps = rng.exponential(1 / rate, max(count, int(2 * rate * seconds) + 1))

@@ -1,4 +1,4 @@
-"""What the figures were taken on."""
+"""Record of the machine and the software of a benchmark."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ VERSIONS = ("numpy", "opencv-python-headless", "opencv-python", "mlcommons-loadg
 
 
 def machine() -> dict[str, Any]:
-    """CPU, limits of the container, versions. What cannot be read is None."""
+    """Describe CPU, memory and container limits; unknown ones are None."""
     return {
         "cpu": cpu_name(),
         "cpu_flags": sorted(instruction_sets()),
@@ -32,7 +32,7 @@ def machine() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """What the CPU calls itself, with family and model where it tells: virtual machines hide the generation."""
+    """Name the CPU, with family and model if known, since virtual machines hide the generation in the name."""
     pairs = (line.partition(":") for line in (_text("/proc/cpuinfo") or "").split("\n\n", 1)[0].splitlines())
     fields = {name.strip(): value.strip() for name, _, value in pairs}
     name = fields.get("model name") or platform.processor() or platform.machine()
@@ -42,7 +42,7 @@ def cpu_name() -> str:
 
 
 def software() -> dict[str, Any]:
-    """Versions that decide speed, and the providers that ONNX Runtime was built with."""
+    """List the versions that affect speed, and the execution providers of ONNX Runtime."""
     versions = {"python": platform.python_version(), "xclip-onnx": __version__, "onnxruntime": onnxruntime_version()}
     for name in VERSIONS:
         try:
@@ -53,12 +53,12 @@ def software() -> dict[str, Any]:
 
 
 def now() -> str:
-    """UTC, to the second."""
+    """Return the time in UTC, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def peak_rss_mb() -> float | None:
-    """The most memory that this process has held, in MB of 10**6 bytes; None where the system does not tell."""
+    """Return the peak resident set size of this process, in MB of 10**6 bytes; None if unknown."""
     for line in (_text("/proc/self/status") or "").splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024 / 1e6
@@ -66,7 +66,7 @@ def peak_rss_mb() -> float | None:
 
 
 def busy_seconds() -> float:
-    """CPU seconds that all processes have used since boot; 0 where the system does not tell."""
+    """Return the CPU seconds of all processes since boot; 0 if unknown."""
     text = _text("/proc/stat")
     if text is None:
         return 0.0

@@ -1,4 +1,4 @@
-"""A report as one HTML page with its plots inside, and as PNG files beside it."""
+"""HTML page of a report with embedded plots, and PNG files beside it."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def write_page(folder: Path, report: Mapping[str, Any]) -> list[str]:
     """Write ``index.html``, ``report.json`` and the plots.
 
     Args:
-        folder: Made if it is not there.
-        report: What ``bench --json`` prints.
+        folder: Folder of the page; created if missing.
+        report: The ``bench --json`` document.
 
     Returns:
-        The names of the files.
+        Names of the files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     plots = list(_plots(folder, report))
@@ -82,7 +82,7 @@ def _html(folder: Path, report: Mapping[str, Any], plots: Iterable[str]) -> str:
         '<meta name=viewport content="width=device-width">',
         f"<h1>{escape(title)}</h1><p class=note>xclip-onnx bench, {escape(report['date'])}; {escape(machine['cpu'])}, ",
         f"{machine['cpus_usable']} CPUs, {model['intra_op_threads']} intra-op threads</p>",
-        f"<p><strong>{escape(said[0].upper() + said[1:])}.</strong></p>" if (said := disturbance(report)) else "",
+        f"<p><strong>{escape(noise[0].upper() + noise[1:])}.</strong></p>" if (noise := disturbance(report)) else "",
         _cards(report),
         "<h2>Scenarios</h2>",
         _table(*scenario_rows(report)),
@@ -124,7 +124,7 @@ def _cards(report: Mapping[str, Any]) -> str:
         cards.append((f"{np.median(first) / 1000:.2f} s", f"process start to first answer, n = {len(first)}"))
         if report["cold_start"]["peak_rss_mb"]:
             cards.append((f"{report['cold_start']['peak_rss_mb']:.0f} MB", "peak RSS of such a process"))
-    inside = "".join(f"<div class=card><b>{value}</b><span>{what}</span></div>" for value, what in cards)
+    inside = "".join(f"<div class=card><b>{value}</b><span>{name}</span></div>" for value, name in cards)
     return f"<div class=cards>{inside}</div>"
 
 

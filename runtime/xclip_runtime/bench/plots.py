@@ -1,4 +1,4 @@
-"""PNG plots, with matplotlib (extra [bench])."""
+"""PNG plots of a report, with matplotlib (extra [bench])."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from xclip_runtime.errors import MissingExtraError
 
 try:
-    # The object interface alone: pyplot keeps figures alive and looks for a display.
+    # Without pyplot, which keeps figures alive and looks for a display.
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 except ImportError as error:
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 DPI = 130
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
-"""Okabe and Ito's, which colour-blind readers can tell apart."""
+"""Palette of Okabe and Ito, safe for colour-blind readers."""
 _PLAIN = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "125" else "")
 
 
 def plot_latencies(path: Path, latencies_ms: Mapping[str, Sequence[float]]) -> None:
-    """The share of queries that were answered within a time, a line for each scenario.
+    """Plot the cumulative latency distribution of each scenario.
 
     Args:
         path: PNG to write.
-        latencies_ms: By scenario, in any order.
+        latencies_ms: Latencies by scenario, in any order.
     """
     figure, axes = _figure("Latency distribution", "latency, ms", "share of queries answered")
     for place, (name, values) in enumerate(latencies_ms.items()):
@@ -47,11 +47,11 @@ def plot_latencies(path: Path, latencies_ms: Mapping[str, Sequence[float]]) -> N
 
 
 def plot_load(path: Path, points: Sequence[Mapping[str, Any]]) -> None:
-    """Latency over throughput as arrivals come ever denser.
+    """Plot latency over arrival rate.
 
     Args:
         path: PNG to write.
-        points: Of :func:`xclip_runtime.bench.sweeps.sweep_rate`.
+        points: Points of :func:`xclip_runtime.bench.sweeps.sweep_rate`.
     """
     figure, axes = _figure(
         "Latency under load (random arrivals, counted from the intended start)",
@@ -74,7 +74,7 @@ def plot_load(path: Path, points: Sequence[Mapping[str, Any]]) -> None:
 
 
 def plot_stages(path: Path, stages_ms: Mapping[str, float], cold_start_ms: Mapping[str, float]) -> None:
-    """Where the time of a video goes, and of a process's first; medians, in bars of stacked stages.
+    """Plot the medians of the stages as stacked bars, of a warm video and of a cold start.
 
     Args:
         path: PNG to write.
@@ -98,7 +98,7 @@ def plot_stages(path: Path, stages_ms: Mapping[str, float], cold_start_ms: Mappi
 
 
 def plot_sweeps(path: Path, sweeps: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Throughput over batch, threads and concurrency, side by side with one scale.
+    """Plot throughput over batch size, threads and concurrency, side by side on one scale.
 
     Args:
         path: PNG to write.

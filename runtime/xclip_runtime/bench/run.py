@@ -85,7 +85,7 @@ def _load(plan: Plan, **changes: Any) -> XClip:
 
 
 def _cpu_seconds_of_others() -> float:
-    """CPU seconds since boot of everything but this process and its ended children."""
+    """Return the CPU seconds since boot of all processes but this one and its ended children."""
     return busy_seconds() - sum(os.times()[:4])
 
 

@@ -1,9 +1,11 @@
-"""MLPerf-style scenarios, by MLCommons' LoadGen where it is installed (extra [bench]), and by plain loops elsewhere.
+"""MLPerf-style scenarios, with the load of MLCommons' LoadGen (extra [bench]) or of plain loops.
 
-The scenarios are those of MLPerf Inference; the runs are far shorter than its rules ask for, and are therefore called
-"MLPerf-style". SingleStream: the next query when the last is answered, its p90. MultiStream: several samples a query,
-the p99. Server: queries at random moments, the highest rate whose latencies stay within a bound. Offline: all samples
-at once, samples a second.
+The scenarios are those of MLPerf Inference; "MLPerf-style" since the runs are far shorter than its rules require.
+
+- SingleStream: one query after the other; p90 latency.
+- MultiStream: queries of several samples; p99 latency.
+- Server: queries at random times; highest rate with latencies within a bound.
+- Offline: all samples at once; samples a second.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ SEARCH_STEPS = 5
 
 
 def loadgen_available() -> bool:
-    """Whether LoadGen is installed."""
+    """Tell if LoadGen is installed."""
     try:
         _loadgen()
     except MissingExtraError:
@@ -49,10 +51,10 @@ def run_scenario(
     Returns:
         ``scenario``, ``generator``, ``metric`` and ``value`` (in ``unit``), ``latency_ms`` (a summary),
         ``latencies_ms``, ``samples_per_second``, ``n``, and for Server the ``bound_ms`` and the ``trials`` of its
-        search. ``value`` is None where n is too small for the metric's quantile, or no rate holds.
+        search. ``value`` is None if n is too small for the metric's quantile, or if no rate holds.
 
     Raises:
-        MissingExtraError: ``generator`` is "loadgen", which is not installed.
+        MissingExtraError: LoadGen is not installed.
     """
     if scenario == "Server":
         return _server(workload, conditions, generator)
@@ -70,7 +72,7 @@ def run_scenario(
 
 
 def _server(workload: Workload, conditions: Conditions, generator: Generator) -> dict[str, Any]:
-    """Search for the highest rate whose latencies hold, between nothing and what a closed loop reaches."""
+    """Search for the highest rate that keeps the latency bound, up to the rate of a closed loop."""
     alone = closed_loop(
         workload.answer, seconds=conditions.seconds / 2, count=conditions.count, concurrency=conditions.concurrency
     )
@@ -113,7 +115,7 @@ def _measured(latencies: Sequence[float], rate: float) -> dict[str, Any]:
 def _run_plain(
     workload: Workload, scenario: Scenario, conditions: Conditions, rate: float | None
 ) -> tuple[list[float], float]:
-    """Latencies in milliseconds and samples a second, by loops of our own."""
+    """Run plain loops; return latencies in milliseconds and samples a second."""
     seconds, count = conditions.seconds, conditions.count
     if scenario == "Server" and rate is not None:
         done = open_loop(workload.answer, rate=rate, seconds=seconds, count=count, concurrency=conditions.concurrency)
@@ -143,7 +145,7 @@ def _loadgen() -> ModuleType:
 def _run_loadgen(
     workload: Workload, scenario: Scenario, conditions: Conditions, rate: float | None
 ) -> tuple[list[float], float]:
-    """Latencies in milliseconds and samples a second, by LoadGen; Server's count from the scheduled start."""
+    """Run LoadGen; return latencies in milliseconds, Server's from the scheduled start, and samples a second."""
     loadgen = _loadgen()
     waiting: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
 
@@ -169,7 +171,7 @@ def _run_loadgen(
             settings = _settings(loadgen, workload, scenario, conditions, rate)
             loadgen.StartTestWithLogSettings(sut, qsl, settings, _log_settings(loadgen, folder))
             latencies = _latencies(Path(folder), scenario)
-            if scenario == "MultiStream":  # LoadGen logs no rate for it; one query follows the other.
+            if scenario == "MultiStream":  # LoadGen logs no rate for it, in which queries run one after the other.
                 return latencies, 1000 * conditions.samples_per_query * len(latencies) / sum(latencies)
             return latencies, _rate(Path(folder), scenario)
     finally:
@@ -194,7 +196,7 @@ def _settings(
         settings.server_target_qps = rate
         settings.server_target_latency_percentile = conditions.percentile
     if scenario == "Offline":
-        # LoadGen makes the one query large enough for the duration, from the rate that it is told to expect.
+        # LoadGen sizes its single query for the duration by the expected rate.
         alone = closed_loop(workload.answer, seconds=0, count=2, samples_per_query=workload.batch_size)
         settings.offline_expected_qps = max(alone.rate, conditions.count / max(conditions.seconds, 1e-3))
     return settings
@@ -211,7 +213,7 @@ def _log_settings(loadgen: ModuleType, folder: str) -> Any:
 
 
 def _latencies(folder: Path, scenario: Scenario) -> list[float]:
-    """From LoadGen's trace, which counts from the scheduled start; MultiStream's are of whole queries."""
+    """Read latencies from LoadGen's trace, from the scheduled start; MultiStream's are of whole queries."""
     trace = (folder / "mlperf_log_trace.json").read_text(encoding="utf-8")
     found = re.findall(r'"query_seq":(\d+).*?"complete_ns":(\d+)', trace)
     if scenario != "MultiStream":
@@ -230,7 +232,7 @@ _RATE_KEYS: dict[Scenario, str] = {
 
 
 def _rate(folder: Path, scenario: Scenario) -> float:
-    """Samples a second, as LoadGen logs it."""
+    """Read the samples a second from LoadGen's log."""
     for line in (folder / "mlperf_log_detail.txt").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line.partition(" ")[2])
         if entry["key"] == _RATE_KEYS[scenario]:

@@ -1,4 +1,4 @@
-"""A report's figures as text, for the terminal and for the page."""
+"""Text of a report, for the terminal and for the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def scenario_rows(report: Mapping[str, Any]) -> tuple[tuple[str, ...], list[list[str]]]:
-    """The header and the rows of the table of scenarios."""
+    """Format the table of scenarios; return its header and rows."""
     header = ("scenario", "metric", "result", "p50 ms", "p90 ms", "p99 ms", "clips/s", "n")
     rows = []
     for name, scenario in report["scenarios"].items():
@@ -24,14 +24,14 @@ def scenario_rows(report: Mapping[str, Any]) -> tuple[tuple[str, ...], list[list
 
 
 def disturbance(report: Mapping[str, Any]) -> str | None:
-    """What to say where other processes ran besides; None on a quiet machine."""
+    """Return a warning if other processes were running; None on a quiet machine."""
     if report["others_cpu"] <= 0.1:
         return None
     return f"other processes used {report['others_cpu']:.1f} CPUs meanwhile: measure again on a quiet machine"
 
 
 def plain(value: Any) -> str:
-    """Four digits for a number, a dash for None, and the parts of anything that has some."""
+    """Format a value: four digits for a number, a dash for None, and collections item by item."""
     if value is None:
         return "-"
     if isinstance(value, float):
