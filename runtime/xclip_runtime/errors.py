@@ -44,6 +44,10 @@ from __future__ import annotations
 class XClipError(Exception):
     """Root of every error that xclip-onnx raises on purpose."""
 
+    def to_dict(self) -> dict[str, str]:
+        """Return ``type`` and ``message``, the "error" of every JSON document."""
+        return {"type": type(self).__name__, "message": str(self)}
+
 
 class BundleError(XClipError, ValueError):
     """A bundle that cannot be used."""

@@ -23,3 +23,7 @@ def test_every_class_but_the_root_also_is_the_built_in_that_it_resembles():
     for name, cls in classes().items():
         if name != "XClipError":
             assert issubclass(cls, (ValueError, RuntimeError, ImportError, OSError)), name
+
+
+def test_an_error_names_its_type_and_message_in_json():
+    assert errors.NoFramesError("empty").to_dict() == {"type": "NoFramesError", "message": "empty"}

@@ -89,8 +89,7 @@ def evaluate(
 
     def answer(sample: Sample, clip: Clip | VideoError | FramesError) -> Outcome:
         if isinstance(clip, Exception):
-            error = {"type": type(clip).__name__, "message": str(clip)}
-            return Outcome(sample.video, sample.label, {}, error=error)
+            return Outcome(sample.video, sample.label, {}, error=clip.to_dict())
         given = {model.precision: model.classify(clip, top_k=None).labels for model in models}
         answers: dict[str, Answer] = {precision: _answer(labels, sample.label) for precision, labels in given.items()}
         return Outcome(sample.video, sample.label, answers, _logit_error(*given.values()))

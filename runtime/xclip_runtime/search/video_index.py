@@ -52,7 +52,7 @@ class Added:
     def to_dict(self) -> dict[str, Any]:
         """Return the ``index add --json`` document; a failed file has an "error", as with ``classify``."""
         if self.error is not None:
-            return {"video": self.video, "error": {"type": type(self.error).__name__, "message": str(self.error)}}
+            return {"video": self.video, "error": self.error.to_dict()}
         return {"video": self.video, "outcome": self.outcome, "windows": self.windows}
 
 
