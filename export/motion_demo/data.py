@@ -163,4 +163,4 @@ def degrade(rng: np.random.Generator, frames: NDArray[np.uint8]) -> NDArray[np.u
     if rng.random() < 0.25:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 85))]
         changes.append(lambda frame: cv2.imdecode(cv2.imencode(".jpg", frame, quality)[1], cv2.IMREAD_COLOR))
-    return np.stack([reduce(lambda picture, change: change(picture), changes, frame) for frame in frames])
+    return np.stack([reduce(lambda image, change: change(image), changes, frame) for frame in frames])

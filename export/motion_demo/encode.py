@@ -46,6 +46,6 @@ def write_video(
         stream = container.add_stream(codec, rate=rate, options={"crf": str(crf), **_FASTER.get(codec, {})})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pix_fmt
-        for picture in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode(None))

@@ -70,7 +70,7 @@ def build_model(config: XCLIPConfig, seed: int) -> XCLIPModel:
 
     transformers' own initialisation draws some linear layers with a standard deviation of 1 and the queries and keys so
     small that attention is uniform; here every matrix gets fan_in**-0.5. The position embeddings are smooth random
-    functions of place and of time: what is learned at one place or moment then holds near it as well.
+    functions of place and of time, so that training at one place or time carries over to its neighbours.
     """
     model = XCLIPModel(config)
     generator = torch.Generator().manual_seed(seed)

@@ -1,6 +1,6 @@
 """The renderer: an integer seed, a colour and a motion give a scene; a scene gives frames.
 
-Lengths are in *core units*: the action keeps inside a square of 224 units around the centre of the picture, whatever
+Lengths are in *core units*: the action keeps inside a square of 224 units around the centre of the frame, whatever
 the size of the canvas. ``x`` runs to the right and ``y`` downwards, as in images; angles are in radians.
 """
 
@@ -61,7 +61,7 @@ class Path:
     """Path of a shape during a clip. Every motion is one of these with most fields at zero.
 
     Attributes:
-        start: Place of the centre at time 0, core units from the middle of the picture.
+        start: Place of the centre at time 0, core units from the centre of the frame.
         stop: Place of the centre at time 1, before orbit and bounce are added.
         radius: Circumradius at time 0 and at time 1; it changes geometrically between them.
         angle: Orientation at time 0, radians.
@@ -177,10 +177,10 @@ def render(
     middle = np.array([size[1] / 2 + shift[0], size[0] / 2 + shift[1]])
     frames = np.empty((len(times), *size, 3), dtype=np.uint8)
     for frame, (x, y, radius, angle) in zip(frames, scene.path.poses(times), strict=True):
-        picture = backdrop.copy()
-        _draw(picture, scene, middle + scale * np.array([x, y]), scale * radius, angle)
+        canvas = backdrop.copy()
+        _draw(canvas, scene, middle + scale * np.array([x, y]), scale * radius, angle)
         top, left = rng.integers(0, _GRAIN_MARGIN, size=2)
-        cv2.add(picture, grain[top : top + size[0], left : left + size[1]], dst=frame, dtype=cv2.CV_8U)
+        cv2.add(canvas, grain[top : top + size[0], left : left + size[1]], dst=frame, dtype=cv2.CV_8U)
     return frames
 
 
@@ -239,15 +239,15 @@ def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
     return int(red), int(green), int(blue)
 
 
-def _draw(picture: NDArray[np.uint8], scene: Scene, centre: NDArray[np.float64], radius: float, angle: float) -> None:
+def _draw(canvas: NDArray[np.uint8], scene: Scene, centre: NDArray[np.float64], radius: float, angle: float) -> None:
     cos, sin = np.cos(angle), np.sin(angle)
     # Rows are points, so this is the transposed rotation matrix.
     turn = radius * np.array([[cos, sin], [-sin, cos]])
     # OpenCV takes sub-pixel places as integers in sixteenths.
     outline = np.round(16 * (centre + np.array(SHAPES[scene.shape]) @ turn)).astype(np.int32)
     head = np.round(16 * (centre + np.array([HEAD_PLACE, 0.0]) @ turn)).astype(int)
-    cv2.fillPoly(picture, [outline], scene.fill, lineType=cv2.LINE_AA, shift=4)
-    cv2.circle(picture, (int(head[0]), int(head[1])), round(16 * HEAD_RADIUS * radius), scene.head, -1, cv2.LINE_AA, 4)
+    cv2.fillPoly(canvas, [outline], scene.fill, lineType=cv2.LINE_AA, shift=4)
+    cv2.circle(canvas, (int(head[0]), int(head[1])), round(16 * HEAD_RADIUS * radius), scene.head, -1, cv2.LINE_AA, 4)
 
 
 def _background(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -269,8 +269,8 @@ def _background(rng: np.random.Generator, size: tuple[int, int]) -> NDArray[np.u
             texture = np.sign(texture * np.sin(y * cos - x * sin))
     grey = rng.uniform(50, 205) + rng.uniform(8, 40) * texture + 4 * _white_noise(size)[:height, :width, 0]
     tint = rng.uniform(-14, 14, size=3).astype(np.float32)
-    picture: NDArray[np.uint8] = np.clip(grey[..., None] + tint, 0, 255).astype(np.uint8)
-    return picture
+    canvas: NDArray[np.uint8] = np.clip(grey[..., None] + tint, 0, 255).astype(np.uint8)
+    return canvas
 
 
 def _grain(size: tuple[int, int], sigma: float) -> NDArray[np.int16]:

@@ -22,6 +22,10 @@ MODEL_TYPE = "xclip"
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 HUB_FILES = ("*.json", "*.safetensors", "*.bin", "merges.txt", "README.md")
 
+# Normalisation of every published X-CLIP checkpoint, for pixels in [0, 1].
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 # Position ids are buffers that newer transformers no longer store.
 OPTIONAL_KEYS = ("position_ids",)
 

@@ -25,7 +25,7 @@ from onnx import TensorProto
 
 from xclip_export.cpu import VisionGraph
 from xclip_export.graph import MICROSOFT
-from xclip_export.weights import Linear, Norm, Projections, array, bias_of, matrix, read_norm
+from xclip_export.weights import MID_GREY, Linear, Norm, Projections, array, bias_of, matrix, read_norm
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from xclip_export.weights import Block
 
     Floats = NDArray[np.float32]
-
-_MID_GREY = 128
 
 
 def fp16_vision_model(tower: VisionTower) -> ModelProto:
@@ -90,11 +88,11 @@ class HalfVisionGraph(VisionGraph):
         x = graph.node("Transpose", [x], "patches.transposed", perm=[0, 1, 3, 2, 4])
         x = graph.reshape(x, [-1, self.patches, patch * patch * 3], "patches.flat")
         x = graph.node("Cast", [x], "patches.half", to=TensorProto.FLOAT16)
-        x = graph.node("Sub", [x, graph.constant("mid_grey", np.float16(_MID_GREY))], "patches.centred")
+        x = graph.node("Sub", [x, graph.constant("mid_grey", np.float16(MID_GREY))], "patches.centred")
 
         weight = matrix(tower.patch_embedding.weight)
         table = array(tower.position_table).copy()
-        table[1:] += _MID_GREY * weight.sum(axis=0, dtype=np.float64).astype(np.float32)
+        table[1:] += MID_GREY * weight.sum(axis=0, dtype=np.float64).astype(np.float32)
         # A largest weight of about 1/8 is as far from subnormal weights as from overflowing sums.
         scale = np.float32(2.0 ** math.floor(-3 - math.log2(float(np.abs(weight).max()))))
         x = graph.node("MatMul", [x, self.weight("patch_embedding.weight", weight * scale)], "embed.projected")

@@ -26,7 +26,7 @@ import numpy as np
 from xclip_export.calibration import calibration_clips, observe
 from xclip_export.cpu import VisionGraph
 from xclip_export.graph import MICROSOFT
-from xclip_export.weights import SLOPE, Block, Linear, Messenger, Norm, Projections, bias_of, read_linear
+from xclip_export.weights import MID_GREY, SLOPE, Block, Linear, Messenger, Norm, Projections, bias_of, read_linear
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 _EXPONENT = 0.5
-_MID_GREY = 128
 _PARTS = ("query", "key", "value")
 
 # Instructions without VNNI add the products of two neighbouring codes in 16 bits, and saturate. 255·2·64 fits; two
@@ -172,7 +171,7 @@ class Int8VisionGraph(VisionGraph):
         rounded = quantized(exact)
         lost = (exact.weight - rounded.codes * rounded.scales).sum(axis=0)
         table: Floats = super().position_table().copy()
-        table[1:] += _MID_GREY * lost
+        table[1:] += MID_GREY * lost
         return table
 
     def patch_embedding(self, patches: str, output: str) -> str:

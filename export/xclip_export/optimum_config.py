@@ -15,6 +15,7 @@ from optimum.exporters.onnx.model_configs import register_tasks_manager_onnx
 from optimum.exporters.onnx.model_patcher import ModelPatcher
 from optimum.utils import DummyInputGenerator, NormalizedTextAndVisionConfig
 
+from xclip_export.checkpoint import IMAGENET_MEAN, IMAGENET_STD
 from xclip_export.towers import PromptTower, TextTower, VisionTower
 
 if TYPE_CHECKING:
@@ -27,10 +28,6 @@ if TYPE_CHECKING:
     from xclip_runtime.bundle import Tower
 
 OPSET = 18
-
-# Defaults for optimum-cli: the normalisation of every published X-CLIP checkpoint, which is ImageNet's.
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _VIDEO, _LABELS, _LENGTH = "batch_size", "num_labels", "sequence_length"
 

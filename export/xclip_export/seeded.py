@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from transformers import XCLIPConfig, XCLIPModel, XCLIPTextConfig, XCLIPVisionConfig
 
+from xclip_export.checkpoint import IMAGENET_MEAN, IMAGENET_STD, PREPROCESSOR
 from xclip_runtime.util.atomic import write_json
 
 if TYPE_CHECKING:
@@ -142,9 +143,9 @@ def save_checkpoint(model: XCLIPModel, tokenizer: CLIPTokenizerFast, folder: Pat
         "do_center_crop": True,
         "do_normalize": True,
         "do_resize": True,
-        "image_mean": [0.485, 0.456, 0.406],
-        "image_std": [0.229, 0.224, 0.225],
+        "image_mean": IMAGENET_MEAN,
+        "image_std": IMAGENET_STD,
         "resample": 2,
         "size": size,
     }
-    write_json(folder / "preprocessor_config.json", content)
+    write_json(folder / PREPROCESSOR, content)

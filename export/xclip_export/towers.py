@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from xclip_export.weights import SLOPE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -31,7 +33,7 @@ class QuickGELU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the activation element by element, to any shape."""
-        return x * torch.sigmoid(1.702 * x)
+        return x * torch.sigmoid(SLOPE * x)
 
 
 class Attention(nn.Module):

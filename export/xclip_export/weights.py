@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # x·sigmoid(1.702x) = SiLU(1.702x) / 1.702.
 SLOPE = 1.702
 
+MID_GREY = 128
+
 
 @dataclass(frozen=True)
 class Linear:

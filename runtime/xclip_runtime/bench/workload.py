@@ -21,7 +21,7 @@ WARM_UP = 2
 
 @dataclass(frozen=True)
 class Workload:
-    """A model and samples for it.
+    """Model with samples for it.
 
     Attributes:
         model: The model under test.

@@ -16,7 +16,7 @@ class Share:
     right: int
     n: int
     value: float
-    """``right / n``; NaN where n is 0, then with the interval from 0 to 1."""
+    """``right / n``; NaN if n is 0, with the interval from 0 to 1."""
     low: float
     high: float
 

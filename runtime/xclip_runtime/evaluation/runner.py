@@ -46,9 +46,9 @@ class Outcome:
     video: str
     label: str
     answers: Mapping[str, Answer]
-    """By precision; empty where the video could not be read."""
+    """Answers by precision; empty if the video could not be read."""
     logit_error: float | None = None
-    """max |Δlogit| between the first and the second model, over all labels."""
+    """Largest |Δlogit| between the first and the second model, over all labels."""
     error: Mapping[str, str] | None = None
     """Type and message of the error, if the video could not be read."""
 

@@ -39,17 +39,17 @@ def read_captions(path: str | Path, folder: str | Path | None = None) -> list[Ca
         CaptionsError: The file cannot be read, is not UTF-8, lacks a column, or a line lacks a video or caption.
     """
     file = Path(path)
-    text = read_text(file, CaptionsError, content="captions", layout="a header video,caption and one caption a line")
-    rows = csv.DictReader(io.StringIO(text, newline=""))
+    table = read_text(file, CaptionsError, content="captions", layout="a header video,caption and one caption a line")
+    rows = csv.DictReader(io.StringIO(table, newline=""))
     video, caption = (_column(file, rows.fieldnames or (), names) for names in (VIDEO_COLUMNS, CAPTION_COLUMNS))
     root = file.parent if folder is None else Path(folder)
     captions = []
     for row in rows:
-        name, words = (row[video] or "").strip(), (row[caption] or "").strip()
-        if not name or not words:
+        name, text = (row[video] or "").strip(), (row[caption] or "").strip()
+        if not name or not text:
             message = f"line {rows.line_num} of {file} lacks a video or a caption: fill it in, or remove the line"
             raise CaptionsError(message)
-        captions.append(Caption(str(root / name), words))
+        captions.append(Caption(str(root / name), text))
     if not captions:
         message = f"{file} holds no captions: add lines of video,caption"
         raise CaptionsError(message)

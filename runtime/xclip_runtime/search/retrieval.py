@@ -70,7 +70,7 @@ class Retrieval:
     """Ranked by the cosine with the unprompted text, as the shortlist of a search is."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The ``index eval --json`` document, without the model."""
+        """Return the ``index eval --json`` document, without the model."""
         both = asdict(self)
         return {"texts": self.texts, "videos": self.videos, **both["prompted"], "cosine": both["cosine"]}
 

@@ -63,7 +63,7 @@ class Source:
     path: str
     """Absolute."""
     size: int
-    """In bytes."""
+    """Size in bytes."""
     mtime_ns: int
     """Time of the last change, nanoseconds since 1970."""
     window: float | None
@@ -74,7 +74,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Entry:
-    """A file in the index."""
+    """File in the index."""
 
     source: Source
     complete: bool

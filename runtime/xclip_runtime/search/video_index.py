@@ -70,7 +70,7 @@ class Hit:
     """Seconds; the end of the video where it was indexed as a whole."""
 
     logit: float
-    """The model's own score: cosine with the prompted text embedding times exp(logit_scale)."""
+    """Score of the model: cosine with the prompted text embedding times exp(logit_scale)."""
 
     cosine: float
     """Cosine with the unprompted text embedding, which makes the shortlist."""

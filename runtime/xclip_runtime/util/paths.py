@@ -17,7 +17,7 @@ VIDEO_SUFFIXES = (
 
 
 def videos_in(folder: str) -> Iterator[str]:
-    """Every video in a folder and its subfolders, sorted within each; hidden files and folders are left out."""
+    """Yield every video in a folder and its subfolders, sorted within each, except hidden files and folders."""
     for parent, folders, files in os.walk(folder):
         # os.walk descends into what is left in the list, in its order.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
