@@ -26,7 +26,8 @@ import numpy as np
 from xclip_export.calibration import calibration_clips, observe
 from xclip_export.cpu import VisionGraph
 from xclip_export.graph import MICROSOFT
-from xclip_export.weights import MID_GREY, SLOPE, Block, Linear, Messenger, Norm, Projections, bias_of, read_linear
+from xclip_export.towers import SLOPE
+from xclip_export.weights import MID_GREY, Block, Linear, Messenger, Norm, Projections, bias_of, read_linear
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

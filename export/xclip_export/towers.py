@@ -20,12 +20,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from xclip_export.weights import SLOPE
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from transformers import XCLIPModel
+
+
+SLOPE = 1.702
 
 
 class QuickGELU(nn.Module):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xclip_export.towers import SLOPE
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
@@ -14,10 +16,6 @@ if TYPE_CHECKING:
     from xclip_export.towers import Attention, EncoderLayer, VisionLayer
 
     Floats = NDArray[np.float32]
-
-# The slope of QuickGELU, which becomes SiLU when fc1 is scaled by it and fc2 divided:
-# x·sigmoid(1.702x) = SiLU(1.702x) / 1.702.
-SLOPE = 1.702
 
 MID_GREY = 128
 
@@ -73,6 +71,7 @@ class Messenger:
 def read_block(layer: VisionLayer | EncoderLayer) -> Block:
     """Read the weights of a layer, with the slope of QuickGELU folded into the MLP."""
     fc1, fc2 = read_linear(layer.mlp.fc1), read_linear(layer.mlp.fc2)
+    # QuickGELU becomes SiLU when fc1 is scaled by its slope and fc2 divided: x·sigmoid(1.702x) = SiLU(1.702x) / 1.702.
     slope = np.float32(SLOPE)
     return Block(
         norm1=read_norm(layer.layer_norm1),
