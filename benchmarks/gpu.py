@@ -57,7 +57,12 @@ def open_model(options: argparse.Namespace, arm: Arm) -> XClip:
     """The model of an arm, warmed up."""
     given = {} if arm.cuda_graph is None else {"enable_cuda_graph": str(int(arm.cuda_graph))}
     return XClip(
-        options.bundle, options.device, arm.precision, batch=arm.batch, provider_options=given, optimize_for="latency"
+        options.bundle,
+        options.device,
+        arm.precision,
+        batch_size=arm.batch,
+        provider_options=given,
+        optimize_for="latency",
     )
 
 

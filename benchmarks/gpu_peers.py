@@ -147,7 +147,7 @@ def our_arm(name: str, device: str, bundle: Path, batch: int) -> Run:
     """The bundle, as a user of :class:`xclip_runtime.XClip` runs it."""
     from xclip_runtime import XClip
 
-    model = XClip(bundle, device, name.removeprefix("ours-"), batch=batch, optimize_for="latency")  # type: ignore[arg-type]
+    model = XClip(bundle, device, name.removeprefix("ours-"), batch_size=batch, optimize_for="latency")  # type: ignore[arg-type]
 
     def run(clips: NDArray[np.uint8]) -> Outputs:
         outputs = model._bound.features(clips)  # noqa: SLF001 - the arms compare the vision tower alone

@@ -51,7 +51,8 @@ def prepare(folder: Path) -> Path:
 
 def work(options: argparse.Namespace) -> None:
     """Measure one case and print it as JSON."""
-    from xclip_runtime import XClip, model
+    from xclip_runtime import XClip
+    from xclip_runtime.inference import bound_model
     from xclip_runtime.results import VideoFeatures
     from xclip_runtime.text.encoder import TextEncoder
 
@@ -61,7 +62,7 @@ def work(options: argparse.Namespace) -> None:
     dimension = facts["projection_dim"]
     patches = (facts["image_size"] // facts["patch_size"]) ** 2
     if options.case == "prompt":
-        model.LABELS_AT_ONCE = options.at_once
+        bound_model.LABELS_AT_ONCE = options.at_once
         features = VideoFeatures(
             rng.standard_normal(dimension, np.float32), rng.standard_normal((patches, dimension), np.float32)
         )
@@ -122,7 +123,7 @@ def main() -> None:
     bundle = prepare(options.cache)
     if options.prepare:
         return
-    from xclip_runtime.model import LABELS_AT_ONCE
+    from xclip_runtime.inference.bound_model import LABELS_AT_ONCE
 
     cases = [
         *(("prompt", labels, LABELS_AT_ONCE) for labels in (51, 400, 1000, 10_000, 50_000)),

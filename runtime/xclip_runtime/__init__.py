@@ -1,7 +1,7 @@
 """X-CLIP on ONNX Runtime: classify videos without PyTorch.
 
-The names below are the whole public interface. They are imported on first use, so that ``import xclip_runtime`` itself
-costs nothing: neither numpy nor OpenCV nor ONNX Runtime is loaded before a model is.
+The names below are the public interface. They are imported on first use, so that ``import xclip_runtime`` itself loads
+neither numpy nor OpenCV nor ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -12,46 +12,139 @@ from xclip_runtime._version import __version__
 
 if TYPE_CHECKING:
     from xclip_runtime.bundle import Bundle
-    from xclip_runtime.errors import XClipError
+    from xclip_runtime.errors import (
+        BulkError,
+        BundleCorruptError,
+        BundleError,
+        BundleNotFoundError,
+        BundleSchemaError,
+        DeviceError,
+        FramesError,
+        LabelsError,
+        MissingExtraError,
+        NoFramesError,
+        PrecisionUnavailableError,
+        VideoDecodeError,
+        VideoError,
+        VideoIndexError,
+        VideoIndexMismatchError,
+        VideoIndexNotFoundError,
+        VideoLimitError,
+        VideoNotFoundError,
+        VideoTimeoutError,
+        VideoTypeError,
+        XClipError,
+    )
+    from xclip_runtime.integrations.ray_cluster import BulkReport as BulkReport
+    from xclip_runtime.integrations.ray_cluster import run_bulk as run_bulk
+    from xclip_runtime.integrations.ray_cluster import xclip_deployment as xclip_deployment
     from xclip_runtime.model import XClip
-    from xclip_runtime.results import Classification, LabelScore, TextScore, VideoFeatures, VideoScores
-    from xclip_runtime.text.label_embeddings import EncodedLabels, load_labels
+    from xclip_runtime.results import (
+        Classification,
+        Event,
+        FrameUse,
+        Gap,
+        LabelScore,
+        TextScore,
+        Timings,
+        VideoFeatures,
+        VideoScores,
+        WindowResult,
+    )
+    from xclip_runtime.search import Added, Hit, SearchResult, VideoIndex
+    from xclip_runtime.serve.settings import Limits, ServeSettings
+    from xclip_runtime.streaming.events import EventDetector, Smoother
+    from xclip_runtime.streaming.sources import Backoff, RawFormat, open_source
+    from xclip_runtime.streaming.windows import StreamWindow, Window
+    from xclip_runtime.text.label_embeddings import EncodedLabels, load_labels, save_labels
+    from xclip_runtime.video import Clip, FrameTransform, Views, read_clip
+    from xclip_runtime.video.load import Reading
 
 __all__ = [
+    "Added",
+    "Backoff",
+    "BulkError",
     "Bundle",
+    "BundleCorruptError",
+    "BundleError",
+    "BundleNotFoundError",
+    "BundleSchemaError",
     "Classification",
+    "Clip",
+    "DeviceError",
     "EncodedLabels",
+    "Event",
+    "EventDetector",
+    "FrameTransform",
+    "FrameUse",
+    "FramesError",
+    "Gap",
+    "Hit",
     "LabelScore",
+    "LabelsError",
+    "Limits",
+    "MissingExtraError",
+    "NoFramesError",
+    "PrecisionUnavailableError",
+    "RawFormat",
+    "Reading",
+    "SearchResult",
+    "ServeSettings",
+    "Smoother",
+    "StreamWindow",
     "TextScore",
+    "Timings",
+    "VideoDecodeError",
+    "VideoError",
     "VideoFeatures",
+    "VideoIndex",
+    "VideoIndexError",
+    "VideoIndexMismatchError",
+    "VideoIndexNotFoundError",
+    "VideoLimitError",
+    "VideoNotFoundError",
     "VideoScores",
+    "VideoTimeoutError",
+    "VideoTypeError",
+    "Views",
+    "Window",
+    "WindowResult",
     "XClip",
     "XClipError",
     "__version__",
     "load_labels",
+    "open_source",
+    "read_clip",
+    "save_labels",
 ]
 
-_MODULE_OF = {
-    "Bundle": "bundle",
-    "Classification": "results",
-    "EncodedLabels": "text.label_embeddings",
-    "LabelScore": "results",
-    "TextScore": "results",
-    "VideoFeatures": "results",
-    "VideoScores": "results",
-    "XClip": "model",
-    "XClipError": "errors",
-    "load_labels": "text.label_embeddings",
+_MODULES = {
+    "bundle": "Bundle",
+    "model": "XClip",
+    "results": "Classification Event FrameUse Gap LabelScore TextScore Timings VideoFeatures VideoScores WindowResult",
+    "search": "Added Hit SearchResult VideoIndex",
+    "serve.settings": "Limits ServeSettings",
+    "streaming.events": "EventDetector Smoother",
+    "streaming.sources": "Backoff RawFormat open_source",
+    "streaming.windows": "StreamWindow Window",
+    "text.label_embeddings": "EncodedLabels load_labels save_labels",
+    "video": "Clip FrameTransform Views read_clip",
+    "video.load": "Reading",
+    # Not in __all__: importing these needs the extra [ray].
+    "integrations.ray_cluster": "BulkReport run_bulk xclip_deployment",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
+    from importlib import import_module  # noqa: PLC0415 - importing the package should cost nothing
+
+    holder = next((module for module, names in _MODULES.items() if name in names.split()), None)
+    if holder is None and name.endswith("Error") and name in __all__:
+        holder = "errors"
+    if holder is None:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from importlib import import_module  # noqa: PLC0415 - a lazy module keeps its imports lazy, too
-
-    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    return getattr(import_module(f".{holder}", __name__), name)
 
 
 def __dir__() -> list[str]:

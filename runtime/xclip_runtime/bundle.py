@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import (
     BundleCorruptError,
     BundleNotFoundError,
@@ -96,7 +97,8 @@ class Bundle:
     def open(cls, path: str | os.PathLike[str], *, check_sizes: bool = True) -> Bundle:
         """Read the manifest, and check the size of every file.
 
-        The SHA-256 of a file is checked when the file is used.
+        The SHA-256 of a file is checked when the file is used. The name "motion-demo" stands for the embedded bundle,
+        unless there is a bundle of that name in the working directory.
 
         Raises:
             BundleNotFoundError: ``path`` is not a folder.
@@ -104,6 +106,8 @@ class Bundle:
             BundleCorruptError: A file is missing or has another size.
         """
         folder = Path(path)
+        if folder == Path(DEMO_BUNDLE.name) and not (folder / MANIFEST).is_file():
+            folder = DEMO_BUNDLE
         if not folder.is_dir():
             message = f"no bundle at {folder}: give the folder that `xclip-onnx export` wrote"
             raise BundleNotFoundError(message)

@@ -14,13 +14,14 @@ from xclip_runtime.bundle import Bundle
 from xclip_runtime.demo import DATA, DEMO_BUNDLE
 from xclip_runtime.errors import XClipError
 from xclip_runtime.inference.installation import (
+    TENSORRT_LIBRARIES,
     cuda_version,
     gpus,
     installed_wheels,
     loading_error,
-    mend,
-    missing_libraries,
+    missing_library,
     preload_libraries,
+    suggest_fix,
 )
 from xclip_runtime.inference.session import (
     DEVICES,
@@ -112,7 +113,8 @@ def check_device(device: Device) -> Check:
     """
     if device == "tensorrt":
         preload_libraries()
-        if any(name.startswith("libnvinfer") for name in missing_libraries(PROVIDER_OF[device])):
+        missing = missing_library(loading_error(PROVIDER_OF[device]))
+        if missing is not None and missing.startswith(TENSORRT_LIBRARIES):
             return Check("device tensorrt", ok=True, detail="TensorRT is not installed; only device tensorrt needs it")
     graph = DEMO_BUNDLE / "onnx/prompt_model.onnx"
     session = Session(graph, SessionOptions(device))
@@ -123,12 +125,12 @@ def check_cuda_libraries() -> Check:
     """Check that the loader finds the CUDA and cuDNN libraries of the provider."""
     preload_libraries()
     provider, version = PROVIDER_OF["cuda"], cuda_version() or "of unknown version"
-    missing = missing_libraries(provider)
-    if not missing:
+    error = loading_error(provider)
+    if error is None:
         return Check("cuda libraries", ok=True, detail=f"CUDA {version}, all found")
-    error = loading_error(provider) or f"{missing[0]}: cannot open shared object file"
-    detail = f"CUDA {version} is needed, missing: {', '.join(missing)}"
-    return Check("cuda libraries", ok=False, detail=detail, fix=mend(error, provider))
+    missing = missing_library(error)
+    detail = f"CUDA {version} is needed, {f'missing: {missing}' if missing else error}"
+    return Check("cuda libraries", ok=False, detail=detail, fix=suggest_fix(error, provider))
 
 
 def check_gpu() -> Check:

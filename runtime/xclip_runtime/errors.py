@@ -8,31 +8,32 @@
     │   └── PrecisionUnavailableError           the bundle holds no graph of that precision
     ├── VideoError(ValueError)                  a video that cannot be read
     │   ├── VideoNotFoundError(FileNotFoundError)
-    │   ├── VideoDecodeError                    not a video, broken, or an unsupported codec
-    │   ├── VideoTimeoutError(TimeoutError)     over the time limit of one file
-    │   ├── NoFramesError                       it opens, yet holds no picture
-    │   ├── VideoLimitError                     longer or larger than a server takes
-    │   └── DecoderCrashedError(RuntimeError)   the process that read it is gone
+    │   ├── VideoTypeError(TypeError)           an object that is not read as a video
+    │   ├── VideoDecodeError                    not a video, damaged, or an unsupported codec
+    │   ├── VideoTimeoutError(TimeoutError)     takes longer to read than its time limit
+    │   ├── NoFramesError                       contains no video frames
+    │   ├── VideoLimitError                     longer or larger than the limits allow
+    │   └── DecoderCrashedError(RuntimeError)   the process that decoded it died
     ├── FramesError(ValueError)                 an array that is not uint8 (T, H, W, 3)
     ├── DeviceError(RuntimeError)               the requested device or provider cannot run here
     ├── LabelsError(ValueError)                 a label set that cannot be used
-    ├── DatasetError(ValueError)                labelled videos that are not laid out as they should be
-    ├── TensorError(ValueError)                 a request that is not of the Open Inference Protocol
-    │   └── UnknownModelError                   it asks for a model that the server does not have
-    ├── ServeError(RuntimeError)                a server cannot answer now
-    │   ├── UnauthorizedError                   a key is needed
-    │   ├── UploadTooLargeError                 the body of a request is over the limit
+    ├── DatasetError(ValueError)                labelled videos in an unknown layout
+    ├── TensorError(ValueError)                 an invalid request of the Open Inference Protocol
+    │   └── UnknownModelError                   the server has no such model
+    ├── ServeError(RuntimeError)                a request that a server does not answer
+    │   ├── UnauthorizedError                   no valid API key
+    │   ├── UploadTooLargeError                 the request body is over the limit
     │   ├── OverloadedError                     too many requests at once
-    │   └── DeadlineError(TimeoutError)         the request's time is over
+    │   └── DeadlineError(TimeoutError)         the request takes longer than its timeout
     ├── ReportError(ValueError)                 a benchmark report that cannot be read or compared
     ├── VideoIndexError(ValueError)             an index of videos that cannot be used
     │   ├── VideoIndexNotFoundError(FileNotFoundError)
-    │   └── VideoIndexMismatchError             made with another model
+    │   └── VideoIndexMismatchError             written with another model
     ├── CaptionsError(ValueError)               a file of captions that cannot be used
-    ├── RepositoryError(FileExistsError)        a model repository that must not be replaced
-    ├── BulkError(ValueError)                   a bulk run that cannot begin, or not go on
+    ├── RepositoryError(FileExistsError)        a folder that a model repository must not replace
+    ├── BulkError(ValueError)                   a bulk run that cannot start or resume
     ├── CheckpointError(ValueError)             a checkpoint that cannot be exported
-    ├── ParityError(RuntimeError)               an exported graph does not agree with its checkpoint
+    ├── ParityError(RuntimeError)               an exported graph that differs from its checkpoint
     └── MissingExtraError(ImportError)          an optional dependency is not installed
 
 Messages are one line and end with what to do about it.
@@ -77,8 +78,12 @@ class VideoNotFoundError(VideoError, FileNotFoundError):
     """No video at the given path."""
 
 
+class VideoTypeError(VideoError, TypeError):
+    """An object of a type that is not read as a video."""
+
+
 class VideoDecodeError(VideoError):
-    """Not a video, a broken one, or one in a codec that the decoder does not know."""
+    """Not a video, a damaged one, or one with an unsupported codec."""
 
 
 class VideoTimeoutError(VideoError, TimeoutError):
@@ -86,15 +91,15 @@ class VideoTimeoutError(VideoError, TimeoutError):
 
 
 class NoFramesError(VideoError):
-    """The file opens, yet not one picture comes out of it."""
+    """The file contains no video frames."""
 
 
 class VideoLimitError(VideoError):
-    """The video is longer or larger than a server takes."""
+    """The video is longer or larger than the limits allow."""
 
 
 class DecoderCrashedError(VideoError, RuntimeError):
-    """The process that read the video is gone."""
+    """The process that decoded the video died."""
 
 
 class FramesError(XClipError, ValueError):
@@ -110,11 +115,11 @@ class LabelsError(XClipError, ValueError):
 
 
 class DatasetError(XClipError, ValueError):
-    """Labelled videos that are missing or not laid out as they should be."""
+    """Labelled videos that are missing or in an unknown layout."""
 
 
 class TensorError(XClipError, ValueError):
-    """A request that is not one of the Open Inference Protocol, or whose tensors do not fit the model."""
+    """An invalid request of the Open Inference Protocol, or tensors that do not fit the model."""
 
 
 class UnknownModelError(TensorError):
@@ -122,15 +127,15 @@ class UnknownModelError(TensorError):
 
 
 class ServeError(XClipError, RuntimeError):
-    """A server cannot answer a request now."""
+    """A request that the server does not answer."""
 
 
 class UnauthorizedError(ServeError):
-    """The client has shown no key that the server knows."""
+    """The request carries no valid API key."""
 
 
 class UploadTooLargeError(ServeError):
-    """The body of a request is over the limit."""
+    """The request body is over the limit."""
 
 
 class OverloadedError(ServeError):
@@ -138,11 +143,11 @@ class OverloadedError(ServeError):
 
 
 class DeadlineError(ServeError, TimeoutError):
-    """The request's time is over."""
+    """The request takes longer than its timeout."""
 
 
 class ReportError(XClipError, ValueError):
-    """A benchmark report that cannot be read, or not be compared with another."""
+    """A benchmark report that cannot be read or compared."""
 
 
 class VideoIndexError(XClipError, ValueError):
@@ -154,7 +159,7 @@ class VideoIndexNotFoundError(VideoIndexError, FileNotFoundError):
 
 
 class VideoIndexMismatchError(VideoIndexError):
-    """The index was made with another model."""
+    """The index was written with another model."""
 
 
 class CaptionsError(XClipError, ValueError):
@@ -162,11 +167,11 @@ class CaptionsError(XClipError, ValueError):
 
 
 class RepositoryError(XClipError, FileExistsError):
-    """A model repository would take the place of something else."""
+    """A folder that a model repository must not replace."""
 
 
 class BulkError(XClipError, ValueError):
-    """A bulk run that cannot begin, or not go on where an earlier one ended."""
+    """A bulk run that cannot start, or cannot resume an earlier one."""
 
 
 class CheckpointError(XClipError, ValueError):
@@ -174,14 +179,14 @@ class CheckpointError(XClipError, ValueError):
 
 
 class ParityError(XClipError, RuntimeError):
-    """An exported graph does not agree with its checkpoint."""
+    """An exported graph that differs from its checkpoint by more than its tolerance."""
 
 
 class MissingExtraError(XClipError, ImportError):
     """An optional dependency is not installed.
 
     Args:
-        feature: What was asked for, as the start of a sentence.
+        feature: The feature, as the start of a sentence.
         extra: The extra of xclip-onnx that provides it.
     """
 

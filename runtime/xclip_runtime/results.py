@@ -88,7 +88,7 @@ class VideoFeatures:
     """float32 (D,), not normalised."""
 
     img_features: NDArray[np.float32]
-    """float32 (P, D): what the video-specific prompts attend to, one row a patch, averaged over the frames."""
+    """float32 (P, D), averaged over the frames: the patches that the video-specific prompts attend to."""
 
     @property
     def unit_embeds(self) -> NDArray[np.float32]:
@@ -194,7 +194,7 @@ class WindowResult(JsonResult, _BestFirst):
     """Frames of the dropped windows that are in no result."""
 
     gap: Gap | None
-    """What was lost since the previous result because the source broke."""
+    """The part of the stream that was lost since the previous result because the source broke."""
 
     provider: str
     """Execution provider that ran the vision graph."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +50,33 @@ def test_the_digest_is_the_manifests_and_follows_its_changes(bundle):
 
     edit_manifest(bundle, opset=99)
     assert Bundle.open(bundle).digest != digest
+
+
+# The name of the embedded bundle
+
+
+@pytest.mark.parametrize("name", ["motion-demo", Path("motion-demo")])
+def test_motion_demo_is_the_embedded_bundle_from_any_folder(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+
+    assert Bundle.open(name).path == DEMO_BUNDLE
+
+
+def test_a_bundle_of_that_name_in_the_working_directory_wins(tmp_path, monkeypatch):
+    mine = copy_bundle(tmp_path / "motion-demo")
+    edit_manifest(mine, opset=99)
+    monkeypatch.chdir(tmp_path)
+
+    assert Bundle.open("motion-demo").manifest["opset"] == 99
+
+
+def test_another_folder_of_that_name_does_not(tmp_path, monkeypatch):
+    (tmp_path / "motion-demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    assert Bundle.open("motion-demo").path == DEMO_BUNDLE
+    with pytest.raises(BundleSchemaError, match="is not a bundle"):
+        Bundle.open(tmp_path / "motion-demo")
 
 
 @pytest.mark.parametrize("name", FILES)

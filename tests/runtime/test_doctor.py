@@ -121,13 +121,12 @@ def gpu_wheel(monkeypatch):
 
 def test_missing_cuda_libraries_are_named_with_the_command_that_brings_them(gpu_wheel, monkeypatch):
     error = "libcublasLt.so.13: cannot open shared object file: No such file or directory"
-    monkeypatch.setattr(doctor, "missing_libraries", lambda provider: ["libcublas.so.13", "libcublasLt.so.13"])
     monkeypatch.setattr(doctor, "loading_error", lambda provider: error)
     monkeypatch.setattr(doctor, "gpus", lambda: None)
 
     found = checks()
 
-    assert found["cuda libraries"].detail == "CUDA 13.0 is needed, missing: libcublas.so.13, libcublasLt.so.13"
+    assert found["cuda libraries"].detail == "CUDA 13.0 is needed, missing: libcublasLt.so.13"
     assert "[cuda,cudnn]" in found["cuda libraries"].fix
     assert not found["gpu"].ok
     assert "driver" in found["gpu"].fix
@@ -136,15 +135,26 @@ def test_missing_cuda_libraries_are_named_with_the_command_that_brings_them(gpu_
 
 
 def test_cuda_that_is_complete_passes(gpu_wheel, monkeypatch):
-    monkeypatch.setattr(doctor, "missing_libraries", lambda provider: [])
+    monkeypatch.setattr(doctor, "loading_error", lambda provider: None)
     monkeypatch.setattr(doctor, "gpus", lambda: (Gpu("NVIDIA L4", "580.65.06", "23034 MiB"),))
 
     assert doctor.check_cuda_libraries().detail == "CUDA 13.0, all found"
     assert doctor.check_gpu().detail == "NVIDIA L4 (23034 MiB), driver 580.65.06"
 
 
+def test_a_cuda_provider_that_is_damaged_gives_the_loaders_error(gpu_wheel, monkeypatch):
+    error = "/x/libonnxruntime_providers_cuda.so: file too short"
+    monkeypatch.setattr(doctor, "loading_error", lambda provider: error)
+
+    check = doctor.check_cuda_libraries()
+
+    assert (check.ok, check.detail) == (False, f"CUDA 13.0 is needed, {error}")
+    assert "reinstall" in check.fix
+
+
 def test_a_gpu_wheel_without_tensorrt_is_sound(gpu_wheel, monkeypatch):
-    monkeypatch.setattr(doctor, "missing_libraries", lambda provider: ["libcublas.so.13", "libnvinfer.so.10"])
+    error = "libnvinfer.so.10: cannot open shared object file: No such file or directory"
+    monkeypatch.setattr(doctor, "loading_error", lambda provider: error)
 
     assert doctor.check_device("tensorrt").ok
 

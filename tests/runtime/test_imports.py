@@ -6,12 +6,14 @@ import ast
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import xclip_runtime
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
+from xclip_runtime.errors import MissingExtraError
 
 ROOT = Path(__file__).parents[2]
 OURS = [ROOT / "export/motion_demo", ROOT / "export/xclip_export", ROOT / "runtime/xclip_runtime"]
@@ -70,13 +72,59 @@ def test_no_module_has_the_name_of_a_standard_or_imported_one():
     assert own & others == set()
 
 
-def test_the_public_names_are_these():
-    results = ["Classification", "LabelScore", "TextScore", "VideoFeatures", "VideoScores"]
-    others = ["Bundle", "EncodedLabels", "XClip", "XClipError", "__version__", "load_labels"]
+PUBLIC = """
+    Bundle XClip __version__
+    Classification Event FrameUse Gap LabelScore TextScore Timings VideoFeatures VideoScores WindowResult
+    EncodedLabels load_labels save_labels
+    Clip FrameTransform Reading Views read_clip
+    Backoff EventDetector RawFormat Smoother StreamWindow Window open_source
+    Added Hit SearchResult VideoIndex
+    Limits ServeSettings
+    XClipError DeviceError FramesError LabelsError MissingExtraError BulkError
+    BundleError BundleCorruptError BundleNotFoundError BundleSchemaError PrecisionUnavailableError
+    VideoError VideoDecodeError VideoLimitError VideoNotFoundError VideoTimeoutError VideoTypeError NoFramesError
+    VideoIndexError VideoIndexMismatchError VideoIndexNotFoundError
+"""
+WITH_RAY = ["BulkReport", "run_bulk", "xclip_deployment"]
+"""Importable with the extra [ray] alone, so that neither `import *` nor `help` of the package needs Ray."""
 
-    assert xclip_runtime.__all__ == sorted([*results, *others])
-    assert all(getattr(xclip_runtime, name) is not None for name in xclip_runtime.__all__)
+
+def test_the_public_names_are_these():
+    assert xclip_runtime.__all__ == sorted(PUBLIC.split())
     assert dir(xclip_runtime) == xclip_runtime.__all__
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC.split() if name != "__version__"])
+def test_every_public_name_is_there_and_says_what_it_is(name):
+    found = getattr(xclip_runtime, name)
+
+    assert found.__name__ == name
+    assert found.__doc__
+    assert not found.__doc__.startswith(f"{name}("), "a dataclass without a docstring has its signature for one"
+
+
+@pytest.mark.parametrize("name", WITH_RAY)
+def test_names_for_ray_are_there_or_name_their_extra(name):
+    if find_spec("ray"):
+        assert getattr(xclip_runtime, name).__doc__
+    else:
+        with pytest.raises(MissingExtraError, match=r"xclip-onnx\[ray\]"):
+            getattr(xclip_runtime, name)
+
+
+def test_type_checkers_see_the_names_that_users_import():
+    """The lists of the module: for type checkers, for `import *`, and for the import on first use."""
+    tree = ast.parse(Path(xclip_runtime.__file__).read_text())
+    typed = {a.asname or a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for a in node.names}
+
+    assert typed - {"annotations", "TYPE_CHECKING", "import_module"} == {*PUBLIC.split(), *WITH_RAY}
+
+
+def test_a_star_import_works_without_any_extra_but_onnxruntime():
+    scope: dict[str, object] = {}
+    exec("from xclip_runtime import *", scope)
+
+    assert set(PUBLIC.split()) <= set(scope)
 
 
 def test_an_unknown_name_is_an_attribute_error():

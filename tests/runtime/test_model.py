@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +14,19 @@ import pytest
 from helpers.bundles import copy_bundle, reseal
 from xclip_runtime import Bundle, XClip
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
-from xclip_runtime.errors import DeviceError, FramesError, PrecisionUnavailableError, VideoError, XClipError
+from xclip_runtime.errors import (
+    DeviceError,
+    FramesError,
+    LabelsError,
+    PrecisionUnavailableError,
+    VideoError,
+    VideoTypeError,
+    XClipError,
+)
 from xclip_runtime.inference.graphs import select_vision_graph
 from xclip_runtime.inference.scoring import softmax
+from xclip_runtime.text.encoder import TextEncoder
+from xclip_runtime.text.label_embeddings import encode_labels
 from xclip_runtime.video import Views, read_clip, read_views
 from xclip_runtime.video.load import Reading
 
@@ -228,7 +241,7 @@ def test_info_tells_what_was_loaded(model):
 def test_batching_changes_no_answer(batch, tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (5, 32, 224, 224, 3), dtype=np.uint8)
     videos = [*frames[:3], tmp_path / "missing.mp4", *frames[3:]]
-    one, many = (XClip(DEMO_BUNDLE, device="cpu", batch=size) for size in (1, batch))
+    one, many = (XClip(DEMO_BUNDLE, device="cpu", batch_size=size) for size in (1, batch))
 
     for alone, together in zip(one.classify_each(videos), many.classify_each(videos), strict=True):
         if isinstance(alone, XClipError):
@@ -240,7 +253,7 @@ def test_batching_changes_no_answer(batch, tmp_path):
 
 def test_views_of_a_batch_go_to_their_own_videos():
     reading = Reading(Views(2, 1))
-    model = XClip(DEMO_BUNDLE, device="cpu", batch=3)
+    model = XClip(DEMO_BUNDLE, device="cpu", batch_size=3)
     videos = [DEMO_VIDEO, np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3), dtype=np.uint8)]
 
     for video, together in zip(videos, model.classify_each(videos, reading=reading), strict=True):
@@ -254,7 +267,18 @@ def test_warm_up_is_timed_and_reported_and_the_cpu_pays_for_none_unasked():
 
 def test_a_batch_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
-        XClip(DEMO_BUNDLE, batch=0)
+        XClip(DEMO_BUNDLE, batch_size=0)
+
+
+def test_the_old_name_of_the_batch_size_is_accepted_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="batch is now called batch_size"):
+        assert XClip(DEMO_BUNDLE, device="cpu", batch=2).info["batch_size"] == 2
+
+
+def test_motion_demo_is_the_name_of_the_embedded_bundle(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert XClip("motion-demo", device="cpu").bundle.path == DEMO_BUNDLE
 
 
 def test_provider_options_need_a_named_device():
@@ -297,3 +321,169 @@ def test_int8_is_refused_where_its_kernels_are_not(device):
 def test_bf16_is_refused_where_nothing_computes_in_it(device):
     with pytest.raises(PrecisionUnavailableError, match="openvino"):
         select_vision_graph(Bundle(Path(), {"graphs": {}}), device, "bf16")
+
+
+# The grid: classify, features, embed and score, each of one video and of many
+
+READING = Reading(start=1.0, end=2.0)
+TEXTS = [expected_label(), "a shape"]
+
+
+def test_embed_reads_the_part_of_the_video_that_is_asked_for(model):
+    np.testing.assert_array_equal(
+        model.embed(DEMO_VIDEO, reading=READING), model.features(DEMO_VIDEO, reading=READING).unit_embeds
+    )
+    assert not np.array_equal(model.embed(DEMO_VIDEO, reading=READING), model.embed(DEMO_VIDEO))
+
+
+def test_embed_each_gives_the_embedding_of_each_with_errors_in_their_place(model, tmp_path):
+    first, missing, last = model.embed_each([DEMO_VIDEO, tmp_path / "nothing.mp4", DEMO_VIDEO], reading=READING)
+
+    np.testing.assert_array_equal(first, model.embed(DEMO_VIDEO, reading=READING))
+    np.testing.assert_array_equal(last, first)
+    assert isinstance(missing, VideoError)
+
+
+def test_score_each_gives_the_scores_of_each_with_errors_in_their_place(model, tmp_path):
+    videos = [DEMO_VIDEO, tmp_path / "nothing.mp4", str(DEMO_VIDEO)]
+
+    first, missing, last = model.score_each(videos, TEXTS, reading=READING, workers=2)
+
+    alone = model.score(DEMO_VIDEO, TEXTS, reading=READING)
+    assert first.texts == last.texts == alone.texts
+    assert (first.video, last.video) == (str(DEMO_VIDEO), str(DEMO_VIDEO))
+    assert isinstance(missing, VideoError)
+
+
+def test_texts_that_are_encoded_already_are_scored_as_they_are(model):
+    encoded = encode_labels(TextEncoder(model.bundle), TEXTS)
+
+    assert model.score(DEMO_VIDEO, encoded).texts == model.score(DEMO_VIDEO, TEXTS).texts
+
+
+def test_features_and_embeddings_are_batched_without_a_change(model):
+    videos = [np.random.default_rng(i).integers(0, 256, (4, 64, 64, 3), dtype=np.uint8) for i in range(3)]
+
+    together = XClip(DEMO_BUNDLE, device="cpu", batch_size=2).embed_each(videos)
+
+    np.testing.assert_allclose(list(together), [model.embed(video) for video in videos], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model: model.features(DEMO_VIDEO, reading=Reading(Views(2, 1))),
+        lambda model: model.embed(DEMO_VIDEO, reading=Reading(Views(2, 1))),
+        lambda model: model.features_each([DEMO_VIDEO], reading=Reading(Views(2, 1))),
+        lambda model: model.embed_each([DEMO_VIDEO], reading=Reading(Views(2, 1))),
+    ],
+    ids=["features", "embed", "features_each", "embed_each"],
+)
+def test_features_and_embeddings_of_several_views_are_refused_at_once(model, call):
+    with pytest.raises(FramesError, match="require a single view; got 2"):
+        call(model)
+
+
+# Inputs
+
+
+def test_a_video_in_memory_gives_the_answer_of_its_file(model, frames):
+    content, answer = DEMO_VIDEO.read_bytes(), model.classify(DEMO_VIDEO)
+
+    in_memory = model.classify(io.BytesIO(content))
+    together = model.classify([content, io.BytesIO(content)])
+
+    assert [result.labels for result in (in_memory, *together)] == [answer.labels] * 3
+    assert in_memory.video is None
+
+
+def test_a_list_of_images_is_one_video_and_a_list_of_such_lists_is_several(model, frames):
+    answer = model.classify(frames)
+
+    assert model.classify(list(frames)).labels == answer.labels
+    assert [result.labels for result in model.classify([list(frames), frames])] == [answer.labels] * 2
+
+
+@pytest.mark.parametrize("video", [None, 3, {}], ids=repr)
+def test_anything_else_gets_one_line_of_what_goes_in(model, video):
+    with pytest.raises(VideoTypeError, match="give a path"):
+        model.classify(video)
+
+
+@pytest.mark.parametrize("name", ["classify_each", "features_each", "embed_each"])
+def test_one_path_where_several_are_wanted_is_refused_at_once(model, name):
+    with pytest.raises(VideoTypeError, match="put it into a list"):
+        getattr(model, name)(str(DEMO_VIDEO))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model: model.with_labels("orange"),
+        lambda model: model.with_labels(b"orange"),
+        lambda model: model.with_labels(None),
+        lambda model: model.with_labels(["orange"], template=None),
+        lambda model: model.score(DEMO_VIDEO, "orange"),
+        lambda model: model.score_each([DEMO_VIDEO], "orange"),
+        lambda model: model.text_embeds("orange"),
+    ],
+)
+def test_a_string_where_a_list_is_wanted_is_refused(model, call):
+    with pytest.raises(LabelsError, match="not a list: give a list of strings, such as") as caught:
+        call(model)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_that_is_not_a_string_is_refused_by_its_place(model):
+    with pytest.raises(LabelsError, match="item 2 of labels is the int 7, not a string"):
+        model.with_labels(["orange", 7])
+
+
+def test_labels_may_come_from_any_iterable(model):
+    assert model.with_labels(name for name in ("red", "blue")).labels == ("red", "blue")
+
+
+# Copies
+
+
+def test_a_deep_copy_shares_the_sessions_and_keeps_its_own_labels(model):
+    other = copy.deepcopy(model)
+
+    assert other is not model
+    assert other.classify(DEMO_VIDEO).labels == model.classify(DEMO_VIDEO).labels
+    assert other._loaded is model._loaded
+    assert other.with_labels(["red"]).labels != model.labels == other.labels
+
+
+def test_pickling_says_to_send_the_path_of_the_bundle(model):
+    with pytest.raises(TypeError, match="cannot be pickled: send the bundle's path"):
+        pickle.dumps(model)
+
+
+# ONNX Runtime's own options
+
+
+def test_a_list_of_providers_takes_the_place_of_the_device(model):
+    mine = XClip(DEMO_BUNDLE, providers=["CPUExecutionProvider"])
+
+    assert mine.provider == "CPUExecutionProvider"
+    assert mine.classify(DEMO_VIDEO).labels == model.classify(DEMO_VIDEO).labels
+
+
+def test_a_provider_that_runs_nothing_is_never_named_as_the_one_that_ran():
+    with pytest.raises(DeviceError, match="Azure"):
+        XClip(DEMO_BUNDLE, providers=["AzureExecutionProvider"])
+
+
+def test_session_options_reach_both_sessions():
+    mine = XClip(DEMO_BUNDLE, device="cpu", session_options={"session.intra_op.allow_spinning": "1", "mine": "x"})
+
+    for session in (mine._loaded.vision, mine._loaded.prompt):
+        assert session._session.get_session_options().get_session_config_entry("mine") == "x"
+
+
+def test_an_unknown_provider_option_is_passed_on_with_a_warning(caplog):
+    XClip(DEMO_BUNDLE, device="cpu", provider_options={"brand_new": "1"})
+
+    assert "brand_new is passed to CPUExecutionProvider unchecked" in caplog.text

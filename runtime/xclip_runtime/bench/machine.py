@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from xclip_runtime import __version__
+from xclip_runtime._version import __version__
 from xclip_runtime.inference.session import available_providers, onnxruntime_version
 from xclip_runtime.util.cpus import available_cpus, instruction_sets
 

@@ -53,7 +53,7 @@ def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dic
         scenarios[scenario] = run_scenario(workload, scenario, plan.conditions, plan.generator)
     brief: dict[str, Any] = {"seconds": seconds / 2, "count": count}
     run_sweep: dict[Sweep, Callable[[], list[dict[str, Any]]]] = {
-        "batch": lambda: sweep_batch(workload, lambda size: _load(plan, batch=size), **brief),
+        "batch": lambda: sweep_batch(workload, lambda size: _load(plan, batch_size=size), **brief),
         "threads": lambda: sweep_threads(workload, lambda threads: _load(plan, intra_op_threads=threads), **brief),
         "concurrency": lambda: sweep_concurrency(workload, **brief),
         "rate": lambda: sweep_rate(workload, **brief),
@@ -81,7 +81,7 @@ def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dic
 
 
 def _load(plan: Plan, **changes: Any) -> XClip:
-    return XClip(plan.bundle, **{**plan.options, "batch": plan.batch_size, **changes})
+    return XClip(plan.bundle, **{**plan.options, "batch_size": plan.batch_size, **changes})
 
 
 def _cpu_seconds_of_others() -> float:

@@ -139,7 +139,7 @@ def command(
 
     log_to_stderr(log_format)
     # What a GPU is prepared for; the CPU takes any number of clips as it is.
-    model = XClip(bundle, batch=batch_size or BATCH_ON_GPU, **model_options)
+    model = XClip(bundle, batch_size=batch_size or BATCH_ON_GPU, **model_options)
     limits = Limits(
         upload_bytes=int(max_upload * MIB), duration=max_duration, pixels=max_pixels, decode_seconds=decode_limit
     )

@@ -1,8 +1,8 @@
-"""The vision and the prompt session bound to each other: tensors are allocated once and stay on the device.
+"""Vision and prompt session bound to each other by I/O binding: tensors are allocated once and stay on the device.
 
-Clips are copied into a buffer that is kept, the vision outputs are the prompt graph's inputs where they lie, label
-embeddings are bound once, and what is returned is a copy that no later call overwrites. On CUDA every batch size is
-captured as a CUDA graph. The CPU runs the same code.
+Clips are copied into a buffer that is kept, the vision graph's outputs are the prompt graph's inputs in place, label
+embeddings are bound once, and results are copies that no later call overwrites. On CUDA every batch size is captured as
+a CUDA graph. The CPU runs the same code.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xclip_runtime.inference.session import Session
+    from xclip_runtime.results import VideoFeatures
 
     Floats = NDArray[np.float32]
     Clips = NDArray[np.uint8]
@@ -36,12 +37,13 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 LABELS_AT_ONCE = 1024
-"""Labels that go through the prompt graph together, so that its memory does not grow with the label set."""
+"""Labels per run of the prompt graph, so that its memory does not grow with the label set."""
 
 KEPT_ON_CPU = 2
-"""Batch sizes whose buffers are kept on the CPU, where any size runs as it is."""
+"""Batch sizes whose buffers are kept on the CPU, where batches are not padded."""
 
 WARM_UP_RUNS = 2
+"""Runs of each batch size: one compiles and allocates, one captures the CUDA graph."""
 
 
 class Scores(NamedTuple):
@@ -49,8 +51,8 @@ class Scores(NamedTuple):
 
     Attributes:
         logits: float32 (B, N).
-        vision_ms: Milliseconds that the vision graph took for the batch, the copy to the device included.
-        prompt_ms: Milliseconds that the prompt graph took for the batch, the copy from the device included.
+        vision_ms: Milliseconds of the vision graph for the batch, with the copy to the device.
+        prompt_ms: Milliseconds of the prompt graph for the batch, with the copy from the device.
     """
 
     logits: Floats
@@ -60,7 +62,7 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class _Bound:
-    """A binding, the tensor that it fills, and the number of its CUDA graph."""
+    """A binding, its output tensor, and the number of its CUDA graph."""
 
     binding: Any
     output: Any
@@ -74,7 +76,7 @@ class Texts:
     Attributes:
         embeds: float32 (N, D); on the CPU the tensors share its memory.
         chunks: The same on the device, at most :data:`LABELS_AT_ONCE` labels each.
-        bound: The prompt graph's bindings to the tensors of a batch size, one a chunk, by that slot's number.
+        bound: The prompt graph's bindings to the tensors of a batch size, one per chunk, by that slot's number.
     """
 
     embeds: Floats
@@ -97,9 +99,9 @@ class BoundModel:
     """A vision and a prompt session that share tensors. Safe to call from any thread; one call runs at a time.
 
     Args:
-        vision: Frames to features.
-        prompt: Features and label embeddings to logits.
-        max_batch: Most clips in a run on a GPU; more are split. The CPU runs any number as it is.
+        vision: Session of the vision graph.
+        prompt: Session of the prompt graph.
+        max_batch: Largest batch on a GPU; more clips are split. The CPU runs any number at once.
     """
 
     def __init__(self, vision: Session, prompt: Session, max_batch: int = 1) -> None:
@@ -112,12 +114,12 @@ class BoundModel:
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """The sizes that batches are padded to on a GPU, smallest first: powers of two up to the largest batch."""
+        """Sizes that batches are padded to on a GPU, smallest first: powers of two up to the largest batch."""
         powers = itertools.takewhile(lambda size: size < self._max_batch, (2**i for i in itertools.count()))
         return (*powers, self._max_batch)
 
     def bind_texts(self, embeds: Floats) -> Texts:
-        """Bring label embeddings to the device, once.
+        """Copy label embeddings to the device, once.
 
         Args:
             embeds: float32 (N, D).
@@ -127,43 +129,61 @@ class BoundModel:
         return Texts(own, [self._prompt.tensor_of(chunk) for chunk in chunks])
 
     def features(self, clips: Clips) -> dict[str, Floats]:
-        """The vision graph's outputs by name, each (B, …), as arrays of the caller's own.
+        """Return copies of the vision graph's outputs by name, each (B, …).
 
         Args:
             clips: uint8 RGB (B, T, size, size, 3).
         """
 
-        def see(part: Clips) -> dict[str, Floats]:
-            slot = self._see(part)
+        def encode(part: Clips) -> dict[str, Floats]:
+            slot = self._encode(part)
             return {name: _own(value)[: len(part)] for name, value in slot.features.items()}
 
-        parts = [self._alone(lambda part=part: see(part)) for part in self._parts(clips)]  # type: ignore[misc]
+        parts = [self._alone(lambda part=part: encode(part)) for part in self._parts(clips)]  # type: ignore[misc]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def scores(self, clips: Clips, texts: Texts) -> Scores:
-        """Logits of clips; the features never leave the device.
+        """Compute the logits of clips; their features never leave the device.
 
         Args:
             clips: uint8 RGB (B, T, size, size, 3).
-            texts: Of :meth:`bind_texts`.
+            texts: Result of :meth:`bind_texts`.
         """
 
         def score(part: Clips) -> Scores:
             start = time.perf_counter()
-            slot = self._see(part)
-            seen = time.perf_counter()
+            slot = self._encode(part)
+            encoded = time.perf_counter()
             logits = np.concatenate([_own(bound.output) for bound in self._prompted(slot, texts)], axis=1)[: len(part)]
-            return Scores(logits, 1000 * (seen - start), 1000 * (time.perf_counter() - seen))
+            return Scores(logits, 1000 * (encoded - start), 1000 * (time.perf_counter() - encoded))
 
         parts = [self._alone(lambda part=part: score(part)) for part in self._parts(clips)]  # type: ignore[misc]
         logits = np.concatenate([part.logits for part in parts])
         return Scores(logits, sum(part.vision_ms for part in parts), sum(part.prompt_ms for part in parts))
 
+    def prompt_logits(self, features: VideoFeatures, text_embeds: Floats) -> Floats:
+        """Compute the logits of texts for features that have left the device.
+
+        Args:
+            features: Of one clip, in any float type.
+            text_embeds: float32 (N, D), not normalised.
+
+        Returns:
+            float32 (N,).
+        """
+        video = {
+            "video_embeds": features.video_embeds[None].astype(np.float32, copy=False),
+            "img_features": features.img_features[None].astype(np.float32, copy=False),
+        }
+        chunks = (text_embeds[i : i + LABELS_AT_ONCE] for i in range(0, len(text_embeds), LABELS_AT_ONCE))
+        logits = [self._prompt.run({**video, "text_embeds": chunk})["logits_per_video"][0] for chunk in chunks]
+        return np.concatenate(logits) if logits else np.empty(0, np.float32)
+
     def warm_up(self, texts: Texts) -> float:
         """Run every batch size until it is compiled and captured.
 
         Returns:
-            Milliseconds that it took.
+            Elapsed milliseconds.
         """
         start = time.perf_counter()
         frame = [int(size) for size in self._vision.inputs[0].shape[1:]]
@@ -182,14 +202,14 @@ class BoundModel:
         return (clips[start : start + self._max_batch] for start in range(0, len(clips), self._max_batch))
 
     def _alone(self, work: Callable[[], Result]) -> Result:
-        """Do the work while nobody else uses the tensors, always in the same thread where there are CUDA graphs."""
+        """Run ``work`` with exclusive use of the tensors, always in the same thread where there are CUDA graphs."""
         if self._thread is not None:
             return self._thread.submit(work).result()
         with self._lock:
             return work()
 
-    def _see(self, clips: Clips) -> _Slot:
-        """Run the vision graph on at most ``max_batch`` clips; the rows after them are of no meaning."""
+    def _encode(self, clips: Clips) -> _Slot:
+        """Run the vision graph on at most ``max_batch`` clips; the rows after them are undefined."""
         size = next(size for size in self.batch_sizes if size >= len(clips)) if self._padded else len(clips)
         slot = self._slot(size)
         slot.host[: len(clips)] = clips
@@ -235,23 +255,22 @@ class BoundModel:
 
 
 def host_array(shape: tuple[int, ...], *, pinned: bool) -> NDArray[np.uint8]:
-    """A uint8 array for bytes that go to the device.
+    """Allocate a uint8 array for copies to the device.
 
     Args:
-        shape: Of the array.
-        pinned: Whether to lock its memory, so that the copy to a GPU needs no second one on the way. It stays pageable
-            where that fails.
+        shape: Its shape.
+        pinned: Page-lock its memory, which spares a staging copy. It stays pageable where that fails.
     """
     if not pinned:
         return np.zeros(shape, np.uint8)
-    # Pages of its own: CUDA refuses copies from a range of which other arrays have locked a part.
+    # Own pages: CUDA refuses copies from a range that other arrays have locked in part.
     pages = np.frombuffer(mmap.mmap(-1, math.prod(shape)), np.uint8)
     _lock(pages)
     return pages.reshape(shape)
 
 
 def _lock(pages: NDArray[np.uint8]) -> None:
-    """Lock the memory of an array until the array is gone."""
+    """Page-lock the memory of an array for as long as the array lives."""
     version = installation.cuda_version()
     if version is None:
         return
@@ -262,11 +281,11 @@ def _lock(pages: NDArray[np.uint8]) -> None:
     except (OSError, AttributeError):
         return
     if status == 0:
-        # Addresses that stay locked after their memory is gone spoil copies from what is put there next.
+        # Addresses that stay locked after their memory is freed corrupt copies from what is allocated there next.
         unlock = weakref.finalize(pages, runtime.cudaHostUnregister, address)
         unlock.atexit = False
 
 
 def _own(value: Any) -> Floats:
-    """The content of a tensor, as an array that nothing else writes to."""
+    """Copy the content of a tensor."""
     return np.array(value.numpy(), np.float32, copy=True)

@@ -1,4 +1,4 @@
-"""Which graphs of a bundle a device runs, and the sessions that run them."""
+"""Selection of a bundle's graphs for a device, and the sessions that run them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import DeviceError, PrecisionUnavailableError
-from xclip_runtime.inference.providers import CUDA_PROVIDER, KNOWN_OPTIONS
+from xclip_runtime.inference.providers import CUDA_PROVIDER, device_of, options_for, unknown_options
 from xclip_runtime.inference.session import Session, candidate_devices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from xclip_runtime.bundle import Bundle, GraphEntry, Target
-    from xclip_runtime.inference.session import Compute, Device, DeviceChoice, SessionOptions
+    from xclip_runtime.inference.providers import ProviderSpec, SessionDevice
+    from xclip_runtime.inference.session import Compute, DeviceChoice, SessionOptions
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Loaded:
         graph: The vision graph's entry in the manifest.
         vision: Its session.
         prompt: The prompt graph's session.
-        precision: What the vision graph is computed in.
+        precision: Arithmetic of the vision graph.
     """
 
     graph: GraphEntry
@@ -37,21 +38,28 @@ class Loaded:
 
 
 def load(
-    bundle: Bundle, choice: DeviceChoice, precision: Compute | None, options_of: Callable[[Device], SessionOptions]
+    bundle: Bundle,
+    choice: DeviceChoice,
+    precision: Compute | None,
+    options_of: Callable[[SessionDevice], SessionOptions],
+    providers: Sequence[ProviderSpec] = (),
 ) -> Loaded:
-    """Load a bundle on the device that was chosen, or with "auto" on the first that works.
+    """Load a bundle on the chosen device, or with "auto" on the first device that works.
 
     Args:
-        bundle: What to load.
+        bundle: The bundle to load.
         choice: A device, or "auto".
         precision: None takes fp16 on CUDA, where the bundle has it, and fp32 elsewhere.
-        options_of: The options of a device.
+        options_of: Session options for a device.
+        providers: The user's own execution providers, which take the place of a device.
 
     Raises:
         BundleError: A file is missing or changed, or there is no graph of that precision for the device.
         DeviceError: The device cannot run here.
         MissingExtraError: ONNX Runtime is not installed.
     """
+    if providers:
+        return _load_on(bundle, options_of(device_of(providers[0][0])), precision)
     *preferred, last = candidate_devices(choice)
     for device in preferred:
         try:
@@ -61,13 +69,13 @@ def load(
     return _load_on(bundle, options_of(last), precision)
 
 
-def select_vision_graph(bundle: Bundle, device: Device, precision: Compute | None) -> GraphEntry:
-    """The vision graph that a device should run.
+def select_vision_graph(bundle: Bundle, device: SessionDevice, precision: Compute | None) -> GraphEntry:
+    """Return the vision graph that a device should run.
 
-    TensorRT and OpenVINO compute the portable fp32 graph in the precision that they are asked for.
+    TensorRT and OpenVINO compute the portable fp32 graph in the requested precision.
 
     Args:
-        bundle: Where to look.
+        bundle: The bundle.
         device: Graphs written for another device are left out.
         precision: None takes fp16 on CUDA, where the bundle has it, and fp32 otherwise.
 
@@ -95,6 +103,8 @@ def _load_on(bundle: Bundle, options: SessionOptions, precision: Compute | None)
     graph = select_vision_graph(bundle, options.device, precision)
     computed = precision or graph.precision
     options = replace(options, precision=computed)
+    for line in unknown_options(options):
+        logger.warning("provider option %s", line)
     usual = options.max_batch
     size = bundle.image_size
     shapes = {"pixel_values": ((1, usual, usual), bundle.num_frames, size, size, 3)}
@@ -104,13 +114,12 @@ def _load_on(bundle: Bundle, options: SessionOptions, precision: Compute | None)
 
 
 def _prompt_options(options: SessionOptions) -> SessionOptions:
-    """The prompt graph, a thousandth of the work, runs in fp32: in fp16 it alone would take a quarter of the tolerance.
+    """Return the prompt graph's options: fp32, since fp16 saves next to nothing and takes a quarter of the tolerance.
 
-    Beside TensorRT it runs on CUDA, which needs no engine for every number of labels.
+    Beside TensorRT it runs on CUDA, which needs no engine for each number of labels.
     """
     options = replace(options, precision="fp32")
     if options.device != "tensorrt":
         return options
-    known = KNOWN_OPTIONS[CUDA_PROVIDER]
-    own = {key: value for key, value in options.provider_options.items() if key in known}
+    own = options_for(CUDA_PROVIDER, options)
     return replace(options, device="cuda", provider_options={"enable_cuda_graph": "0", **own})

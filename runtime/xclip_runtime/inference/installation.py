@@ -1,4 +1,4 @@
-"""The installed ONNX Runtime, and why one of its providers does not load. Nothing outside this package imports it."""
+"""The installed ONNX Runtime, and the reasons for which its providers do not load."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import io
 import os
 import re
 import shutil
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -30,17 +29,15 @@ PROVIDER_LIBRARY = {
     "OpenVINOExecutionProvider": "libonnxruntime_providers_openvino.so",
 }
 DRIVER = "libcuda.so.1"
+TENSORRT_LIBRARIES = ("libnvinfer", "libnvonnxparser")
 NVIDIA_SMI_SECONDS = 20
 
-# Of an ELF file: the type of its dynamic section, and the tag of a needed library in it.
-_DYNAMIC, _NEEDED = 6, 1
-
-# A shared library that the loader did not find, as glibc says it.
+# glibc's error for a shared library that is not found.
 _MISSING = re.compile(r"^(?P<name>[^\s:]+\.so[.\d]*): cannot open shared object file")
 
 
 class Gpu(NamedTuple):
-    """A GPU as nvidia-smi tells of it."""
+    """A GPU as nvidia-smi describes it."""
 
     name: str
     driver: str
@@ -48,17 +45,17 @@ class Gpu(NamedTuple):
 
 
 def onnxruntime() -> ModuleType:
-    """The module.
+    """Import ONNX Runtime.
 
     Raises:
-        MissingExtraError: ONNX Runtime is not installed, or what is left of it cannot be imported.
+        MissingExtraError: ONNX Runtime is not installed, or its remains cannot be imported.
     """
-    # From 1.29 on it reports to its maker what it runs, unless told not to before it starts.
+    # From 1.29 on it sends telemetry to Microsoft, unless this is set before it starts.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime as module  # noqa: PLC0415 - optional: the extra decides between CPU and GPU
 
-        # What a wheel leaves behind when another one that shares its folder is uninstalled imports, and is empty.
+        # Uninstalling one of two wheels that share a folder leaves an empty package that still imports.
         module.InferenceSession  # noqa: B018
     except (ImportError, AttributeError) as error:
         feature = "running a model"
@@ -68,14 +65,14 @@ def onnxruntime() -> ModuleType:
 
 
 def onnxruntime_version() -> str:
-    """Version of the installed ONNX Runtime."""
+    """Return the version of the installed ONNX Runtime."""
     return str(onnxruntime().__version__)
 
 
 def cuda_version() -> str | None:
-    """The CUDA version that the installed ONNX Runtime was built for; None for one without CUDA."""
+    """Return the CUDA version that the installed ONNX Runtime was built for; None without CUDA."""
     try:
-        from onnxruntime.capi import build_and_package_info  # noqa: PLC0415
+        from onnxruntime.capi import build_and_package_info  # noqa: PLC0415 - absent from wheels for the CPU
     except ImportError:
         return None
     version = getattr(build_and_package_info, "cuda_version", None)
@@ -83,12 +80,12 @@ def cuda_version() -> str | None:
 
 
 def available_providers() -> tuple[str, ...]:
-    """The execution providers that the installed ONNX Runtime was built with."""
+    """Return the execution providers that the installed ONNX Runtime was built with."""
     return tuple(onnxruntime().get_available_providers())
 
 
 def installed_wheels() -> dict[str, str]:
-    """Versions of the installed ONNX Runtime wheels, of which there should be one."""
+    """Return the versions of the installed ONNX Runtime wheels, of which there should be one."""
     found = {}
     for name in WHEELS:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -98,18 +95,18 @@ def installed_wheels() -> dict[str, str]:
 
 @functools.cache
 def preload_libraries() -> None:
-    """Let ONNX Runtime load the CUDA and cuDNN libraries that pip installed; once, before the first CUDA session."""
+    """Load the CUDA and cuDNN libraries that pip installed, once, before the first CUDA session."""
     preload = getattr(onnxruntime(), "preload_dlls", None)
     if preload is not None:
-        # It prints what it does not find, and never raises: loading_error says it better.
+        # It prints the libraries that it does not find, and never raises; loading_error reports them.
         with contextlib.redirect_stdout(io.StringIO()):
             preload()
 
 
 def loading_error(provider: str) -> str | None:
-    """The system loader's own words for why a provider's library does not load; None where it does.
+    """Return the dynamic loader's error for a provider's library, which names the first missing one; None if it loads.
 
-    ONNX Runtime only logs them, and goes on with the CPU.
+    ONNX Runtime only logs it and falls back to the CPU.
     """
     if sys.platform != "linux" or provider not in PROVIDER_LIBRARY:
         return None
@@ -125,43 +122,18 @@ def loading_error(provider: str) -> str | None:
     return None
 
 
-def missing_libraries(provider: str) -> list[str]:
-    """Every shared library that a provider needs and the loader does not find, the driver included."""
-    folder = Path(str(onnxruntime().__file__)).parent / "capi"
-    library = folder / PROVIDER_LIBRARY.get(provider, "")
-    return [name for name in needed_libraries(library) if not _loads(name)] if library.is_file() else []
+def missing_library(error: str | None) -> str | None:
+    """Return the name of the missing shared library in a loader's error; None in other errors."""
+    missing = _MISSING.match(error or "")
+    return missing["name"] if missing else None
 
 
-def needed_libraries(library: Path) -> list[str]:
-    """The NVIDIA libraries that a shared library (ELF, 64 bit, little-endian) names as needed."""
-    data = library.read_bytes()
-    if data[:6] != b"\x7fELF\x02\x01":
-        return []
-    (offset,) = struct.unpack_from("<Q", data, 0x28)
-    size, count = struct.unpack_from("<HH", data, 0x3A)
-    # type, offset, size and link of each section
-    sections = [struct.unpack_from("<4xI16xQQI", data, offset + i * size) for i in range(count)]
-    needed = []
-    for kind, start, length, link in sections:
-        if kind != _DYNAMIC:
-            continue
-        for entry in range(start, start + length, 16):
-            tag, value = struct.unpack_from("<QQ", data, entry)
-            if tag == _NEEDED:
-                needed.append(_string(data, sections[link][1] + value))
-    return sorted(name for name in needed if name.startswith(("libcu", "libnv")))
-
-
-def _string(data: bytes, start: int) -> str:
-    return data[start : data.index(b"\0", start)].decode()
-
-
-def mend(error: str, provider: str) -> str:
-    """What to do about a loader's error."""
-    missing = _MISSING.match(error)
-    if missing and missing["name"] == DRIVER:
+def suggest_fix(error: str, provider: str) -> str:
+    """Return what to do about a loader's error."""
+    missing = missing_library(error)
+    if missing == DRIVER:
         return "install the NVIDIA driver; in a container start it with --gpus all"
-    if missing and missing["name"].startswith(("libnvinfer", "libnvonnxparser")):
+    if missing and missing.startswith(TENSORRT_LIBRARIES):
         return "install TensorRT (pip install tensorrt-cu13, or -cu12 for CUDA 12), or choose device cuda"
     if missing and provider != "OpenVINOExecutionProvider":
         built = cuda_version()
@@ -172,7 +144,7 @@ def mend(error: str, provider: str) -> str:
 
 @functools.cache
 def gpus() -> tuple[Gpu, ...] | None:
-    """The GPUs of this machine; None where nvidia-smi is missing or fails."""
+    """Return the GPUs of this machine; None where nvidia-smi is missing or fails."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return None
@@ -183,11 +155,3 @@ def gpus() -> tuple[Gpu, ...] | None:
         return None
     rows = (line.split(", ") for line in done.stdout.splitlines())
     return tuple(Gpu(*row) for row in rows if len(row) == 3)
-
-
-def _loads(name: str) -> bool:
-    try:
-        ctypes.CDLL(name)
-    except OSError:
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""Execution providers: which ones serve a device, and with what options."""
+"""Execution providers: their order on each device, and their options."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from xclip_runtime.errors import DeviceError
 from xclip_runtime.inference.installation import available_providers, gpus
@@ -20,10 +20,14 @@ Device = Literal["cpu", "cuda", "tensorrt", "openvino"]
 DEVICES: tuple[Device, ...] = get_args(Device)
 DeviceChoice = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
 DEVICE_CHOICES: tuple[DeviceChoice, ...] = get_args(DeviceChoice)
+SessionDevice = Literal["cpu", "cuda", "tensorrt", "openvino", "other"]
+"""A device, or "other" for execution providers that only the user of ``providers`` knows."""
 Goal = Literal["latency", "throughput"]
 GOALS: tuple[Goal, ...] = get_args(Goal)
 Compute = Literal["fp32", "fp16", "bf16", "int8"]
-"""What a provider computes in; the provider's own choice where a graph of that precision is not needed."""
+"""Arithmetic of the vision graph: the graph's own, or that in which TensorRT or OpenVINO compute an fp32 graph."""
+ProviderSpec = tuple[str, "Mapping[str, str]"]
+"""Name and options of an execution provider."""
 
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -37,7 +41,7 @@ PROVIDER_OF: Mapping[Device, str] = {
     "openvino": OPENVINO_PROVIDER,
 }
 
-CHAIN_OF: Mapping[Device, tuple[str, ...]] = {
+CHAIN_OF: Mapping[SessionDevice, tuple[str, ...]] = {
     "cpu": (CPU_PROVIDER,),
     "cuda": (CUDA_PROVIDER,),
     # TensorRT leaves what it does not know to CUDA, never to the CPU.
@@ -45,7 +49,7 @@ CHAIN_OF: Mapping[Device, tuple[str, ...]] = {
     "openvino": (OPENVINO_PROVIDER,),
 }
 
-INSTALL_OF: Mapping[Device, str] = {
+INSTALL_OF: Mapping[SessionDevice, str] = {
     "cuda": "pip uninstall onnxruntime && pip install 'xclip-onnx[gpu]'",
     "tensorrt": "pip uninstall onnxruntime && pip install 'xclip-onnx[gpu]', and install TensorRT",
     "openvino": "pip uninstall onnxruntime && pip install onnxruntime-openvino",
@@ -56,7 +60,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# The option names that the providers of onnxruntime-gpu 1.31 and onnxruntime-openvino 1.24 know.
+# The options of onnxruntime-gpu 1.31 and onnxruntime-openvino 1.24, to route and to suggest. Others are passed on.
 KNOWN_OPTIONS: Mapping[str, frozenset[str]] = {
     CPU_PROVIDER: frozenset(),
     CUDA_PROVIDER: _names(
@@ -66,6 +70,7 @@ KNOWN_OPTIONS: Mapping[str, frozenset[str]] = {
         "tunable_op_tuning_enable use_ep_level_unified_stream use_tf32 user_compute_stream"
     ),
     TENSORRT_PROVIDER: _names(
+        "device_id has_user_compute_stream user_compute_stream "
         "trt_auxiliary_streams trt_bf16_enable trt_build_heuristics_enable trt_builder_optimization_level "
         "trt_context_memory_sharing_enable trt_cuda_graph_enable trt_detailed_build_log trt_dump_ep_context_model "
         "trt_dump_subgraphs trt_engine_cache_enable trt_engine_cache_path trt_engine_cache_prefix "
@@ -89,31 +94,37 @@ OPENVINO_HINT: Mapping[Compute, str] = {"fp32": "f32", "fp16": "f16", "bf16": "b
 
 @dataclass(frozen=True)
 class SessionOptions:
-    """How sessions are made.
+    """Options of the sessions of a model.
 
     Attributes:
-        device: Where to run: there or not at all.
-        intra_op_threads: Threads inside an operator; None takes :func:`xclip_runtime.inference.session.available_cpus`.
+        device: Where to run, without fallback.
+        intra_op_threads: Threads inside an operator; None takes :func:`xclip_runtime.util.cpus.available_cpus`.
         optimize_for: "throughput" lets idle threads sleep, so that the video decoder and other processes get their
             cores, and gives a GPU's memory arena room to grow; "latency" lets threads spin between operators, for a
-            machine that does nothing else, replays CUDA graphs and takes no more memory than one shape needs.
-        precision: What TensorRT and OpenVINO compute an fp32 graph in: "fp32", "fp16" or "bf16". On the CPU and on
+            machine that does nothing else, and takes no more GPU memory than one shape needs.
+        precision: Arithmetic of TensorRT and OpenVINO on an fp32 graph: "fp32", "fp16" or "bf16". On the CPU and on
             CUDA the graph decides.
-        max_batch: Most clips in a run; sizes TensorRT's profile.
-        provider_options: Further options of the device's provider, by ONNX Runtime's names.
-        cache_dir: Where TensorRT keeps its engines; None takes :func:`default_cache_dir`.
+        max_batch: Largest batch; sizes TensorRT's profile.
+        provider_options: Further options of the device's providers, by ONNX Runtime's names.
+        cache_dir: Folder of TensorRT's engines; None takes :func:`default_cache_dir`.
+        providers: Execution providers to use as they are, in place of the device's own with their defaults.
+        session_options: Config entries that win over the defaults, or an ``onnxruntime.SessionOptions`` that takes
+            their place.
 
     Raises:
-        DeviceError: An option is unknown or out of its range.
+        DeviceError: An option belongs to another device or is out of its range.
+        ValueError: ``max_batch`` is below 1.
     """
 
-    device: Device = "cpu"
+    device: SessionDevice = "cpu"
     intra_op_threads: int | None = None
     optimize_for: Goal = "throughput"
     precision: Compute = "fp32"
     max_batch: int = 1
     provider_options: Mapping[str, str] = field(default_factory=dict)
     cache_dir: Path | None = None
+    providers: tuple[ProviderSpec, ...] = ()
+    session_options: Any = None
 
     def __post_init__(self) -> None:
         if self.optimize_for not in GOALS:
@@ -122,22 +133,30 @@ class SessionOptions:
         if self.intra_op_threads is not None and self.intra_op_threads < 1:
             message = f"intra_op_threads is {self.intra_op_threads}: give at least 1"
             raise DeviceError(message)
-        _check_options(self.device, self.provider_options)
+        if self.max_batch < 1:
+            message = f"batch_size is {self.max_batch}: give at least 1"
+            raise ValueError(message)
+        _check_provider_options(self.chain, self.provider_options)
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """The execution providers in their order; no other may run a node."""
+        return tuple(name for name, _ in self.providers) or CHAIN_OF[self.device]
 
     @property
     def cuda_graph(self) -> bool:
-        """Whether runs are captured once a shape and replayed: on CUDA, unless ``enable_cuda_graph`` is 0."""
-        chosen = self.provider_options.get("enable_cuda_graph")
-        return self.device == "cuda" and (chosen is None or chosen in ("1", "True", "true"))
+        """True if runs are captured once per shape and replayed: on CUDA, unless ``enable_cuda_graph`` is 0."""
+        given, default = (self.providers[0][1], "0") if self.providers else (self.provider_options, "1")
+        return self.device == "cuda" and given.get("enable_cuda_graph", default) in ("1", "True", "true")
 
 
 @dataclass(frozen=True)
 class GraphFile:
-    """What the options of a provider depend on, of a graph.
+    """Facts of a graph that provider options depend on.
 
     Attributes:
-        digest: Of the file, for the folder of its TensorRT engines.
-        shapes: Of the inputs, by name; a dynamic axis is (name, smallest, usual, largest).
+        digest: SHA-256 of the file, for the folder of its TensorRT engines.
+        shapes: Shapes of the inputs, by name; a dynamic axis is (smallest, usual, largest).
     """
 
     digest: str = ""
@@ -145,16 +164,77 @@ class GraphFile:
 
 
 def provider_chain(options: SessionOptions, graph: GraphFile) -> list[tuple[str, dict[str, str]]]:
-    """The providers of a device in turn, with their options."""
-    chain = []
-    for provider in CHAIN_OF[options.device]:
-        own = {key: value for key, value in options.provider_options.items() if key in KNOWN_OPTIONS[provider]}
-        chain.append((provider, {**_defaults(provider, options, graph), **own}))
-    return chain
+    """Return the execution providers of a session with their options."""
+    if options.providers:
+        return [(name, dict(given)) for name, given in options.providers]
+    return [
+        (provider, {**_defaults(provider, options, graph), **options_for(provider, options)})
+        for provider in options.chain
+    ]
+
+
+def options_for(provider: str, options: SessionOptions) -> dict[str, str]:
+    """Return the user's options that a provider of the chain gets: all that it knows, and its share of the others."""
+    known = {name for other in options.chain for name in KNOWN_OPTIONS[other]}
+    return {
+        key: value
+        for key, value in options.provider_options.items()
+        if key in KNOWN_OPTIONS[provider] or (key not in known and provider == _owner(key, options.chain))
+    }
+
+
+def unknown_options(options: SessionOptions) -> list[str]:
+    """Describe the provider options that no table lists, which ONNX Runtime is left to judge."""
+    known = sorted({name for provider in options.chain for name in KNOWN_OPTIONS.get(provider, ())})
+    lines = []
+    for key in options.provider_options:
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=3)
+            hint = f", did you mean {' or '.join(close)}?" if close else ""
+            lines.append(f"{key} is passed to {_owner(key, options.chain)} unchecked{hint}")
+    return lines
+
+
+def check_choice(device: DeviceChoice, provider_options: object, providers: object) -> None:
+    """Refuse options that leave open which execution provider they are for.
+
+    Raises:
+        DeviceError: Provider options without a named device, or a device beside a list of providers.
+    """
+    if providers is not None and (device != "auto" or provider_options):
+        message = "providers takes the place of device and provider_options: leave those out"
+        raise DeviceError(message)
+    if provider_options and device == "auto":
+        message = "provider options belong to one provider, device auto may take another: name the device"
+        raise DeviceError(message)
+
+
+def parse_providers(providers: Sequence[str | tuple[str, Mapping[str, object]]] | None) -> tuple[ProviderSpec, ...]:
+    """Read a list of execution providers as ``onnxruntime.InferenceSession`` takes it.
+
+    Raises:
+        DeviceError: It is not a list of names and pairs of name and options, or it is empty.
+    """
+    if providers is None:
+        return ()
+    try:
+        pairs = [] if isinstance(providers, str) else [(p, {}) if isinstance(p, str) else p for p in providers]
+        parsed = tuple((str(name), {str(k): str(v) for k, v in dict(given).items()}) for name, given in pairs)
+    except (TypeError, ValueError):
+        parsed = ()
+    if not parsed:
+        message = f"providers is {providers!r}: give a list such as ['CUDAExecutionProvider'], with options as a pair"
+        raise DeviceError(message)
+    return parsed
+
+
+def device_of(provider: str) -> SessionDevice:
+    """Return the device whose graph and memory suit a provider that the user configures."""
+    return {CPU_PROVIDER: "cpu", CUDA_PROVIDER: "cuda"}.get(provider, "other")  # type: ignore[return-value]
 
 
 def candidate_devices(choice: DeviceChoice) -> tuple[Device, ...]:
-    """The devices to try in turn: one that is named stands alone, "auto" is CUDA, if built in, and then the CPU.
+    """Return the devices to try in turn: a named one alone; for "auto" CUDA, if built in, and then the CPU.
 
     Raises:
         DeviceError: The name is unknown.
@@ -169,7 +249,7 @@ def candidate_devices(choice: DeviceChoice) -> tuple[Device, ...]:
 
 
 def default_cache_dir() -> Path:
-    """Where engines are kept: $XCLIP_ONNX_CACHE, else xclip-onnx in $XDG_CACHE_HOME or ~/.cache."""
+    """Return $XCLIP_ONNX_CACHE, else xclip-onnx in $XDG_CACHE_HOME or ~/.cache."""
     if chosen := os.environ.get("XCLIP_ONNX_CACHE"):
         return Path(chosen)
     home = os.environ.get("XDG_CACHE_HOME")
@@ -177,7 +257,7 @@ def default_cache_dir() -> Path:
 
 
 def engine_folder(options: SessionOptions, graph: GraphFile) -> Path:
-    """Where the TensorRT engines of a graph are kept: an engine fits one graph, one kind of GPU and one precision."""
+    """Return the folder of a graph's TensorRT engines, which fit one graph, one kind of GPU and one precision."""
     found = gpus()
     gpu = f"{found[0].name}-{found[0].driver}".replace(" ", "-").replace("/", "-") if found else "unknown-gpu"
     name = f"{graph.digest[:16] or 'graph'}-{gpu}-{options.precision}"
@@ -185,7 +265,7 @@ def engine_folder(options: SessionOptions, graph: GraphFile) -> Path:
 
 
 def parse_provider_options(pairs: Sequence[str]) -> dict[str, str]:
-    """``key=value`` pairs as a mapping.
+    """Read ``key=value`` pairs.
 
     Raises:
         DeviceError: A pair has no key or no "=", or a key comes twice.
@@ -203,15 +283,19 @@ def parse_provider_options(pairs: Sequence[str]) -> dict[str, str]:
     return options
 
 
-def _check_options(device: Device, given: Mapping[str, str]) -> None:
-    known = sorted(frozenset().union(*(KNOWN_OPTIONS[provider] for provider in CHAIN_OF[device])))
+def _owner(key: str, chain: Sequence[str]) -> str:
+    """Return the provider of a chain that an unlisted option is passed to."""
+    return chain[0] if key.startswith("trt_") else chain[-1]
+
+
+def _check_provider_options(chain: Sequence[str], given: Mapping[str, str]) -> None:
+    """Refuse options that are known to belong to the provider of another device."""
     for key in given:
-        if key in known:
-            continue
-        close = difflib.get_close_matches(key, known, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"it knows {', '.join(known) or 'none'}"
-        message = f"device {device} has no provider option {key!r}: {hint}"
-        raise DeviceError(message)
+        owners = [provider for provider, known in KNOWN_OPTIONS.items() if key in known]
+        if owners and not set(owners) & set(chain):
+            device = next(device for device, providers in CHAIN_OF.items() if owners[0] in providers)
+            message = f"{key} is an option of {owners[0]}, which does not run here: choose device {device}"
+            raise DeviceError(message)
 
 
 def _defaults(provider: str, options: SessionOptions, graph: GraphFile) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""ONNX Runtime: providers, threads, options, and what was really loaded. Nothing else imports onnxruntime."""
+"""Sessions of ONNX Runtime that run on the requested execution providers or raise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from xclip_runtime.errors import DeviceError
 from xclip_runtime.inference import installation
 from xclip_runtime.inference.installation import available_providers, onnxruntime_version
 from xclip_runtime.inference.providers import (
-    CHAIN_OF,
     CPU_PROVIDER,
     DEVICE_CHOICES,
     DEVICES,
@@ -33,11 +33,12 @@ from xclip_runtime.inference.providers import (
     engine_folder,
     parse_provider_options,
     provider_chain,
+    unknown_options,
 )
 from xclip_runtime.util.cpus import available_cpus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from types import ModuleType
 
     import numpy as np
@@ -67,11 +68,11 @@ logger = logging.getLogger(__name__)
 NO_GRAPH = "-1"
 """The ``gpu_graph_id`` of a run that is neither captured nor replayed."""
 
-# ONNX Runtime's severities, of which the second is its default.
-_FATAL, _WARNING = 4, 2
+# Severities of ONNX Runtime's log; it logs warnings unless told otherwise.
+_FATAL, _ERROR, _WARNING = 4, 3, 2
 
 NOTICE_SECONDS = 15.0
-"""How often a long build says that it is still going on."""
+"""Seconds between two log lines of a long build."""
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,12 @@ class TensorInfo:
 
 
 class Session:
-    """A graph, loaded on the provider that ``provider`` names.
+    """An ONNX Runtime session of one graph; ``provider`` is the execution provider that runs it.
 
     Args:
         path: The .onnx file.
-        options: How to run it.
-        shapes: Of the inputs, for TensorRT's profile; see :class:`xclip_runtime.inference.providers.GraphFile`.
+        options: Device, threads and provider options.
+        shapes: Shapes of the inputs for TensorRT's profile; see :class:`xclip_runtime.inference.providers.GraphFile`.
 
     Raises:
         DeviceError: The requested device cannot run it here, or ONNX Runtime refuses the file.
@@ -103,17 +104,17 @@ class Session:
         shapes: Mapping[str, tuple[int | tuple[int, int, int], ...]] | None = None,
     ) -> None:
         ort = installation.onnxruntime()
-        _require_provider(ort, options.device)
+        _require_providers(ort, options)
         digest = sha256_of(Path(path)) if options.device == "tensorrt" else ""
         graph = GraphFile(digest, shapes or {})
         with _notice_of_a_build(options, graph):
             self._session = _create(ort, path, options, graph)
-        # A provider that fails at run time would be replaced by the CPU without a word.
+        # Otherwise a provider that fails at run time is replaced by the CPU without an error.
         self._session.disable_fallback()
         self.provider: str = self._session.get_providers()[0]
         _check_placement(self._session, options)
         self.options = options
-        self.intra_op_threads = options.intra_op_threads or available_cpus()
+        self.intra_op_threads = self._session.get_session_options().intra_op_num_threads or available_cpus()
         self.inputs = tuple(TensorInfo(i.name, i.type, tuple(i.shape)) for i in self._session.get_inputs())
         self.outputs = tuple(TensorInfo(o.name, o.type, tuple(o.shape)) for o in self._session.get_outputs())
 
@@ -125,25 +126,25 @@ class Session:
 
     @property
     def memory(self) -> str:
-        """Where tensors between two sessions of this device are kept: "cuda" or "cpu"."""
+        """Memory of the tensors that two sessions of this device share: "cuda" or "cpu"."""
         return "cuda" if self.options.device in ("cuda", "tensorrt") else "cpu"
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        """Run the graph on arrays of the host; return every output by name."""
+        """Run the graph on host arrays and return every output by name."""
         names = [o.name for o in self.outputs]
         options = self._run_options(NO_GRAPH) if self.options.cuda_graph else None
         return dict(zip(names, self._session.run(names, dict(feeds), options), strict=True))
 
     def tensor(self, shape: tuple[int, ...], dtype: type[np.generic]) -> Any:
-        """An uninitialised tensor in the memory of this session's device, an OrtValue."""
+        """Allocate an uninitialised OrtValue in the memory of this session's device."""
         return installation.onnxruntime().OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, self.memory, 0)
 
     def tensor_of(self, array: NDArray[Any]) -> Any:
-        """A tensor with the content of ``array``; on the CPU it shares the array's memory, which must be kept."""
+        """Create an OrtValue with the content of ``array``, whose memory it shares on the CPU."""
         return installation.onnxruntime().OrtValue.ortvalue_from_numpy(array, self.memory, 0)
 
     def bind(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-        """An IOBinding of tensors, by name."""
+        """Create an IOBinding of tensors, by name."""
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
@@ -152,10 +153,10 @@ class Session:
         return binding
 
     def run_bound(self, binding: Any, graph_id: int) -> None:
-        """Run on bound tensors and wait for the end.
+        """Run on bound tensors and wait for the result.
 
         Args:
-            binding: Of :meth:`bind`.
+            binding: Result of :meth:`bind`.
             graph_id: Number of the CUDA graph that the first run captures and the next ones replay; one for each
                 binding, and always from the same thread.
         """
@@ -167,54 +168,62 @@ class Session:
         return options
 
 
-def _require_provider(ort: ModuleType, device: Device) -> None:
-    """Refuse a device whose provider is not built in or does not load, with the reason."""
+def _require_providers(ort: ModuleType, options: SessionOptions) -> None:
+    """Refuse providers that are not built in or do not load, with the reason."""
     built_in = ort.get_available_providers()
-    if device != "cpu":
+    if options.chain != (CPU_PROVIDER,):
         installation.preload_libraries()
-    for provider in CHAIN_OF[device]:
+    wanted = "the list of providers" if options.providers else f"device {options.device}"
+    for provider in options.chain:
         if provider not in built_in:
+            install = INSTALL_OF.get(options.device, f"install the wheel that has {provider}")
             message = (
-                f"device {device} needs {provider}, which this onnxruntime {ort.__version__} was built without "
-                f"(it has {', '.join(built_in)}): {INSTALL_OF[device]}"
+                f"{wanted} needs {provider}, which this onnxruntime {ort.__version__} was built without "
+                f"(it has {', '.join(built_in)}): {install}"
             )
             raise DeviceError(message)
-        # ONNX Runtime would only log it, and go on with the CPU.
+        # ONNX Runtime would only log it, and fall back to the CPU.
         if error := installation.loading_error(provider):
-            message = f"device {device} cannot run here, {provider} does not load ({error}): " + installation.mend(
-                error, provider
-            )
+            fix = installation.suggest_fix(error, provider)
+            message = f"{wanted} cannot run here, {provider} does not load ({error}): {fix}"
             raise DeviceError(message)
 
 
 def _create(ort: ModuleType, path: str | os.PathLike[str], options: SessionOptions, graph: GraphFile) -> Any:
-    requested = PROVIDER_OF[options.device]
+    ort_options = _ort_options(ort, options)
     try:
-        with _quiet(ort, options.device):
+        with _quiet(ort, options):
             return ort.InferenceSession(
                 os.fspath(path),
-                sess_options=_ort_options(ort, options),
+                sess_options=ort_options,
                 providers=provider_chain(options, graph),
                 # It would print to stdout, and try again on the CPU.
                 enable_fallback=0,
             )
     except Exception as error:  # onnxruntime raises many unrelated classes
-        message = f"ONNX Runtime cannot load {path} on {requested} ({_first_line(error)})"
-        if options.device in ("cuda", "tensorrt") and not installation.gpus():
-            message += ", and nvidia-smi shows no GPU: check the driver, or choose device cpu"
-        elif options.provider_options:
-            message += ": check the values of the provider options"
-        elif options.device != "cpu":
-            message += ": choose device cpu, or check the provider with xclip-onnx doctor"
-        else:
-            message += ": export the bundle again"
+        message = f"ONNX Runtime cannot load {path} on {options.chain[0]} ({_first_line(error)}){_hint(options)}"
         raise DeviceError(message) from error
 
 
+def _hint(options: SessionOptions) -> str:
+    """Return the end of the message of a session that cannot be created."""
+    if options.device in ("cuda", "tensorrt") and not installation.gpus():
+        return ", and nvidia-smi shows no GPU: check the driver, or choose device cpu"
+    if options.providers:
+        return ": check the list of providers and their options"
+    if options.provider_options:
+        return f": check the provider options ({'; '.join(unknown_options(options)) or 'their values'})"
+    if options.session_options is not None:
+        return ": check the session options"
+    if options.device != "cpu":
+        return ": choose device cpu, or check the provider with xclip-onnx doctor"
+    return ": export the bundle again"
+
+
 @contextlib.contextmanager
-def _quiet(ort: ModuleType, device: Device) -> Iterator[None]:
-    """Keep the loading of a provider from logging that there is no plugin for it: every GPU session would."""
-    if device == "cpu":
+def _quiet(ort: ModuleType, options: SessionOptions) -> Iterator[None]:
+    """Silence the warning of a missing plugin that every session on a GPU would log."""
+    if options.chain == (CPU_PROVIDER,):
         yield
         return
     ort.set_default_logger_severity(_FATAL)
@@ -225,8 +234,8 @@ def _quiet(ort: ModuleType, device: Device) -> Iterator[None]:
 
 
 def _check_placement(session: Any, options: SessionOptions) -> None:
-    """Refuse a session that did not come up, in whole, on the providers of its device."""
-    requested, chain = PROVIDER_OF[options.device], CHAIN_OF[options.device]
+    """Refuse a session whose nodes are not all on the requested providers, or none of them on the first."""
+    requested, chain = options.chain[0], options.chain
     found = session.get_providers()
     if found[0] != requested:
         message = (
@@ -234,33 +243,56 @@ def _check_placement(session: Any, options: SessionOptions) -> None:
             "check the driver and the CUDA libraries, or choose device cpu"
         )
         raise DeviceError(message)
-    # Newer versions of ONNX Runtime tell where each node went.
-    recorded = options.device != "cpu"
-    placements = getattr(session, "get_provider_graph_assignment_info", None) if recorded else None
-    strays = [part for part in (placements() if placements else []) if part.ep_name not in chain]
+    # Newer versions of ONNX Runtime report the provider of each node.
+    recorded = chain != (CPU_PROVIDER,)
+    report = getattr(session, "get_provider_graph_assignment_info", None) if recorded else None
+    placements = report() if report else []
+    strays = [part for part in placements if part.ep_name not in chain]
     if strays:
         nodes = ", ".join(f"{node.op_type} {node.name}" for part in strays for node in part.get_nodes())
         message = f"{strays[0].ep_name} instead of {requested} runs {nodes}: export the bundle again with this version"
         raise DeviceError(message)
+    if options.providers and placements and requested not in {part.ep_name for part in placements}:
+        message = f"{requested} takes no node of the graph: leave it out of the list of providers"
+        raise DeviceError(message)
 
 
 def _ort_options(ort: ModuleType, options: SessionOptions) -> Any:
-    ort_options = ort.SessionOptions()
-    ort_options.intra_op_num_threads = options.intra_op_threads or available_cpus()
-    ort_options.inter_op_num_threads = 1
-    ort_options.log_severity_level = 4 if options.device != "cpu" else 3
-    ort_options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "1" if options.optimize_for == "latency" else "0"
-    )
-    if options.device != "cpu":
-        ort_options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        ort_options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    given = options.session_options
+    entries: dict[str, str] = {}
+    if given is None or isinstance(given, Mapping):
+        ort_options = ort.SessionOptions()
+        ort_options.intra_op_num_threads = available_cpus()
+        ort_options.inter_op_num_threads = 1
+        ort_options.log_severity_level = _ERROR if options.chain == (CPU_PROVIDER,) else _FATAL
+        entries["session.intra_op.allow_spinning"] = "1" if options.optimize_for == "latency" else "0"
+        entries.update({str(key): str(value) for key, value in (given or {}).items()})
+    elif hasattr(given, "add_session_config_entry"):
+        ort_options = given
+    else:
+        message = f"session_options is {given!r}: give an onnxruntime.SessionOptions, or a mapping of config entries"
+        raise DeviceError(message)
+    if options.intra_op_threads is not None:
+        ort_options.intra_op_num_threads = options.intra_op_threads
+    # Last, so that no option brings back ONNX Runtime's default: to fall back to the CPU without an error.
+    entries["session.disable_cpu_ep_fallback"] = "0" if CPU_PROVIDER in options.chain else "1"
+    entries["session.record_ep_graph_assignment_info"] = "0" if options.chain == (CPU_PROVIDER,) else "1"
+    for key, value in entries.items():
+        if _config_entry(ort_options, key) != value:
+            ort_options.add_session_config_entry(key, value)
     return ort_options
+
+
+def _config_entry(ort_options: Any, key: str) -> str | None:
+    try:
+        return str(ort_options.get_session_config_entry(key))
+    except RuntimeError:  # not set
+        return None
 
 
 @contextlib.contextmanager
 def _notice_of_a_build(options: SessionOptions, graph: GraphFile) -> Iterator[None]:
-    """Say that TensorRT is going to build an engine, and every while that it still does."""
+    """Log that TensorRT builds an engine, and at intervals that it is still building."""
     folder = engine_folder(options, graph)
     if options.device != "tensorrt" or any(folder.glob("*.engine")):
         yield
@@ -273,22 +305,22 @@ def _notice_of_a_build(options: SessionOptions, graph: GraphFile) -> Iterator[No
 
 @contextlib.contextmanager
 def still_going(what: str, every: float = NOTICE_SECONDS) -> Iterator[None]:
-    """Log ``what`` with the seconds that have passed, again and again until the block ends."""
+    """Log ``what`` with the elapsed seconds, every ``every`` seconds until the block ends."""
     done = threading.Event()
 
-    def tell() -> None:
+    def notify() -> None:
         seconds = 0.0
         while not done.wait(every):
             seconds += every
             logger.warning("%s (%.0f s)", what, seconds)
 
-    teller = threading.Thread(target=tell, name="xclip-notice", daemon=True)
-    teller.start()
+    notifier = threading.Thread(target=notify, name="xclip-notice", daemon=True)
+    notifier.start()
     try:
         yield
     finally:
         done.set()
-        teller.join()
+        notifier.join()
 
 
 def _first_line(error: Exception) -> str:

@@ -15,6 +15,7 @@ from xclip_runtime.search.adding import Job, Outcome, source_of, whole_features,
 from xclip_runtime.search.identity import ModelIdentity
 from xclip_runtime.search.store import MOST_NEAREST, Description, Store, check_features
 from xclip_runtime.util.cpus import default_workers
+from xclip_runtime.video.inputs import check_several
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -198,9 +199,11 @@ class VideoIndex:
             on_window: Called after each window that was added, see :data:`Note`.
 
         Raises:
+            VideoTypeError: ``videos`` is a single path.
             VideoIndexMismatchError: The model has another precision or profile than the features in the index.
             ValueError: ``window``, ``hop`` or ``workers`` is out of its range.
         """
+        check_several(videos)
         self.store.description.model.check_add(self.model, str(self.store.folder))
         if workers is not None and workers < 1:
             message = f"workers is {workers}: give at least 1, or None for one a CPU"
@@ -275,7 +278,11 @@ class VideoIndex:
 
         Returns:
             The number of files that the index held.
+
+        Raises:
+            VideoTypeError: ``videos`` is a single path, whose characters would be paths, too: "/" is every file.
         """
+        check_several(videos)
         return self.store.delete(path for video in videos for path in self.store.under(video))
 
     def _score(

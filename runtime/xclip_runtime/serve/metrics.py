@@ -17,7 +17,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 # A path of this machine; and the most clips that a GPU is prepared for, where xclip_batch_size tells what really runs.
-_NOT_TOLD = ("bundle", "batch")
+_NOT_TOLD = ("bundle", "batch_size")
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 

@@ -1,4 +1,4 @@
-"""Texts to embeddings, without transformers: the bundle's tokenizer and text graph. Needs the extra [text]."""
+"""Text encoder: the bundle's tokenizer and text graph, without transformers (extra [text])."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from xclip_runtime.errors import LabelsError, MissingExtraError
 from xclip_runtime.inference.session import Session, SessionOptions
+from xclip_runtime.text.labels import SHOWN, as_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
@@ -20,23 +21,20 @@ if TYPE_CHECKING:
     from xclip_runtime.bundle import Bundle
 
 DEFAULT_CONTEXT_LENGTH = 77
-"""CLIP's; what transformers takes where a config.json is silent."""
+"""Context length of CLIP, which transformers takes where config.json has none."""
 
 TOKENS_AT_ONCE = 4096
-"""Tokens that go through the text graph together, so that its memory does not grow with the number of texts."""
-
-SHOWN = 60
-"""Characters of a text that an error quotes."""
+"""Tokens per run of the text graph, so that its memory does not grow with the number of texts."""
 
 
 class TextEncoder:
-    """The text tower of a bundle, loaded when the first text comes.
+    """The text tower of a bundle, loaded on first use.
 
-    It runs on the CPU whatever runs the videos: texts are encoded once, not for every video.
+    It always runs on the CPU: texts are encoded once, not for every video.
 
     Args:
         bundle: A bundle with tokenizer.json and a text graph.
-        options: Threads are taken from here.
+        options: Options of the vision session; threads and goal apply here, too.
     """
 
     def __init__(self, bundle: Bundle, options: SessionOptions | None = None) -> None:
@@ -46,12 +44,12 @@ class TextEncoder:
 
     @property
     def sha256(self) -> str:
-        """Digest of the tower, see :attr:`xclip_runtime.bundle.Bundle.text_tower_sha256`."""
+        """Digest of the text tower, see :attr:`xclip_runtime.bundle.Bundle.text_tower_sha256`."""
         return self._bundle.text_tower_sha256
 
     @cached_property
     def context_length(self) -> int:
-        """The most tokens that a text may have, start and end of text among them."""
+        """Largest number of tokens of a text, with start and end of text."""
         config = json.loads(self._bundle.checked("config.json").read_bytes())
         text = {**(config.get("text_config") or {}), **(config.get("text_config_dict") or {})}
         return int(text.get("max_position_embeddings", DEFAULT_CONTEXT_LENGTH))
@@ -64,7 +62,7 @@ class TextEncoder:
             feature = "encoding text"
             raise MissingExtraError(feature, "text") from error
         tokenizer = Tokenizer.from_file(str(self._bundle.checked("tokenizer.json")))
-        # What a tokenizer.json says of length is a habit of who saved it; here the context length decides.
+        # Length settings in tokenizer.json depend on the tool that saved it; the context length decides.
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return tokenizer
@@ -73,21 +71,23 @@ class TextEncoder:
     def _session(self) -> Session:
         return Session(self._bundle.checked_graph(self._bundle.graph("text", "fp32")), self._options)
 
-    def token_ids(self, texts: Sequence[str], *, truncate: bool = False) -> list[list[int]]:
-        """Token ids of each text with start and end of text, the same as transformers' CLIPTokenizerFast.
+    def token_ids(self, texts: Iterable[str], *, truncate: bool = False) -> list[list[int]]:
+        """Tokenize texts, with start and end of text, as transformers' CLIPTokenizerFast does.
 
         Args:
-            texts: Any words; an empty text is start and end alone.
-            truncate: Cut texts that are longer than the context, keeping the end of text, as CLIP does on request.
+            texts: Any texts; an empty one is start and end alone.
+            truncate: Cut texts that are longer than the context but keep the end of text, as CLIP does on request.
 
         Raises:
-            LabelsError: A text is longer than the context and ``truncate`` is off, or cannot be written as UTF-8.
+            LabelsError: ``texts`` is a string, or a text is longer than the context and ``truncate`` is off, or is not
+                valid Unicode.
             MissingExtraError: ``tokenizers`` is not installed.
         """
+        texts = as_texts(texts, "texts")
         for text in texts:
             _check_unicode(text)
         limit = self.context_length
-        rows = [list(row.ids) for row in self._tokenizer.encode_batch(list(texts))]
+        rows = [list(row.ids) for row in self._tokenizer.encode_batch(texts)]
         long = [i for i, row in enumerate(rows) if len(row) > limit]
         if long and not truncate:
             message = (
@@ -99,8 +99,8 @@ class TextEncoder:
             rows[i] = [*rows[i][: limit - 1], rows[i][-1]]
         return rows
 
-    def encode(self, texts: Sequence[str], *, truncate: bool = False) -> NDArray[np.float32]:
-        """Embeddings of texts.
+    def encode(self, texts: Iterable[str], *, truncate: bool = False) -> NDArray[np.float32]:
+        """Encode texts.
 
         Args:
             texts: N texts.
@@ -123,7 +123,7 @@ class TextEncoder:
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices of texts that go through the graph together: equally long, so that none is padded."""
+    """Group the indices of texts of equal length, so that none is padded."""
     by_length: dict[int, list[int]] = {}
     for index, length in enumerate(lengths):
         by_length.setdefault(length, []).append(index)
@@ -136,7 +136,7 @@ def _check_unicode(text: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        message = f"the text {text[:SHOWN]!a} is no valid Unicode: save it as UTF-8"
+        message = f"the text {text[:SHOWN]!a} is not valid Unicode: save it as UTF-8"
         raise LabelsError(message) from error
 
 

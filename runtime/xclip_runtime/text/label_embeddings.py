@@ -1,7 +1,7 @@
-"""Labels with their embeddings, as values and as files: encoded once, used by every model with the same text tower.
+"""Label sets with their text embeddings, encoded once for every model with the same text tower.
 
-A set is two files, like the labels of a bundle: ``NAME.npy``, float32 (N, D), and ``NAME.json`` with the names, the
-templates, and the digest of the text tower, without which the numbers mean nothing.
+A saved set is two files, like the labels of a bundle: ``NAME.npy``, float32 (N, D), and ``NAME.json`` with the names,
+the templates, and the digest of the text tower that the embeddings are valid for.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xclip_runtime.errors import LabelsError
-from xclip_runtime.text.labels import PLACEHOLDER, fill, label_set
+from xclip_runtime.text.labels import PLACEHOLDER, as_texts, fill, label_set
 from xclip_runtime.util.atomic import write_bytes, write_json
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -34,24 +34,25 @@ SUFFIXES = (".json", ".npy")
 
 @dataclass(frozen=True, eq=False)
 class EncodedLabels:
-    """A label set that needs no text tower any more."""
+    """A label set with its text embeddings, usable without a text tower."""
 
     names: tuple[str, ...]
+    """In the order of the model's logits."""
 
     templates: tuple[str, ...]
-    """What each name was encoded as; several are an ensemble."""
+    """Templates that each name was encoded with; several are an ensemble."""
 
     text_embeds: NDArray[np.float32]
     """float32 (N, D), not normalised."""
 
     text_tower_sha256: str
-    """Of the text tower that made them, see :attr:`xclip_runtime.bundle.Bundle.text_tower_sha256`."""
+    """Digest of the text tower, see :attr:`xclip_runtime.bundle.Bundle.text_tower_sha256`."""
 
     def check_fits(self, text_tower_sha256: str) -> None:
         """Refuse another text tower than the one that encoded this set.
 
         Raises:
-            LabelsError: It is another one.
+            LabelsError: The digests differ.
         """
         if text_tower_sha256 != self.text_tower_sha256:
             message = (
@@ -62,13 +63,13 @@ class EncodedLabels:
 
 
 def encode_labels(
-    encoder: TextEncoder, names: Sequence[str], templates: str | Sequence[str] = PLACEHOLDER, *, truncate: bool = False
+    encoder: TextEncoder, names: Iterable[str], templates: str | Iterable[str] = PLACEHOLDER, *, truncate: bool = False
 ) -> EncodedLabels:
     """Encode labels with one template or an ensemble of several.
 
     Args:
         encoder: The text tower.
-        names: N labels; duplicates are kept.
+        names: N labels; duplicates are kept, and logged at WARNING.
         templates: Texts with a ``{}`` for the label. The embeddings of several are averaged, see :func:`ensemble`.
         truncate: Cut texts that are longer than the model's context.
 
@@ -77,22 +78,22 @@ def encode_labels(
         MissingExtraError: ``tokenizers`` is not installed (extra [text]).
         BundleError: The bundle's tokenizer or text graph is missing or changed.
     """
-    templates = (templates,) if isinstance(templates, str) else tuple(templates)
+    templates = (templates,) if isinstance(templates, str) else as_texts(templates, "templates")
     if not templates:
         message = f"there is no template: give at least one, such as {PLACEHOLDER!r} for the bare label"
         raise LabelsError(message)
-    label_set(names, templates[0])
+    names = label_set(names, templates[0]).names
     texts = [fill(template, names) for template in templates]
     embeds = ensemble(encoder.encode(of_template, truncate=truncate) for of_template in texts)
-    return EncodedLabels(tuple(names), templates, embeds, encoder.sha256)
+    return EncodedLabels(names, templates, embeds, encoder.sha256)
 
 
 def ensemble(embeds: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """One embedding a label from those that several templates gave.
+    """Combine the embeddings of several templates to one per label.
 
     The direction is CLIP's: each embedding at unit length, their mean, at unit length again (zero-shot notebook of
-    openai/CLIP). CLIP needs no more, but X-CLIP adds its video-specific prompt to the embedding before it looks at the
-    angle, so the length counts: it is the mean of the lengths that went in. One template gives its embedding as it is.
+    openai/CLIP). X-CLIP adds its video-specific prompt to the embedding before it takes the cosine, so the length
+    counts: it is the mean of the lengths that went in. One template gives its embedding unchanged.
 
     Args:
         embeds: For each template, float32 (N, D), not normalised.
@@ -116,18 +117,18 @@ def ensemble(embeds: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 def save_labels(labels: EncodedLabels, path: str | os.PathLike[str], *, overwrite: bool = False) -> tuple[Path, Path]:
-    """Write ``NAME.json`` and ``NAME.npy``; each takes its place whole.
+    """Write ``NAME.json`` and ``NAME.npy``, each atomically.
 
     Args:
-        labels: What to write.
+        labels: The label set.
         path: NAME, with either suffix or none.
-        overwrite: Whether existing files may be replaced.
+        overwrite: Replace existing files.
 
     Returns:
         The two files, .json first.
 
     Raises:
-        LabelsError: One of the files exists and may not be replaced, or cannot be written.
+        LabelsError: One of the files exists and ``overwrite`` is off, or cannot be written.
     """
     description, embeds = _files(path)
     existing = next((file for file in (description, embeds) if file.exists()), None)
@@ -154,13 +155,13 @@ def save_labels(labels: EncodedLabels, path: str | os.PathLike[str], *, overwrit
 
 
 def load_labels(path: str | os.PathLike[str]) -> EncodedLabels:
-    """Read what :func:`save_labels` wrote.
+    """Read a label set that :func:`save_labels` wrote.
 
     Args:
         path: Either file.
 
     Raises:
-        LabelsError: A file is missing, changed, or no label set.
+        LabelsError: A file is missing, changed, or not of a label set.
     """
     description, embeds_file = _files(path)
     document = _read_description(description)
@@ -174,8 +175,8 @@ def load_labels(path: str | os.PathLike[str]) -> EncodedLabels:
         raise LabelsError(message)
     try:
         embeds: NDArray[np.float32] = np.load(io.BytesIO(content), allow_pickle=False)
-    except Exception as error:  # numpy raises whatever its parser stumbles over
-        message = f"{embeds_file} is no .npy file: encode the labels again"
+    except Exception as error:  # numpy's parser raises many unrelated classes
+        message = f"{embeds_file} is not a .npy file: encode the labels again"
         raise LabelsError(message) from error
     names, templates = tuple(document["names"]), tuple(document["templates"])
     if embeds.dtype != np.float32 or embeds.ndim != 2 or len(embeds) != len(names) or not names:
@@ -185,7 +186,7 @@ def load_labels(path: str | os.PathLike[str]) -> EncodedLabels:
 
 
 def is_encoded(path: str | os.PathLike[str]) -> bool:
-    """Whether a file's suffix says that it is a label set of :func:`save_labels`, and no list of names."""
+    """Return True for the suffixes of :func:`save_labels`, and False for a list of names."""
     return Path(path).suffix.lower() in SUFFIXES
 
 
@@ -209,7 +210,7 @@ def _read_description(path: Path) -> dict[str, Any]:
     except ValueError:
         document = None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        message = f"{path} is no label set: give what `xclip-onnx labels encode` wrote, or a .txt with one label a line"
+        message = f"{path} is not a label set: give a file of `xclip-onnx labels encode`, or a .txt of one label a line"
         raise LabelsError(message)
     texts = [document.get("text_tower_sha256"), document.get("text_embeds_sha256")]
     lists = [document.get("names"), document.get("templates")]

@@ -1,4 +1,4 @@
-"""Label sets: names, the texts they are encoded from, and the files they come from."""
+"""Label sets: names, the texts that they are encoded from, and the files that list them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,18 +22,45 @@ logger = logging.getLogger(__name__)
 
 PLACEHOLDER = "{}"
 NAME_COLUMN = "name"
+"""Column of a CSV file that holds the labels, in any case."""
+
+SHOWN = 60
+"""Characters of a text that a message quotes."""
 
 
-def label_set(names: Sequence[str], template: str = PLACEHOLDER) -> LabelSet:
-    """Names and the texts that a template makes of them.
+def as_texts(texts: Iterable[str], name: str) -> tuple[str, ...]:
+    """Refuse a single string where several texts are wanted, and anything else than strings among them.
 
     Args:
-        names: In the order in which the model will answer; duplicates are kept, and said at WARNING.
+        texts: The texts.
+        name: Name of the argument, for the message.
+
+    Raises:
+        LabelsError: It is a string, or not strings in an iterable.
+    """
+    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+        example = texts if isinstance(texts, str) and len(texts) <= SHOWN else "a dog running"
+        message = f"{name} is {_shown(texts)}, not a list: give a list of strings, such as [{example!r}]"
+        raise LabelsError(message)
+    found = tuple(texts)
+    wrong = next((i for i, text in enumerate(found) if not isinstance(text, str)), None)
+    if wrong is not None:
+        message = f"item {wrong + 1} of {name} is {_shown(found[wrong])}, not a string: give a list of strings"
+        raise LabelsError(message)
+    return found
+
+
+def label_set(names: Iterable[str], template: str = PLACEHOLDER) -> LabelSet:
+    """Make a label set from names, with the texts that a template makes of them.
+
+    Args:
+        names: In the order of the model's logits; duplicates are kept, and logged at WARNING.
         template: Text with one ``{}`` for the name. The published checkpoints were trained on the bare name.
 
     Raises:
         LabelsError: There is no name, a name is empty, or the template has no ``{}``.
     """
+    names = as_texts(names, "labels")
     if not names:
         message = "the label set is empty: give at least one label"
         raise LabelsError(message)
@@ -44,11 +72,11 @@ def label_set(names: Sequence[str], template: str = PLACEHOLDER) -> LabelSet:
     if repeated:
         shown = ", ".join(map(repr, repeated[:3])) + (", …" if len(repeated) > 3 else "")
         logger.warning("labels given more than once are kept and share their probability: %s", shown)
-    return LabelSet(tuple(names), fill(template, names))
+    return LabelSet(names, fill(template, names))
 
 
 def fill(template: str, names: Sequence[str]) -> tuple[str, ...]:
-    """The texts that a template makes of names.
+    """Fill names into a template.
 
     Raises:
         LabelsError: The template has no ``{}``.
@@ -60,10 +88,9 @@ def fill(template: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_label_names(path: str | os.PathLike[str]) -> list[str]:
-    """Label names from a text file with one a line, or from a CSV file with a column "name".
+    """Read label names from a text file with one a line, or from a CSV file with a column "name".
 
-    Blank lines are skipped; numeric ids of a CSV are ignored on purpose, since lists number the same classes
-    differently.
+    Blank lines are skipped. Numeric ids of a CSV are ignored, since lists number the same classes differently.
 
     Raises:
         LabelsError: The file is missing, not UTF-8, or a CSV without that column.
@@ -80,7 +107,7 @@ def _names_of_csv(file: Path, text: str) -> list[str]:
         reader = csv.DictReader(io.StringIO(text, newline=""))
         fields, rows = reader.fieldnames or (), list(reader)
     except csv.Error as error:
-        message = f"{file} is no CSV ({error}): quote fields with commas, or use a .txt with one label a line"
+        message = f"{file} is not valid CSV ({error}): quote fields with commas, or use a .txt with one label a line"
         raise LabelsError(message) from error
     column = next((c for c in fields if c.strip().lower() == NAME_COLUMN), None)
     if column is None:
@@ -89,3 +116,9 @@ def _names_of_csv(file: Path, text: str) -> list[str]:
         )
         raise LabelsError(message)
     return [row[column].strip() for row in rows if (row[column] or "").strip()]
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    kind = "" if value is None else f"the {type(value).__name__} "
+    return kind + (text if len(text) <= SHOWN else f"{text[:SHOWN]}…")

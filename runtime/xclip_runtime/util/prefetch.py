@@ -7,6 +7,9 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+from xclip_runtime.errors import XClipError
+from xclip_runtime.util.cpus import default_workers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -28,6 +31,46 @@ def pipelined(
 ) -> Iterator[Result]:
     """Yield ``finish(item, prepare(item))`` of every item, in their order; see :func:`pipelined_batches`."""
     return pipelined_batches(items, prepare, lambda pairs: [finish(*pairs[0])], workers=workers, ahead=ahead)
+
+
+def pipelined_or_errors(
+    items: Iterable[Item],
+    prepare: Callable[[Item], Prepared],
+    finish: Callable[[Sequence[tuple[Item, Prepared]]], Sequence[Result]],
+    *,
+    workers: int | None,
+    batch: int = 1,
+) -> Iterator[Result | XClipError]:
+    """Run :func:`pipelined_batches`, yielding an XClipError that ``prepare`` raises in the place of its item.
+
+    Args:
+        items: As there.
+        prepare: As there.
+        finish: As there; never called for no items.
+        workers: As there; None takes :func:`xclip_runtime.util.cpus.default_workers`.
+        batch: As there; items that fail leave their batch smaller.
+
+    Raises:
+        ValueError: ``workers`` is below 1.
+    """
+    if workers is not None and workers < 1:
+        message = f"workers is {workers}: give at least 1, or None for one per CPU"
+        raise ValueError(message)
+
+    def prepare_or_error(item: Item) -> tuple[Prepared] | XClipError:
+        try:
+            return (prepare(item),)
+        except XClipError as error:
+            return error
+
+    def finish_prepared(pairs: Sequence[tuple[Item, tuple[Prepared] | XClipError]]) -> list[Result | XClipError]:
+        done = [(item, *prepared) for item, prepared in pairs if not isinstance(prepared, XClipError)]
+        results = iter(finish(done) if done else ())
+        return [prepared if isinstance(prepared, XClipError) else next(results) for _, prepared in pairs]
+
+    return pipelined_batches(
+        items, prepare_or_error, finish_prepared, workers=workers or default_workers(), batch=batch
+    )
 
 
 def pipelined_batches(

@@ -5,25 +5,23 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xclip_runtime.errors import FramesError
 from xclip_runtime.video import Clip, Views, prepare_frames, read_views, uniform_indices
+from xclip_runtime.video.inputs import Video, as_file, frames_of, is_file_content
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xclip_runtime.video import Decoder, FrameTransform
 
-Video = str | os.PathLike[str] | np.ndarray[Any, Any] | Clip
-"""A path; frames as uint8 RGB of shape (T, H, W, 3), any T ≥ 1, sampled uniformly; or a clip that is read already."""
-
 
 @dataclass(frozen=True)
 class Reading:
-    """Which part of a file is looked at, and how it is read. Frames in memory are taken as they are."""
+    """Part of a file to read, and the manner of reading. Frames in memory are taken as they are."""
 
     views: Views = field(default_factory=Views)
     """Temporal clips and crops; the probabilities are averaged over them."""
@@ -34,7 +32,7 @@ class Reading:
     decoder: Decoder = "auto"
     """"auto" or "pyav": both are PyAV, which is FFmpeg."""
     time_limit: float | None = 600.0
-    """Seconds after which reading one file is given up; None for no limit."""
+    """Largest time to read one file, seconds; None for no limit."""
     track: int | None = None
     """Number among the picture tracks, from 0; None for FFmpeg's best, cover art and thumbnails left out."""
     square_pixels: bool = False
@@ -46,19 +44,22 @@ class Reading:
 
 
 def read_video(video: Video, num_frames: int, transform: FrameTransform, reading: Reading) -> Clip:
-    """Read, sample and prepare.
+    """Read, sample and prepare a video.
 
     Returns:
         A clip whose frames are uint8 RGB (V, T, size, size, 3); V is the number of views.
 
     Raises:
         VideoError: The file cannot be read as a video.
-        FramesError: The array is not uint8 (T, H, W, 3).
+        FramesError: The frames are not uint8 (T, H, W, 3).
     """
     if isinstance(video, Clip):
         return video
-    if isinstance(video, np.ndarray):
-        return clip_of_frames(video, num_frames, transform)
+    if is_file_content(video):
+        with as_file(video) as path:
+            return read_video(path, num_frames, transform, reading)
+    if not isinstance(video, (str, os.PathLike)):
+        return clip_of_frames(frames_of(video), num_frames, transform)
     options = {option.name: getattr(reading, option.name) for option in fields(reading)}
     return read_views(video, num_frames=num_frames, transform=transform, **options)
 

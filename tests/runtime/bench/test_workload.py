@@ -27,7 +27,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["one by one", "batches of two"])
 def model(request):
-    return XClip(DEMO_BUNDLE, device="cpu", batch=request.param)
+    return XClip(DEMO_BUNDLE, device="cpu", batch_size=request.param)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def runs(monkeypatch):
 
 @pytest.mark.parametrize("source", ["clip", "file"])
 def test_an_answer_runs_what_classify_runs(model, videos, runs, source):
-    workload = Workload.of(model, videos, source, model.info["batch"])
+    workload = Workload.of(model, videos, source, model.info["batch_size"])
     chosen = [videos[number % 2] for number in range(3)]
     model.classify(chosen)
     runs.clear()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
-import struct
+import subprocess
 from types import SimpleNamespace
 
 import pytest
@@ -37,40 +37,28 @@ def test_a_provider_without_a_library_of_its_own_has_no_loading_error(wheel, pro
     assert installation.loading_error(provider) is None
 
 
-def elf(*needed):
-    """The parts of a shared library that name what it needs: a string table and a dynamic section."""
-    strings = b"\0" + b"".join(name.encode() + b"\0" for name in needed)
-    starts = [strings.index(b"\0" + name.encode() + b"\0") + 1 for name in needed]
-    dynamic = b"".join(struct.pack("<QQ", 1, start) for start in starts) + struct.pack("<QQ", 0, 0)
-    header = bytearray(b"\x7fELF\x02\x01".ljust(64, b"\0"))
-    struct.pack_into("<Q", header, 0x28, 64 + len(strings) + len(dynamic))
-    struct.pack_into("<HH", header, 0x3A, 64, 2)
+def test_the_loader_names_the_first_missing_library_of_a_real_one(wheel):
+    """Linked by the C compiler against a library that is then removed."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler on this machine")
+    (wheel / "empty.c").write_text("")
+    for name in ("libcublas.so.99", "libonnxruntime_providers_shared.so"):
+        link = [compiler, "-shared", f"-Wl,-soname,{name}", "-o", name, "empty.c"]
+        subprocess.run(link, cwd=wheel, check=True)
+    needs = [compiler, "-shared", "-Wl,--no-as-needed", "-L.", "-l:libcublas.so.99"]
+    subprocess.run([*needs, "-o", "libonnxruntime_providers_cuda.so", "empty.c"], cwd=wheel, check=True)
+    (wheel / "libcublas.so.99").unlink()
 
-    def section(kind, start, size, link):
-        return struct.pack("<4xI16xQQI", kind, start, size, link).ljust(64, b"\0")
+    error = installation.loading_error(CUDA)
 
-    table = section(3, 64, len(strings), 0) + section(6, 64 + len(strings), len(dynamic), 0)
-    return bytes(header) + strings + dynamic + table
-
-
-def test_needed_libraries_are_read_from_the_library(tmp_path):
-    library = tmp_path / "lib.so"
-    library.write_bytes(elf("libcublasLt.so.13", "libcuda.so.1", "libm.so.6", "libnvinfer.so.10"))
-
-    assert installation.needed_libraries(library) == ["libcublasLt.so.13", "libcuda.so.1", "libnvinfer.so.10"]
+    assert installation.missing_library(error) == "libcublas.so.99"
+    assert "[cuda,cudnn]" in installation.suggest_fix(error, CUDA)
 
 
-def test_missing_libraries_are_named_all_at_once(wheel):
-    (wheel / "libonnxruntime_providers_cuda.so").write_bytes(elf("libcublas.so.99", "libcudart.so.99"))
-
-    assert installation.missing_libraries(CUDA) == ["libcublas.so.99", "libcudart.so.99"]
-
-
-@pytest.mark.parametrize("content", [b"", b"not a library"])
-def test_a_file_that_is_no_library_needs_nothing(tmp_path, content):
-    (tmp_path / "lib.so").write_bytes(content)
-
-    assert installation.needed_libraries(tmp_path / "lib.so") == []
+@pytest.mark.parametrize("error", [None, "/x/libonnxruntime_providers_cuda.so: file too short"])
+def test_no_error_and_other_errors_name_no_missing_library(error):
+    assert installation.missing_library(error) is None
 
 
 @pytest.mark.parametrize(
@@ -83,9 +71,9 @@ def test_a_file_that_is_no_library_needs_nothing(tmp_path, content):
         ("/x/libonnxruntime_providers_cuda.so: file too short", "reinstall"),
     ],
 )
-def test_each_error_has_its_mend(error, words):
-    assert words in installation.mend(error, CUDA)
-    assert ": " not in installation.mend(error, CUDA), "what follows the last colon of a message is its fix"
+def test_each_error_has_its_fix(error, words):
+    assert words in installation.suggest_fix(error, CUDA)
+    assert ": " not in installation.suggest_fix(error, CUDA), "what follows the last colon of a message is its fix"
 
 
 def test_what_preload_prints_does_not_reach_the_user(monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""Provider chains and options by device and goal; what is passed through is checked first."""
+"""Provider chains and options by device and goal, and the user's own options and providers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from xclip_runtime.inference.providers import (
     PROVIDER_OF,
     GraphFile,
     SessionOptions,
+    check_choice,
     default_cache_dir,
+    device_of,
     engine_folder,
     parse_provider_options,
+    parse_providers,
     provider_chain,
+    unknown_options,
 )
 
 VISION = GraphFile("ab" * 32, {"pixel_values": ((1, 8, 8), 32, 224, 224, 3)})
@@ -143,15 +147,87 @@ def test_openvino_is_held_to_the_precision_that_is_asked_for(precision, hint):
     assert config["CPU"]["INFERENCE_NUM_THREADS"] == 3
 
 
-def test_a_misspelt_option_is_refused_with_the_right_spelling():
-    with pytest.raises(DeviceError, match="did you mean gpu_mem_limit"):
-        SessionOptions("cuda", provider_options={"gpu_memory_limit": "1"})
+def test_an_unknown_option_goes_to_the_provider_unchecked_with_a_suggestion():
+    options = SessionOptions("cuda", provider_options={"gpu_memory_limit": "1", "brand_new": "x"})
+
+    assert options_of("cuda", provider_options=options.provider_options)["brand_new"] == "x"
+    assert unknown_options(options) == [
+        "gpu_memory_limit is passed to CUDAExecutionProvider unchecked, did you mean gpu_mem_limit?",
+        "brand_new is passed to CUDAExecutionProvider unchecked",
+    ]
 
 
-@pytest.mark.parametrize(("device", "key"), [("cpu", "gpu_mem_limit"), ("cuda", "trt_fp16_enable")])
-def test_an_option_of_another_device_is_refused(device, key):
-    with pytest.raises(DeviceError, match=f"device {device} has no provider option '{key}'"):
+@pytest.mark.parametrize(
+    ("key", "tensorrt", "cuda"),
+    [("trt_brand_new", True, False), ("brand_new", False, True), ("device_id", True, True)],
+)
+def test_beside_tensorrt_unknown_options_are_routed_by_their_prefix(key, tensorrt, cuda):
+    (_, first), (_, second) = provider_chain(SessionOptions("tensorrt", provider_options={key: "7"}), VISION)
+
+    assert (first.get(key) == "7", second.get(key) == "7") == (tensorrt, cuda)
+
+
+def test_options_that_every_table_lists_need_no_warning():
+    given = {"trt_builder_optimization_level": "5", "gpu_mem_limit": "1"}
+
+    assert unknown_options(SessionOptions("tensorrt", provider_options=given)) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "key", "owner"),
+    [("cpu", "gpu_mem_limit", "device cuda"), ("cuda", "trt_fp16_enable", "device tensorrt")],
+)
+def test_an_option_that_belongs_to_another_device_is_refused_with_that_device(device, key, owner):
+    with pytest.raises(DeviceError, match=f"{key} is an option of .*: choose {owner}"):
         SessionOptions(device, provider_options={key: "1"})
+
+
+# A list of providers
+
+
+def test_a_list_of_providers_is_used_as_it_is_without_defaults():
+    providers = parse_providers(["CUDAExecutionProvider", ("CPUExecutionProvider", {"x": 1})])
+    options = SessionOptions("cuda", providers=providers)
+
+    assert provider_chain(options, VISION) == [("CUDAExecutionProvider", {}), ("CPUExecutionProvider", {"x": "1"})]
+    assert options.chain == ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+@pytest.mark.parametrize(("given", "captured"), [({}, False), ({"enable_cuda_graph": 1}, True)])
+def test_cuda_graphs_of_a_list_of_providers_are_those_that_its_options_ask_for(given, captured):
+    options = SessionOptions("cuda", providers=parse_providers([("CUDAExecutionProvider", given)]))
+
+    assert options.cuda_graph is captured
+
+
+@pytest.mark.parametrize(
+    ("provider", "device"),
+    [("CPUExecutionProvider", "cpu"), ("CUDAExecutionProvider", "cuda"), ("QNNExecutionProvider", "other")],
+)
+def test_the_first_provider_decides_graph_and_memory(provider, device):
+    assert device_of(provider) == device
+
+
+@pytest.mark.parametrize("providers", [[], "CUDAExecutionProvider", 7, [7], [("CUDAExecutionProvider",)]])
+def test_what_is_not_a_list_of_providers_is_refused_with_an_example(providers):
+    with pytest.raises(DeviceError, match=r"give a list such as \['CUDAExecutionProvider'\]"):
+        parse_providers(providers)
+
+
+@pytest.mark.parametrize(
+    ("device", "provider_options", "providers", "message"),
+    [
+        ("cuda", None, ["CPUExecutionProvider"], "providers takes the place of device"),
+        ("auto", {"a": "1"}, ["CPUExecutionProvider"], "providers takes the place of device"),
+        ("auto", {"a": "1"}, None, "name the device"),
+    ],
+)
+def test_options_that_leave_the_provider_open_are_refused(device, provider_options, providers, message):
+    with pytest.raises(DeviceError, match=message):
+        check_choice(device, provider_options, providers)
+
+
+# Pairs of the command line
 
 
 def test_pairs_become_options():

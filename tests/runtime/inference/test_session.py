@@ -10,7 +10,7 @@ import pytest
 
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import DeviceError, MissingExtraError
-from xclip_runtime.inference import installation, providers, session
+from xclip_runtime.inference import graphs, installation, providers, session
 from xclip_runtime.inference.session import Session, SessionOptions, candidate_devices
 from xclip_runtime.model import XClip
 
@@ -183,6 +183,130 @@ def test_no_operator_may_fall_to_the_cpu_on_another_device():
     options = session._ort_options(onnxruntime, SessionOptions("cuda"))
 
     assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+
+
+# The user's own providers and session options
+
+AZURE = "AzureExecutionProvider"
+"""Built into every wheel, and runs none of our operators."""
+
+
+def own(*providers_, **fields):
+    parsed = providers.parse_providers(list(providers_))
+    return SessionOptions(providers.device_of(parsed[0][0]), providers=parsed, **fields)
+
+
+def test_a_list_of_providers_runs_as_it_is():
+    assert Session(GRAPH, own("CPUExecutionProvider")).provider == "CPUExecutionProvider"
+
+
+def test_a_provider_that_this_wheel_lacks_is_refused_in_a_list_too():
+    with pytest.raises(
+        DeviceError, match=r"the list of providers needs NoSuchProvider, which this onnxruntime .* was built without"
+    ):
+        Session(GRAPH, own("NoSuchProvider", "CPUExecutionProvider"))
+
+
+def test_nodes_may_run_on_the_cpu_only_if_the_list_names_it():
+    with pytest.raises(DeviceError, match=f"cannot load .* on {AZURE}"):
+        Session(GRAPH, own(AZURE))
+
+
+@pytest.mark.skipif(
+    not hasattr(__import__("onnxruntime").InferenceSession, "get_provider_graph_assignment_info"),
+    reason="this ONNX Runtime does not report the provider of each node",
+)
+def test_a_first_provider_that_runs_nothing_is_a_fallback_too():
+    with pytest.raises(DeviceError, match=f"{AZURE} takes no node"):
+        Session(GRAPH, own(AZURE, "CPUExecutionProvider"))
+
+
+def test_a_list_that_begins_with_cuda_never_ends_on_the_cpu_unnoticed(gpu_wheel_without_gpu):
+    with pytest.raises(DeviceError, match="CUDAExecutionProvider could not be started, ONNX Runtime fell back to CPU"):
+        XClip(DEMO_BUNDLE, providers=["CUDAExecutionProvider", "CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize(
+    ("provider", "device"),
+    [("CPUExecutionProvider", "cpu"), ("CUDAExecutionProvider", "cuda"), ("QNNExecutionProvider", "other")],
+)
+def test_the_first_provider_of_a_list_decides_which_graph_is_loaded(monkeypatch, provider, device):
+    select, asked = graphs.select_vision_graph, []
+
+    def note(bundle, device, precision):
+        asked.append(device)
+        return select(bundle, device, precision)
+
+    monkeypatch.setattr(graphs, "select_vision_graph", note)
+    with suppress(DeviceError):
+        XClip(DEMO_BUNDLE, providers=[provider, "CPUExecutionProvider"])
+
+    assert asked == [device]
+
+
+def test_config_entries_win_over_the_defaults_and_never_over_the_ban_on_fallback():
+    import onnxruntime
+
+    entries = {"session.intra_op.allow_spinning": 1, "session.disable_cpu_ep_fallback": "0", "mine": "x"}
+    options = session._ort_options(onnxruntime, SessionOptions("cuda", session_options=entries))
+
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "1"
+    assert options.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+    assert options.get_session_config_entry("mine") == "x"
+
+
+def test_session_options_of_onnxruntime_take_the_place_of_the_defaults():
+    import onnxruntime
+
+    mine = onnxruntime.SessionOptions()
+    mine.intra_op_num_threads = 1
+    mine.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    loaded = Session(GRAPH, SessionOptions("cpu", session_options=mine))
+
+    assert loaded.intra_op_threads == 1
+    assert loaded._session.get_session_options().graph_optimization_level == mine.graph_optimization_level
+
+
+def test_threads_that_are_named_beside_session_options_are_set_in_them():
+    import onnxruntime
+
+    mine = onnxruntime.SessionOptions()
+
+    assert Session(GRAPH, SessionOptions("cpu", intra_op_threads=2, session_options=mine)).intra_op_threads == 2
+
+
+def test_the_ban_on_fallback_is_set_in_the_users_session_options_too():
+    import onnxruntime
+
+    mine = onnxruntime.SessionOptions()
+    session._ort_options(onnxruntime, SessionOptions("cuda", session_options=mine))
+
+    assert mine.get_session_config_entry("session.disable_cpu_ep_fallback") == "1"
+
+
+def test_session_options_that_served_a_gpu_serve_the_cpu_afterwards():
+    """As they have to, when device auto falls back."""
+    import onnxruntime
+
+    mine = onnxruntime.SessionOptions()
+    session._ort_options(onnxruntime, SessionOptions("cuda", session_options=mine))
+
+    assert Session(GRAPH, SessionOptions("cpu", session_options=mine)).provider == "CPUExecutionProvider"
+
+
+def test_other_session_options_are_refused_with_the_two_kinds():
+    with pytest.raises(DeviceError, match=r"^session_options is .*give an onnxruntime\.SessionOptions, or a mapping"):
+        Session(GRAPH, SessionOptions("cpu", session_options=["a"]))
+
+
+def test_a_provider_option_that_onnxruntime_refuses_is_suggested_in_its_right_spelling(
+    gpu_wheel_without_gpu, monkeypatch
+):
+    monkeypatch.setattr(gpu_wheel_without_gpu, "InferenceSession", refuse)
+    monkeypatch.setattr(installation, "gpus", lambda: (installation.Gpu("L4", "1", "1"),))
+
+    with pytest.raises(DeviceError, match=r"no such device.*did you mean gpu_mem_limit"):
+        Session(GRAPH, SessionOptions("cuda", provider_options={"gpu_memory_limit": "1"}))
 
 
 @pytest.mark.parametrize("device", ["cuda", "tensorrt"])

@@ -22,6 +22,7 @@ from xclip_runtime.errors import (
     VideoIndexMismatchError,
     VideoIndexNotFoundError,
     VideoNotFoundError,
+    VideoTypeError,
 )
 from xclip_runtime.search import VideoIndex
 from xclip_runtime.video import read_clip
@@ -196,6 +197,17 @@ def test_a_file_that_broke_leaves_what_the_index_held_of_it(tmp_path, model, cli
 
         assert [added.outcome for added in index.add([video], window=window)] == ["failed"]
         assert index.search("a red shape moving left").hits == before
+
+
+@pytest.mark.parametrize("change", ["add", "delete"])
+def test_one_path_where_several_are_wanted_is_refused_and_changes_nothing(index, change):
+    """The characters of "/films" are paths, too, and everything lies under the first."""
+    before = list(index.store.entries())
+
+    with pytest.raises(VideoTypeError, match="put it into a list"):
+        getattr(index, change)("/films")
+
+    assert list(index.store.entries()) == before != []
 
 
 def test_deleted_videos_are_found_no_more_and_others_still_are(tmp_path, model, clips):

@@ -53,11 +53,11 @@ def test_features_are_of_one_view(model):
     views = Reading(views=Views(2, 1))
     clip = read_views(DEMO_VIDEO, num_frames=32, transform=model.transform, views=Views(2, 1))
 
-    with pytest.raises(ValueError, match="one view"):
+    with pytest.raises(ValueError, match="single view; got 2"):
         model.features(DEMO_VIDEO, reading=views)
-    with pytest.raises(ValueError, match="one view"):
+    with pytest.raises(ValueError, match="single view; got 2"):
         model.features_each([DEMO_VIDEO], reading=views)
-    with pytest.raises(FramesError, match="2 views"):
+    with pytest.raises(FramesError, match="single view; got 2"):
         model.features(clip)
 
 
@@ -72,7 +72,7 @@ def test_other_labels_share_the_graphs_and_leave_the_model_its_own(model):
     names = [expected_label(), "a shape", "nothing at all"]
     other = model.with_labels(names)
 
-    assert other._vision is model._vision
+    assert other._loaded is model._loaded
     assert (other.labels, len(model.labels)) == (tuple(names), 70)
     assert other.classify(DEMO_VIDEO).top.label == expected_label()
 
@@ -106,9 +106,9 @@ def many(model):
 @pytest.mark.parametrize("at_once", [1, 7, 299])
 def test_logits_do_not_depend_on_how_labels_are_cut_into_pieces(model, features, many, monkeypatch, at_once):
     whole = model.prompt_logits(features, many[1])
-    spy = Spy(model._prompt, "text_embeds")
-    monkeypatch.setattr(model, "_prompt", spy)
-    monkeypatch.setattr("xclip_runtime.model.LABELS_AT_ONCE", at_once)
+    spy = Spy(model._loaded.prompt, "text_embeds")
+    monkeypatch.setattr(model._bound, "_prompt", spy)
+    monkeypatch.setattr("xclip_runtime.inference.bound_model.LABELS_AT_ONCE", at_once)
 
     np.testing.assert_allclose(model.prompt_logits(features, many[1]), whole, atol=1e-4)
     assert max(rows for rows, _ in spy.sizes) == at_once
@@ -126,8 +126,8 @@ def test_logits_do_not_depend_on_the_order_of_labels(model, features, many):
 @pytest.mark.parametrize("at_once", [1, 50])
 def test_embeddings_do_not_depend_on_what_else_is_encoded(model, many, monkeypatch, at_once):
     texts, embeds = many
-    spy = Spy(model._text._session, "input_ids")
-    monkeypatch.setattr(model._text, "_session", spy)
+    spy = Spy(model._text_encoder._session, "input_ids")
+    monkeypatch.setattr(model._text_encoder, "_session", spy)
     monkeypatch.setattr("xclip_runtime.text.encoder.TOKENS_AT_ONCE", at_once)
 
     np.testing.assert_allclose(model.text_embeds(texts[::-1])[::-1], embeds, atol=1e-5)
@@ -156,13 +156,13 @@ def test_labels_given_twice_are_kept_with_equal_scores_and_said(model, caplog):
 def test_one_template_gives_the_embedding_of_its_text_as_it_is(model):
     other = model.with_labels(["red", "blue"], ["a {} shape"])
 
-    np.testing.assert_array_equal(other._text_embeds, model.text_embeds(["a red shape", "a blue shape"]))
+    np.testing.assert_array_equal(other._texts.embeds, model.text_embeds(["a red shape", "a blue shape"]))
 
 
 def test_a_template_twice_is_an_ensemble_that_changes_nothing(model):
     once, twice = (model.with_labels(["red", "blue"], ["a {} shape"] * count) for count in (1, 2))
 
-    np.testing.assert_allclose(twice._text_embeds, once._text_embeds, rtol=1e-5)
+    np.testing.assert_allclose(twice._texts.embeds, once._texts.embeds, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_labels_that_cannot_be_encoded_are_refused(model, labels, options, messa
 def test_labels_that_are_too_long_are_cut_on_request(model):
     other = model.with_labels(["a " * 90, "a " * 80], truncate=True)
 
-    np.testing.assert_array_equal(*other._text_embeds)
+    np.testing.assert_array_equal(*other._texts.embeds)
 
 
 def test_scores_average_over_views_as_classify_does(model):

@@ -97,9 +97,9 @@ def test_half_a_set_is_refused(saved):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "no label set"),
-        ("[]", "no label set"),
-        ('{"names": ["a"], "texts": ["a"]}', "no label set"),
+        ("{", "not a label set"),
+        ("[]", "not a label set"),
+        ('{"names": ["a"], "texts": ["a"]}', "not a label set"),
         ('{"format": "xclip-onnx-labels", "schema_version": 1}', "does not read"),
     ],
     ids=["no JSON", "a list", "a bundle's labels.json", "fields missing"],

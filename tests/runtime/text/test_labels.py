@@ -91,7 +91,7 @@ def test_a_csv_that_cannot_be_parsed_is_refused(tmp_path):
     file = tmp_path / "labels.csv"
     file.write_text(f'name\n"{"x" * 200_000}"\n')
 
-    with pytest.raises(LabelsError, match="is no CSV"):
+    with pytest.raises(LabelsError, match="is not valid CSV"):
         read_label_names(file)
 
 

@@ -129,5 +129,5 @@ def test_a_text_that_is_cut_still_ends_with_the_end_of_text(vocabulary):
 def test_half_a_character_is_refused():
     encoder = TextEncoder(Bundle.open(DEMO_BUNDLE))
 
-    with pytest.raises(LabelsError, match="no valid Unicode"):
+    with pytest.raises(LabelsError, match="not valid Unicode"):
         encoder.token_ids(["caf\udce9"])

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from xclip_runtime.util.prefetch import AHEAD, pipelined, pipelined_batches
+from xclip_runtime.errors import VideoError
+from xclip_runtime.util.prefetch import AHEAD, pipelined, pipelined_batches, pipelined_or_errors
 
 TIMEOUT = 20.0
 """Seconds until a test fails that would otherwise wait for ever."""
@@ -157,3 +158,41 @@ def test_batches_are_taken_as_needed_from_an_endless_source():
     assert [next(results) for _ in range(6)] == [0, 1, 2, 3, 4, 5]
     assert len(taken) <= 5 * 4
     results.close()
+
+
+def prepare_even(item):
+    if item % 2:
+        message = f"{item} is odd"
+        raise VideoError(message)
+    return item * 10
+
+
+def test_an_error_of_ours_stands_in_the_place_of_its_item():
+    results = list(pipelined_or_errors(range(5), prepare_even, lambda pairs: pairs, workers=2, batch=2))
+
+    assert [str(result) if isinstance(result, VideoError) else result for result in results] == [
+        (0, 0),
+        "1 is odd",
+        (2, 20),
+        "3 is odd",
+        (4, 40),
+    ]
+
+
+def test_a_batch_in_which_all_fail_is_not_finished():
+    def finish(pairs):
+        assert pairs
+        return pairs
+
+    assert len(list(pipelined_or_errors([1, 3, 5], prepare_even, finish, workers=1, batch=3))) == 3
+
+
+def test_other_errors_end_the_iteration():
+    with pytest.raises(TypeError):
+        list(pipelined_or_errors(["a"], prepare_even, lambda pairs: pairs, workers=1))
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_less_than_one_worker_is_refused_at_once(workers):
+    with pytest.raises(ValueError, match="give at least 1"):
+        pipelined_or_errors([], prepare_even, lambda pairs: pairs, workers=workers)

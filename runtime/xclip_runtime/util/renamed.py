@@ -1,0 +1,40 @@
+"""Keyword arguments that had another name in the release before."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
+
+
+def renamed(**new_names: str) -> Callable[[Callable[Params, Result]], Callable[Params, Result]]:
+    """Accept old keyword arguments under their new names, with a DeprecationWarning.
+
+    Args:
+        new_names: The new name by the old one.
+
+    Raises:
+        TypeError: At the call, where both names are given.
+    """
+
+    def decorate(function: Callable[Params, Result]) -> Callable[Params, Result]:
+        @functools.wraps(function)
+        def call(*args: Params.args, **kwargs: Params.kwargs) -> Result:
+            for old in new_names.keys() & kwargs:
+                new = new_names[old]
+                if new in kwargs:
+                    message = f"{old} is the old name of {new}: give {new} alone"
+                    raise TypeError(message)
+                warnings.warn(f"{old} is now called {new}", DeprecationWarning, stacklevel=2)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
