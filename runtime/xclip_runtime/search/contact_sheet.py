@@ -73,7 +73,7 @@ def contact_sheet(result: SearchResult, columns: int = 2) -> NDArray[np.uint8]:
     return sheet
 
 
-def key_frames(hit: Hit, count: int = FRAMES) -> NDArray[np.uint8]:
+def hit_frames(hit: Hit, count: int = FRAMES) -> NDArray[np.uint8]:
     """Read frames of a hit, evenly spread over it, letterboxed.
 
     Returns:
@@ -110,7 +110,7 @@ def _draw_card(card: NDArray[np.uint8], number: int, hit: Hit) -> None:
     card[...] = _CARD
     strip = card[_PADDING : _PADDING + _FRAME_HEIGHT, _PADDING : _PADDING + _STRIP]
     try:
-        for index, frame in enumerate(key_frames(hit)):
+        for index, frame in enumerate(hit_frames(hit)):
             left = index * (_FRAME_WIDTH + _GAP)
             strip[:, left : left + _FRAME_WIDTH] = frame[:, :, ::-1]
     except XClipError as error:

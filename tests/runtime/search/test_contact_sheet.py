@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xclip_runtime.search import Hit, SearchResult, contact_sheet
-from xclip_runtime.search.contact_sheet import clock, key_frames
+from xclip_runtime.search.contact_sheet import clock, hit_frames
 
 # The package offers the function of the same name in its place.
 layout = sys.modules["xclip_runtime.search.contact_sheet"]
@@ -34,7 +34,7 @@ def test_every_hit_shows_its_own_frames_in_the_order_of_time(film):
 
     assert (sheet.dtype, sheet.shape[2]) == (np.uint8, 3)
     for number, hit in enumerate(hits):
-        frames = key_frames(hit)
+        frames = hit_frames(hit)
         assert frames.shape == (4, 132, 176, 3)
         assert not np.array_equal(frames[0], frames[3]) or number == 2
         strip = card(sheet, number)[12 : 12 + 132, 12:]
@@ -47,7 +47,7 @@ def test_every_hit_shows_its_own_frames_in_the_order_of_time(film):
     [(0.0, 2.0, "rrrr"), (2.0, 4.0, "bbbb"), (4.0, 6.0, "gggg"), (0.0, 6.0, "rbbg")],
 )
 def test_the_frames_are_of_the_moment_and_of_no_other(film, start, end, colours):
-    frames = key_frames(Hit(str(film), start, end, 1.0, 1.0)).astype(int)
+    frames = hit_frames(Hit(str(film), start, end, 1.0, 1.0)).astype(int)
 
     # The strongest colour anywhere in a frame.
     strength = (frames - np.median(frames, axis=3, keepdims=True)).reshape(4, -1, 3).max(axis=1)
@@ -55,7 +55,7 @@ def test_the_frames_are_of_the_moment_and_of_no_other(film, start, end, colours)
 
 
 def test_a_frame_keeps_its_colours_and_its_shape(clips):
-    frame = key_frames(Hit(str(clips["a blue shape growing"]), 0.0, 2.0, 1.0, 1.0))[3]
+    frame = hit_frames(Hit(str(clips["a blue shape growing"]), 0.0, 2.0, 1.0, 1.0))[3]
 
     # 224 by 256 fills a box of 132 by 176 from top to bottom, with a bar at each side.
     assert (frame[:, :12] == frame[0, 0]).all()
@@ -73,7 +73,7 @@ def test_a_file_that_is_gone_gets_its_place_and_a_line(film):
     strip = card(sheet, 0)[12:144, 12:-12]
     assert (strip == np.array(layout._DARK)).all(axis=2).mean() > 0.9
     assert (strip > 200).any()
-    np.testing.assert_array_equal(card(sheet, 1)[12:144, 12:188], key_frames(there)[0][..., ::-1])
+    np.testing.assert_array_equal(card(sheet, 1)[12:144, 12:188], hit_frames(there)[0][..., ::-1])
 
 
 @pytest.mark.parametrize("hits", [0, 1, 2, 5])

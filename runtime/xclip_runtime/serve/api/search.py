@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import APIRouter, Query, Request
 
 from xclip_runtime.errors import LabelsError, VideoError
-from xclip_runtime.search.contact_sheet import key_frames
+from xclip_runtime.search.contact_sheet import hit_frames
 from xclip_runtime.serve.api import schemas
 from xclip_runtime.serve.api.schemas import SearchOptions  # noqa: TC001 - FastAPI reads the annotations
 from xclip_runtime.serve.request import admitted
@@ -59,7 +59,7 @@ def router(engine: Engine, index: VideoIndex) -> APIRouter:
 
 def _images(hit: Hit, count: int) -> list[str]:
     try:
-        return [data_url(frame) for frame in key_frames(hit, count)]
+        return [data_url(frame) for frame in hit_frames(hit, count)]
     except VideoError:
         # It has been moved or deleted since it was indexed; the moment itself is still an answer.
         return []
