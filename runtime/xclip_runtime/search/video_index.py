@@ -15,6 +15,7 @@ from xclip_runtime.search.adding import Job, Outcome, source_of, whole_features,
 from xclip_runtime.search.identity import ModelIdentity
 from xclip_runtime.search.store import MOST_NEAREST, Description, Store, check_features
 from xclip_runtime.util.cpus import default_workers
+from xclip_runtime.util.renamed import renamed
 from xclip_runtime.video.inputs import check_several
 
 if TYPE_CHECKING:
@@ -215,6 +216,7 @@ class VideoIndex:
         self.model.windows(window, hop)
         return self._add_windows(self._plan(videos, window, hop), note)
 
+    @renamed(k="top_k")
     def search(
         self,
         text: str,

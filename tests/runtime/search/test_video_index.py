@@ -294,3 +294,8 @@ def test_a_search_that_makes_no_sense_is_refused(index, arguments, error):
         index.add([], workers=0)
     with pytest.raises(ValueError, match="hop"):
         index.add([], window=2.0, hop=0.001)
+
+
+def test_the_number_of_hits_may_have_its_old_name(index):
+    with pytest.warns(DeprecationWarning, match="top_k"):
+        assert index.search("a shape", k=2).hits == index.search("a shape", top_k=2).hits
