@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping, Sequence
 
-SCHEMA = 1
+SCHEMA = 2
+"""Version of the report; 1 measured features and prompts apart rather than `classify`."""
 LEAST = 5
 """Minimum number of measurements on either side for an interval."""
 

@@ -102,7 +102,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
     c = plan.conditions
     return {
         "input": plan.input,
-        "batch": plan.batch_size,
+        "batch_size": plan.batch_size,
         "duration_s": c.seconds,
         "count": c.count,
         "samples_per_query": c.samples_per_query,
