@@ -1,4 +1,4 @@
-"""What is and what is not an X-CLIP checkpoint."""
+"""X-CLIP checkpoints are loaded, and anything else is refused."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ SEEDS = [EVALUATION_SEEDS.start + offset for offset in range(5)]
 
 
 def masks(frames):
-    """Where the shape is: the only strongly coloured thing in a picture."""
+    """Find the shape, the only strongly coloured part of a frame."""
     return np.ptp(frames.astype(int), axis=-1) > 90
 
 

@@ -1,4 +1,4 @@
-"""Where labelled videos come from, and whose names are theirs."""
+"""Samples of labelled videos in every format, with the labels spelt as the model spells them."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def a_result(hits, query="a blue shape growing"):
 
 
 def card(sheet, number):
-    """Where a hit is drawn."""
+    """Cut the card of a hit out of the sheet."""
     row, column = divmod(number, 2)
     height, width = layout._CARD_HEIGHT + 12, layout._CARD_WIDTH + 12
     top, left = layout._HEADER + row * height, layout._MARGIN + column * width
