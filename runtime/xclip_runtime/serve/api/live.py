@@ -190,7 +190,9 @@ def router(engine: Engine, keys: ApiKeys) -> APIRouter:
             text = await socket.receive_text()
         options = LiveOptions.model_validate_json(text)
         if not keys.accepts(options.api_key):
-            await _close(socket, _POLICY_VIOLATION, "missing or unknown API key: send it as api_key in the first message")
+            await _close(
+                socket, _POLICY_VIOLATION, "missing or unknown API key: send it as api_key in the first message"
+            )
             return
         with engine.live_connection():
             labels = await engine.labels(options.labels, options.texts)

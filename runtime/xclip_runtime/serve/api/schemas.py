@@ -40,7 +40,9 @@ class VideoOptions(RequestOptions):
     start: float = Field(0.0, ge=0, description="Seconds from the first frame.")
     end: float | None = Field(None, gt=0, description="Seconds from the first frame; default: the end of the video.")
     clip: str | None = Field(None, description="Token of a kept video, instead of an upload.")
-    keep: bool = Field(False, description="Keep the video's features; the response's `clip` is the token to reuse them.")
+    keep: bool = Field(
+        False, description="Keep the video's features; the response's `clip` is the token to reuse them."
+    )
     thumbnails: int = Field(
         0, ge=0, le=MAX_THUMBNAILS, description="Number of sampled frames to return, as data URLs (JPEG)."
     )

@@ -10,8 +10,7 @@ import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request
 
 from xclip_runtime.demo import DEMO_BUNDLE
-from xclip_runtime.inference.scoring import best_labels, softmax
-from xclip_runtime.results import TextScore
+from xclip_runtime.inference.scoring import average_views, best_labels, text_scores
 from xclip_runtime.serve.api.schemas import (
     ClassifyOptions,
     ClassifyResponse,
@@ -96,7 +95,7 @@ def router(engine: Engine) -> APIRouter:
         video = await _encode(engine, upload, options, Views.parse(options.views))
         logits, prompt_ms = await engine.score(video, labels)
         return ClassifyResponse(
-            labels=best_labels(labels.names, softmax(logits).mean(axis=0), logits.mean(axis=0), options.top_k),
+            labels=best_labels(labels.names, *average_views(logits), options.top_k),
             **await _common(engine, upload, options, video, _timings(admitted, options, video, upload_ms, prompt_ms)),
         )
 
@@ -106,9 +105,8 @@ def router(engine: Engine) -> APIRouter:
         video = await _encode(engine, upload, options, Views())
         logits, prompt_ms = await engine.score(video, labels)
         scale = float(engine.model.bundle.manifest["model"]["logit_scale"])
-        scores = zip(labels.names, softmax(logits)[0].tolist(), logits[0].tolist(), strict=True)
         return ScoreResponse(
-            texts=tuple(TextScore(text, prob, logit, logit / scale) for text, prob, logit in scores),
+            texts=text_scores(labels.names, *average_views(logits), scale),
             **await _common(engine, upload, options, video, _timings(admitted, options, video, upload_ms, prompt_ms)),
         )
 
