@@ -52,7 +52,8 @@ def command(bundle: str, repo: str, as_json: bool, **options: Any) -> None:
     """
     from xclip_runtime.integrations.triton_repository import export_repository  # noqa: PLC0415 - keeps --help quick
 
-    repository = export_repository(bundle, repo, **options)
+    batch_size, delay_us = options.pop("batch"), options.pop("delay_us")
+    repository = export_repository(bundle, repo, batch_size=batch_size, batch_delay=delay_us / 1e6, **options)
     if as_json:
         click.echo(json.dumps(repository.to_dict(), indent=2, ensure_ascii=False))
     else:

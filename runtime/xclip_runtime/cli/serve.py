@@ -141,12 +141,12 @@ def command(
     # What a GPU is prepared for; the CPU takes any number of clips as it is.
     model = XClip(bundle, batch_size=batch_size or BATCH_ON_GPU, **model_options)
     limits = Limits(
-        upload_bytes=int(max_upload * MIB), duration=max_duration, pixels=max_pixels, decode_seconds=decode_limit
+        upload_bytes=int(max_upload * MIB), duration=max_duration, pixels=max_pixels, time_limit=decode_limit
     )
     settings = ServeSettings(
         limits=limits,
         queue_size=queue,
-        deadline=deadline,
+        request_timeout=deadline,
         decode_workers=decode_workers or default_workers(),
         batch_size=batch_size or (1 if model.provider == CPU_PROVIDER else BATCH_ON_GPU),
         batch_delay=batch_delay / 1000,

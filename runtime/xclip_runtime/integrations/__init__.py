@@ -1,1 +1,1 @@
-"""Ray and Triton."""
+"""Deployments beyond one process: Ray and Triton."""

@@ -1,6 +1,6 @@
-"""HTTP: one process serves a bundle; videos are decoded in processes of their own, which can be killed.
+"""HTTP and gRPC server of one bundle; videos are decoded in worker processes that can be killed.
 
-    request ──upload──▶ temporary file ──worker─▶ frames ──batcher─▶ features ──prompt─▶ answer
+    request ──upload──▶ temporary file ──worker─▶ frames ──batcher─▶ features ──prompt─▶ response
 
-Importing this package loads nothing; `server.serve` is where it begins.
+The entry point is :class:`xclip_runtime.serve.server.Server`; importing this package alone loads nothing.
 """

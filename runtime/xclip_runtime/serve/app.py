@@ -1,4 +1,4 @@
-"""The ASGI application: health, /v1, metrics, the page and its documentation."""
+"""The ASGI application: routes, error handlers, middleware."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -18,16 +18,18 @@ from starlette.requests import ClientDisconnect
 
 from xclip_runtime._version import __version__
 from xclip_runtime.demo import DEMO_VIDEO
-from xclip_runtime.errors import OverloadedError, XClipError
+from xclip_runtime.errors import OverloadedError, UnauthorizedError, UploadTooLargeError, XClipError
 from xclip_runtime.serve.api import live, search, videos
-from xclip_runtime.serve.error_responses import INTERNAL, INTERNAL_MESSAGE, error_reply, first_problem, status_of
+from xclip_runtime.serve.api_keys import ApiKeys, key_in
+from xclip_runtime.serve.error_responses import INTERNAL, INTERNAL_MESSAGE, error_response, first_problem, status_of
 from xclip_runtime.serve.inference_protocol import rest
 from xclip_runtime.serve.metrics import CONTENT_TYPE
-from xclip_runtime.serve.middleware import CLIENT_GONE, ApiKeys, BodyLimit, Observed
+from xclip_runtime.serve.middleware import CLIENT_GONE, BodyLimit, Observability
 from xclip_runtime.serve.request import ClientGoneError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from typing import Any
 
     from starlette.types import ASGIApp
 
@@ -37,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "page"
 
-# The page is ours alone: no script, style, font or picture from anywhere else, and nobody may frame it.
+# The page loads nothing from other hosts and cannot be framed.
 CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -45,17 +47,17 @@ CONTENT_SECURITY_POLICY = (
 
 
 def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda _: None) -> ASGIApp:
-    """The application around an engine, which starts and ends with it.
+    """Return the application of an engine, which it starts and closes.
 
     Args:
-        engine: What answers.
-        on_failure: Called when the engine does not start; until then and after the server is alive, not ready.
+        engine: Answers the requests.
+        on_failure: Called if the engine fails to start; the server is live then, but never ready.
     """
 
     async def start() -> None:
         try:
             await engine.start()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the server must not run without a model
+        except Exception as error:  # noqa: BLE001 - on_failure decides
             on_failure(error)
 
     @asynccontextmanager
@@ -68,37 +70,39 @@ def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda 
     app = FastAPI(
         title="xclip-onnx",
         version=__version__,
-        description="Says what happens in a video. X-CLIP on ONNX Runtime.",
+        description="Video classification with X-CLIP on ONNX Runtime.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(videos.router(engine))
-    app.include_router(rest.router(engine))
-    app.include_router(live.router(engine))
+    keys = ApiKeys(engine.settings.api_keys)
+    # Without keys the OpenAPI document must not ask for one.
+    protected = [Depends(keys)] if engine.settings.api_keys else []
+    app.include_router(videos.router(engine), dependencies=protected)
+    app.include_router(rest.router(engine), dependencies=protected)
+    app.include_router(live.router(engine, keys))
     if engine.index is not None:
-        app.include_router(search.router(engine, engine.index))
-    _add_operations(app, engine)
+        app.include_router(search.router(engine, engine.index), dependencies=protected)
+    _add_operations(app, engine, protected)
     _add_page(app, engine)
-    _add_errors(app, engine)
-    limited = BodyLimit(app, engine.settings.limits.upload_bytes)
-    return Observed(ApiKeys(limited, engine.settings.api_keys), engine.metrics)
+    _add_error_handlers(app, engine, keys)
+    return Observability(BodyLimit(app, engine.settings.limits.upload_bytes), engine.metrics)
 
 
-def _add_operations(app: FastAPI, engine: Engine) -> None:
+def _add_operations(app: FastAPI, engine: Engine, protected: Sequence[Any]) -> None:
     @app.get("/v2/health/live", tags=["operations"])
     async def is_live() -> dict[str, bool]:
-        """Whether this process answers."""
+        """Liveness probe."""
         return {"live": True}
 
     @app.get("/v2/health/ready", tags=["operations"])
     async def is_ready() -> Response:
-        """Whether it takes requests: only after its warm-up and self-test."""
+        """Readiness probe: 200 after warm-up and self-test, 503 before and while the server stops."""
         return JSONResponse({"ready": engine.ready}, 200 if engine.ready else 503)
 
-    @app.get("/metrics", tags=["operations"])
+    @app.get("/metrics", tags=["operations"], dependencies=protected)
     async def metrics() -> Response:
-        """What Prometheus reads."""
+        """Prometheus metrics."""
         return Response(engine.metrics.text(), media_type=CONTENT_TYPE)
 
 
@@ -122,29 +126,40 @@ def _add_page(app: FastAPI, engine: Engine) -> None:
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
 
 
-def _add_errors(app: FastAPI, engine: Engine) -> None:
+def _add_error_handlers(app: FastAPI, engine: Engine, keys: ApiKeys) -> None:
     @app.exception_handler(XClipError)
-    async def known(request: Request, error: XClipError) -> Response:
+    async def on_error(request: Request, error: XClipError) -> Response:
         status = status_of(error)
         if status == INTERNAL:
-            # It is about this server, its paths and devices: for the log, and not for strangers.
+            # The message may name paths and devices of this server: log it, do not send it.
             logger.error("unexpected error", exc_info=error)
-            return error_reply(request, INTERNAL, "InternalError", INTERNAL_MESSAGE)
-        reply = error_reply(request, status, type(error).__name__, str(error))
+            return error_response(request, INTERNAL, "InternalError", INTERNAL_MESSAGE)
+        response = error_response(request, status, type(error).__name__, str(error))
         if isinstance(error, OverloadedError):
-            reply.headers["Retry-After"] = str(engine.retry_after)
-        return reply
+            response.headers["Retry-After"] = str(engine.retry_after)
+        elif isinstance(error, UnauthorizedError):
+            response.headers["WWW-Authenticate"] = "Bearer"
+        elif isinstance(error, UploadTooLargeError):
+            # The rest of the body is not read.
+            response.headers["Connection"] = "close"
+        return response
 
     @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> Response:
-        return error_reply(request, error.status_code, "RequestError", str(error.detail))
+    async def on_http_error(request: Request, error: HTTPException) -> Response:
+        if "endpoint" not in request.scope:
+            # Unknown paths need a key like known ones.
+            try:
+                keys.check(key_in(request.headers))
+            except UnauthorizedError as unauthorized:
+                return await on_error(request, unauthorized)
+        return error_response(request, error.status_code, "RequestError", str(error.detail))
 
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(ValidationError)
-    async def invalid(request: Request, error: RequestValidationError | ValidationError) -> Response:
-        return error_reply(request, 422, "RequestError", first_problem(error))
+    async def on_invalid_request(request: Request, error: RequestValidationError | ValidationError) -> Response:
+        return error_response(request, 422, "RequestError", first_problem(error))
 
     @app.exception_handler(ClientGoneError)
     @app.exception_handler(ClientDisconnect)
-    async def gone(_request: Request, _error: Exception) -> Response:
+    async def on_disconnect(_request: Request, _error: Exception) -> Response:
         return Response(status_code=CLIENT_GONE)

@@ -1,4 +1,4 @@
-"""Dynamic batching: items that wait go through the model together."""
+"""Dynamic batching."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class _Waiting(Generic[Item, Result]):
 class Batcher(Generic[Item, Result]):
     """Runs a function on batches in a thread of its own, one batch at a time.
 
-    While a batch runs, what arrives waits and forms the next one. An item whose caller is gone is left out.
+    Items that arrive while a batch runs form the next one. Items whose caller has been cancelled are skipped.
 
     Args:
-        run: From items to as many results, in their order.
-        size: Most items in a batch.
-        delay: Seconds that an item waits for its batch to fill, when nothing runs.
+        run: Maps items to results in the same order.
+        size: Maximum batch size.
+        delay: Time that an item waits for its batch to fill while the thread is idle, seconds.
         on_batch: Called with the size of each batch.
     """
 
@@ -54,15 +54,15 @@ class Batcher(Generic[Item, Result]):
 
     @property
     def waiting(self) -> int:
-        """Items that are in no batch yet and whose caller is still there."""
+        """Number of queued items whose caller has not been cancelled."""
         return sum(not waiting.result.done() for waiting in self._queue)
 
     def start(self) -> None:
-        """Begin to take items."""
+        """Start to process items."""
         self._task = asyncio.ensure_future(self._work())
 
     async def close(self) -> None:
-        """End after the batch that runs; what still waits is cancelled."""
+        """Stop after the current batch and cancel queued items."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -71,10 +71,10 @@ class Batcher(Generic[Item, Result]):
         self._thread.shutdown()
 
     async def submit(self, item: Item) -> Result:
-        """The result of one item.
+        """Queue an item and await its result.
 
         Raises:
-            Exception: What ``run`` raised for the batch that it was in.
+            Exception: Exception of ``run`` for the batch of the item.
         """
         waiting: _Waiting[Item, Result] = _Waiting(item, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
@@ -94,7 +94,7 @@ class Batcher(Generic[Item, Result]):
             self._on_batch(len(batch))
             try:
                 results = await loop.run_in_executor(self._thread, self._run, [waiting.item for waiting in batch])
-            except Exception as error:  # noqa: BLE001 - raised where the items came from
+            except Exception as error:  # noqa: BLE001 - raised in the callers
                 for waiting in batch:
                     if not waiting.result.done():
                         waiting.result.set_exception(error)

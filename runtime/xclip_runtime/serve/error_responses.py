@@ -1,4 +1,4 @@
-"""Errors as clients see them: one sentence, never a traceback."""
+"""Error responses: one line, never a traceback."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 INTERNAL = 500
-INTERNAL_MESSAGE = "something went wrong here: the server's log says what"
+INTERNAL_MESSAGE = "internal error: see the server's log"
 
 _STATUS: tuple[tuple[type[XClipError], int], ...] = (
     (UnauthorizedError, 401),
@@ -48,20 +48,20 @@ _STATUS: tuple[tuple[type[XClipError], int], ...] = (
 
 
 def status_of(error: XClipError) -> int:
-    """The HTTP status of an error; 500 where it is the server's own fault."""
+    """Return the HTTP status of an error; 500 for faults of the server itself."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), INTERNAL)
 
 
 def first_problem(error: RequestValidationError | ValidationError) -> str:
-    """What is wrong with the first field that is wrong."""
+    """Return the first problem of a validation error, with the name of its field."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body"))
     message = str(first["msg"]).removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
 
 
-def error_reply(request: Request, status: int, kind: str, message: str) -> JSONResponse:
-    """The body of an error: an object of ours, or under /v2 the one of the Open Inference Protocol."""
+def error_response(request: Request, status: int, kind: str, message: str) -> JSONResponse:
+    """Return the JSON response of an error; under /v2 the body that the Open Inference Protocol prescribes."""
     if request.url.path.startswith("/v2"):
         return JSONResponse({"error": message}, status)
     return JSONResponse({"error": {"type": kind, "message": message, "request_id": request_id.get()}}, status)

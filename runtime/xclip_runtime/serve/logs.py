@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line, with the id of the request it is about."""
+"""Structured logs with the id of the request."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 class JsonFormatter(logging.Formatter):
-    """A JSON object a line; ``extra={"fields": {...}}`` adds to it."""
+    """One JSON object a line; ``extra={"fields": {...}}`` adds fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record, with its traceback if it has one."""
+        """Format a record, with its traceback if it has one."""
         document = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
@@ -32,21 +32,21 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """The same for people."""
+    """One line of text for terminals; fields follow the message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """A line, and the traceback below it if there is one."""
+        """Format a record, with its traceback below if it has one."""
         fields = " ".join(f"{name}={value}" for name, value in getattr(record, "fields", {}).items())
         line = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.getMessage()} {fields}".rstrip()
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 def log_to_stderr(log_format: LogFormat) -> None:
-    """Send every log record to stderr; "auto" is text on a terminal and JSON elsewhere."""
+    """Log to stderr; "auto" is text on a terminal and JSON elsewhere."""
     if log_format == "auto":
         log_format = "text" if sys.stderr.isatty() else "json"
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    # uvicorn tells of every start and stop in its own words.
+    # Start and stop are logged by the server itself.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

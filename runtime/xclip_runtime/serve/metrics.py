@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -16,54 +16,52 @@ if TYPE_CHECKING:
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-# A path of this machine; and the most clips that a GPU is prepared for, where xclip_batch_size tells what really runs.
-_NOT_TOLD = ("bundle", "batch_size")
+# A local path; and the batch size that a GPU is warmed up for, where xclip_batch_size shows the real ones.
+_NOT_EXPORTED = ("bundle", "batch_size")
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 
 class Metrics:
-    """The metrics of one server, in a registry of its own.
+    """Metrics of one server, in a registry of its own.
 
     Args:
-        model: The model whose provider is told.
+        model: The model that `xclip_info` describes.
     """
 
     def __init__(self, model: XClip) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.requests = Counter(
-            "xclip_requests", "Requests by how they ended.", ["endpoint", "outcome"], registry=self.registry
+            "xclip_requests", "Requests by outcome.", ["endpoint", "outcome"], registry=self.registry
         )
         self.request_seconds = Histogram(
             "xclip_request_seconds",
-            "From the first byte of a request to the last of its answer.",
+            "Duration of a request, from its first byte to the last byte of the response.",
             ["endpoint"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.stage_seconds = Histogram(
-            "xclip_stage_seconds", "Time in each stage.", ["stage"], buckets=_SECONDS, registry=self.registry
+            "xclip_stage_seconds", "Duration of each stage.", ["stage"], buckets=_SECONDS, registry=self.registry
         )
         self.batch_size = Histogram(
-            "xclip_batch_size", "Clips in a run of the vision graph.", buckets=_BATCH_SIZES, registry=self.registry
+            "xclip_batch_size", "Clips per run of the vision graph.", buckets=_BATCH_SIZES, registry=self.registry
         )
         self.decode_restarts = Counter(
             "xclip_decode_worker_restarts", "Decode workers replaced.", ["reason"], registry=self.registry
         )
-        self.live_sessions = Gauge("xclip_live_sessions", "Cameras connected.", registry=self.registry)
-        self._in_flight = Gauge("xclip_requests_in_flight", "Requests taken, not answered yet.", registry=self.registry)
-        self._waiting = Gauge("xclip_queue_depth", "Waiting for a stage.", ["stage"], registry=self.registry)
-        info = {name: str(value) for name, value in model.info.items() if name not in _NOT_TOLD and value is not None}
-        Info("xclip", "What was loaded: never what was asked for.", registry=self.registry).info(
-            {"version": __version__, **info}
-        )
+        self.live_connections = Gauge("xclip_live_connections", "Cameras connected.", registry=self.registry)
+        self._in_flight = Gauge("xclip_requests_in_flight", "Requests admitted, not answered.", registry=self.registry)
+        self._waiting = Gauge("xclip_queue_depth", "Items waiting for a stage.", ["stage"], registry=self.registry)
+        info = {k: str(value) for k, value in model.info.items() if k not in _NOT_EXPORTED and value is not None}
+        Info("xclip", "Effective configuration.", registry=self.registry).info({"version": __version__, **info})
 
     def observe(self, in_flight: Callable[[], int], decode: Callable[[], int], vision: Callable[[], int]) -> None:
-        """Read these whenever the metrics are asked for."""
+        """Set the callbacks that the gauges read at every scrape."""
         self._in_flight.set_function(in_flight)
         self._waiting.labels("decode").set_function(decode)
         self._waiting.labels("vision").set_function(vision)
 
     def text(self) -> bytes:
-        """The exposition, of :data:`CONTENT_TYPE`."""
+        """Return the exposition, of type :data:`CONTENT_TYPE`."""
         return generate_latest(self.registry)

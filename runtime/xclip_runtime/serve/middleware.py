@@ -1,10 +1,8 @@
-"""Around every request: an id, a log line, metrics, keys, the size of its body. Plain ASGI."""
+"""ASGI middleware: request ids, access log, request metrics, body size limit."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import re
 import time
@@ -15,8 +13,8 @@ from typing import TYPE_CHECKING
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 
-from xclip_runtime.errors import UnauthorizedError, UploadTooLargeError
-from xclip_runtime.serve.error_responses import INTERNAL, INTERNAL_MESSAGE, error_reply, status_of
+from xclip_runtime.errors import UploadTooLargeError
+from xclip_runtime.serve.error_responses import INTERNAL, INTERNAL_MESSAGE, error_response
 from xclip_runtime.serve.logs import request_id
 
 if TYPE_CHECKING:
@@ -36,50 +34,50 @@ OUTCOMES = {
     503: "overloaded",
     504: "deadline",
 }
-# Of a body that is too large; whoever sends more, or more slowly, may lose the answer.
+# Bounds of draining a body that is too large; a client that sends more, or more slowly, may miss the response.
 _DRAINED_BYTES = 16 << 20
 _DRAINED_SECONDS = 2.0
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def outcome(status: int) -> str:
-    """The word for a status in the metrics."""
+    """Return the `outcome` label of an HTTP status."""
     if status in OUTCOMES:
         return OUTCOMES[status]
     return "ok" if status < 400 else "refused" if status < 500 else "error"
 
 
-def new_id(given: str) -> str:
-    """The id of a request: the client's, where it can be logged as it is, or a new one."""
+def safe_id(given: str) -> str:
+    """Return the client's request id if it is safe to log, or else a new one."""
     return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def count(metrics: Metrics, endpoint: str, status: int, seconds: float) -> None:
-    """Tell the metrics of a request that has ended."""
+def record_request(metrics: Metrics, endpoint: str, status: int, seconds: float) -> None:
+    """Record a finished request in the metrics."""
     metrics.requests.labels(endpoint, outcome(status)).inc()
     metrics.request_seconds.labels(endpoint).observe(seconds)
 
 
 def log_request(fields: Mapping[str, str], status: int, seconds: float, client: str | None, *, quiet: bool) -> None:
-    """A line of the log for a request that has ended; probes and the like only where everything is logged."""
-    told = {**fields, "status": status, "ms": round(1000 * seconds, 1), "client": client}
-    logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"fields": told})
+    """Log a finished request, at DEBUG if `quiet` (probes and scrapes), else at INFO."""
+    entry = {**fields, "status": status, "ms": round(1000 * seconds, 1), "client": client}
+    logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"fields": entry})
 
 
-class Observed:
-    """Gives each request an id, logs and counts it, and turns what nobody expected into a plain 500."""
+class Observability:
+    """Assigns request ids, logs and counts requests, and maps unhandled exceptions to 500."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI calls it."""
+        """Handle an ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun = time.perf_counter()
-        token = request_id.set(new_id(Headers(scope=scope).get("x-request-id", "")))
+        start = time.perf_counter()
+        token = request_id.set(safe_id(Headers(scope=scope).get("x-request-id", "")))
         status = 0
 
         async def send_observed(message: Message) -> None:
@@ -94,113 +92,71 @@ class Observed:
         except Exception:
             logger.exception("unexpected error")
             if status == 0:
-                reply = error_reply(Request(scope), INTERNAL, "InternalError", INTERNAL_MESSAGE)
-                await reply(scope, receive, send_observed)
+                response = error_response(Request(scope), INTERNAL, "InternalError", INTERNAL_MESSAGE)
+                await response(scope, receive, send_observed)
         finally:
-            self._tell(scope, status, time.perf_counter() - begun)
+            self._record(scope, status, time.perf_counter() - start)
             request_id.reset(token)
 
-    def _tell(self, scope: Scope, status: int, seconds: float) -> None:
-        # The path as it was declared: a label for each path that someone tries would fill Prometheus.
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        # The declared path, as every path that a client tries would be a time series of its own.
         endpoint = getattr(scope.get("route"), "path", "other")
-        count(self._metrics, endpoint, status, seconds)
+        record_request(self._metrics, endpoint, status, seconds)
         fields = {"method": scope["method"], "path": scope["path"]}
         quiet = endpoint.startswith("/v2/health") or endpoint == "/metrics"
         log_request(fields, status, seconds, scope["client"][0] if scope.get("client") else None, quiet=quiet)
 
 
-class ApiKeys:
-    """Asks for a key on every path but the open ones."""
-
-    OPEN = re.compile(r"/(v2/health/(live|ready)|docs|openapi\.json|page/.*|v1/live|favicon\.ico)?")
-    """Health, the page and the documentation; the WebSocket takes its key in its first message."""
-
-    def __init__(self, app: ASGIApp, keys: tuple[str, ...]) -> None:
-        self._app = app
-        self._keys = Keys(keys)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI calls it."""
-        if scope["type"] == "http" and not self.OPEN.fullmatch(scope["path"]):
-            try:
-                self._keys.check(Headers(scope=scope))
-            except UnauthorizedError as error:
-                reply = error_reply(Request(scope), status_of(error), type(error).__name__, str(error))
-                reply.headers["WWW-Authenticate"] = "Bearer"
-                await reply(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-class Keys:
-    """The keys of a server; comparing takes the same time wherever a wrong one differs."""
-
-    def __init__(self, keys: tuple[str, ...]) -> None:
-        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
-
-    def fits(self, key: str) -> bool:
-        """Whether this is one of them; any is where there are none."""
-        digest = hashlib.sha256(key.encode()).digest()
-        return not self._digests or sum(hmac.compare_digest(digest, known) for known in self._digests) > 0
-
-    def check(self, headers: Mapping[str, str]) -> None:
-        """Ask for one of them in the headers, whose names are in small letters.
-
-        Raises:
-            UnauthorizedError: None is there.
-        """
-        kind, _, token = headers.get("authorization", "").partition(" ")
-        if not self.fits(headers.get("x-api-key", token if kind.lower() == "bearer" else "")):
-            message = "this server needs a key: send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`"
-            raise UnauthorizedError(message)
-
-
 class BodyLimit:
-    """Refuses bodies over a size: by their header before a byte is read, or when they grow too long."""
+    """Refuses request bodies over a size when they are read, announced ones before their first byte.
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    Args:
+        app: The application.
+        max_bytes: Maximum size of a body.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
-        self._most = most
+        self._max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As ASGI calls it."""
+        """Handle an ASGI connection."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        message = f"the body is larger than {self._most} bytes, which is all this server takes: send a shorter part"
         headers = Headers(scope=scope)
         announced = headers.get("content-length", "0")
-        if announced.isdigit() and int(announced) > self._most:
-            reply = error_reply(Request(scope), 413, UploadTooLargeError.__name__, message)
-            reply.headers["Connection"] = "close"
-            if "expect" not in headers:
-                await _drain(receive)
-            await reply(scope, receive, send)
-            return
-        size = 0
+        size = int(announced) if announced.isdigit() else 0
+        too_large = UploadTooLargeError(f"request body exceeds {self._max_bytes} bytes: send a shorter part")
+        received = 0
 
-        async def receive_counted() -> Message:
-            nonlocal size
-            event = await receive()
-            size += len(event.get("body", b""))
-            if size > self._most:
-                if event.get("more_body"):
+        async def receive_limited() -> Message:
+            nonlocal received
+            if size > self._max_bytes:
+                # A client that expects 100-continue has sent nothing yet.
+                if "expect" not in headers:
                     await _drain(receive)
-                raise UploadTooLargeError(message)
-            return event
+                raise too_large
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                if message.get("more_body"):
+                    await _drain(receive)
+                raise too_large
+            return message
 
-        await self._app(scope, receive_counted, send)
+        await self._app(scope, receive_limited, send)
 
 
 async def _drain(receive: Receive) -> None:
-    """Take the rest of a body, within bounds: where a connection closes as the client sends, the answer may be lost."""
+    """Read the rest of a body, within bounds: closing the connection on a sending client may lose the response."""
 
     async def take() -> None:
         left, more = _DRAINED_BYTES, True
         while more and left > 0:
-            event = await receive()
-            left -= len(event.get("body", b""))
-            more = event.get("more_body", False)
+            message = await receive()
+            left -= len(message.get("body", b""))
+            more = message.get("more_body", False)
 
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(take(), _DRAINED_SECONDS)

@@ -1,4 +1,4 @@
-"""One request from its admission to its answer: in its time, and only while its client is there."""
+"""Request lifecycle: admission, deadline, disconnect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from xclip_runtime.errors import DeadlineError
-from xclip_runtime.serve.uploads import received
+from xclip_runtime.serve.uploads import receive_upload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -25,55 +25,53 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 TIMEOUT_HEADER = "x-request-timeout"
-"""Seconds that the client is willing to wait, when they are fewer than the server's."""
+"""Client's own timeout, seconds, where it is shorter than the server's."""
 
 
 class ClientGoneError(Exception):
-    """Nobody is there to take the answer."""
+    """The client has closed the connection."""
 
 
 class Deadline:
-    """The time that a request may take, from now on.
+    """Deadline of a request, counted from construction.
 
     Args:
-        seconds: How long it may take in all.
+        seconds: Time allowed in total.
     """
 
     def __init__(self, seconds: float) -> None:
-        self.begun = time.perf_counter()
+        self.start = time.perf_counter()
         self._seconds = seconds
-        self._ends = self.begun + seconds
 
     @property
     def elapsed_ms(self) -> float:
-        """Milliseconds since the request was let in."""
-        return 1000 * (time.perf_counter() - self.begun)
+        """Milliseconds since the start."""
+        return 1000 * (time.perf_counter() - self.start)
 
     def shorten(self, seconds: float) -> None:
-        """Take no longer than this in all."""
-        if seconds < self._seconds:
-            self._seconds, self._ends = seconds, self.begun + seconds
+        """Allow at most `seconds` in total."""
+        self._seconds = min(self._seconds, seconds)
 
     async def within(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """The result of `work`, if it comes in time.
+        """Await `work` until the deadline.
 
         Raises:
-            DeadlineError: It does not.
+            DeadlineError: The deadline has passed.
         """
         try:
-            with anyio.fail_after(max(0.0, self._ends - time.perf_counter())):
+            with anyio.fail_after(max(0.0, self.start + self._seconds - time.perf_counter())):
                 return await work
         except TimeoutError:
-            message = f"the request took longer than {self._seconds:g} s: try again later, or send a shorter video"
+            message = f"request took longer than {self._seconds:g} s: try again later, or send a shorter video"
             raise DeadlineError(message) from None
 
 
-class Visit(Deadline):
-    """A request over HTTP that has been let in.
+class AdmittedRequest(Deadline):
+    """An admitted HTTP request.
 
     Args:
-        request: Whose it is.
-        seconds: How long it may take in all.
+        request: The request.
+        seconds: Time allowed in total.
     """
 
     def __init__(self, request: Request, seconds: float) -> None:
@@ -81,11 +79,11 @@ class Visit(Deadline):
         self.request = request
 
     async def while_connected(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """The result of `work`, stopped when the client goes or its time is over. The body must have been read.
+        """Await `work`; cancel it when the client disconnects or the deadline passes. The body must have been read.
 
         Raises:
             ClientGoneError: The client has closed the connection.
-            DeadlineError: The time is over.
+            DeadlineError: The deadline has passed.
         """
         working = asyncio.ensure_future(work)
         leaving = asyncio.ensure_future(self._disconnected())
@@ -105,36 +103,35 @@ class Visit(Deadline):
 
 
 @asynccontextmanager
-async def admitted(engine: Engine, request: Request) -> AsyncIterator[Visit]:
-    """Let a request in.
+async def admit(engine: Engine, request: Request) -> AsyncIterator[AdmittedRequest]:
+    """Admit a request to the queue.
 
     Raises:
-        OverloadedError: There is no place for it.
+        OverloadedError: The queue is full, or the server is not ready.
     """
-    with engine.admitted():
-        yield Visit(request, min(engine.settings.deadline, _asked_for(request)))
+    with engine.admit():
+        yield AdmittedRequest(request, min(engine.settings.request_timeout, _client_timeout(request)))
 
 
 @asynccontextmanager
-async def uploaded(engine: Engine, request: Request) -> AsyncIterator[tuple[Visit, Upload]]:
-    """Let a request in and take its body; what it brought is gone when the context ends.
+async def admit_upload(engine: Engine, request: Request) -> AsyncIterator[tuple[AdmittedRequest, Upload]]:
+    """Admit a request and receive its body; its temporary file is deleted on exit.
 
     Raises:
-        OverloadedError: There is no place for it.
-        DeadlineError: Its time is over before its body is here.
+        OverloadedError: The queue is full, or the server is not ready.
+        DeadlineError: The deadline has passed before the body was received.
         UploadTooLargeError: The body is over the limit.
-        VideoDecodeError: The body is no video.
     """
-    async with admitted(engine, request) as visit:
-        body = received(request, engine.scratch)
-        upload = await visit.within(body.__aenter__())
+    async with admit(engine, request) as admitted:
+        body = receive_upload(request, engine.upload_dir)
+        upload = await admitted.within(body.__aenter__())
         try:
-            yield visit, upload
+            yield admitted, upload
         finally:
             await body.__aexit__(None, None, None)
 
 
-def _asked_for(request: Request) -> float:
+def _client_timeout(request: Request) -> float:
     try:
         seconds = float(request.headers.get(TIMEOUT_HEADER, "inf"))
     except ValueError:

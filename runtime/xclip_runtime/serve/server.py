@@ -1,4 +1,4 @@
-"""uvicorn around the application: bind, run, drain, stop."""
+"""The uvicorn server: bind, run, drain, stop."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 4 << 20
-"""Most bytes of one WebSocket message: a camera's picture."""
+"""Maximum size of a WebSocket message, which is a frame of a camera."""
 
 _BACKLOG = 2048
 
 
 class Server(uvicorn.Server):
-    """A server for one model.
+    """HTTP server of one model, optionally with gRPC.
 
-    On SIGTERM or SIGINT it closes its socket, answers what it has accepted, and ends; a second SIGINT ends it at once.
+    SIGTERM or SIGINT closes its sockets, answers the admitted requests and ends it; a second SIGINT ends it at once.
 
     Args:
-        model: What answers.
-        settings: What is allowed.
-        host: The address to bind.
-        port: 0 for any that is free.
-        grpc_port: Where to take gRPC, too, on the same host; 0 for any that is free, None for no gRPC.
-        index: What /v1/search looks through; without one there is no such route.
+        model: The model to serve.
+        settings: Limits and queue sizes.
+        host: Address to bind.
+        port: Port for HTTP; 0 for any free port.
+        grpc_port: Port for gRPC on the same host; 0 for any free port, None for no gRPC.
+        index: Index for /v1/search; without one there is no such route.
 
     Raises:
         OSError: An address cannot be bound.
-        MissingExtraError: gRPC needs the extra [grpc].
+        MissingExtraError: The extra [grpc] is not installed.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class Server(uvicorn.Server):
         if grpc_port is not None:
             from xclip_runtime.serve.inference_protocol.rpc import RpcServer  # noqa: PLC0415 - an extra
 
-            # gRPC binds by itself, when the loop runs; until then the port is held, so that it is known and free.
+            # gRPC binds the port once the event loop runs; holding it until then makes it known and keeps it free.
             self._grpc_socket = _bind(host, grpc_port)
             self.grpc_address = _address(self._grpc_socket)
             self._rpc = RpcServer(self.engine, self.grpc_address)
-        # By then everything accepted is answered, or past its deadline.
-        self._patience = math.ceil(settings.deadline) + 5
+        # By then every admitted request is answered or past its deadline.
+        self._drain_seconds = math.ceil(settings.request_timeout) + 5
         self.error: Exception | None = None
-        """Why it did not start, if so."""
+        """Error that kept the server from starting."""
         config = uvicorn.Config(
             create_app(self.engine, self._fail),
             log_config=None,
@@ -80,15 +80,15 @@ class Server(uvicorn.Server):
             lifespan="on",
             ws_max_size=MESSAGE_BYTES,
             timeout_keep_alive=30,
-            timeout_graceful_shutdown=self._patience,
+            timeout_graceful_shutdown=self._drain_seconds,
         )
         super().__init__(config)
 
     def run_until_stopped(self) -> None:
-        """Serve until a signal comes, or :attr:`should_exit` is set.
+        """Serve until a signal arrives or :attr:`should_exit` is set.
 
         Raises:
-            XClipError: The model fails its self-test, or the decode workers do not start.
+            XClipError: The self-test fails, or the decode workers do not start.
         """
         grpc = {"grpc": self.grpc_address} if self.grpc_address else {}
         logger.info("listening", extra={"fields": {"address": self.address, **grpc}})
@@ -97,22 +97,22 @@ class Server(uvicorn.Server):
             raise self.error
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take requests over gRPC and over HTTP."""
+        """Start to accept requests."""
         if self.grpc_address is not None:
             self._grpc_socket.close()
             await self._rpc.start()
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more requests of either kind, answer what has been accepted, and end the engine."""
+        """Stop accepting requests, answer the admitted ones, and close the engine."""
         if self.grpc_address is not None:
             for listening in self.servers:
                 listening.close()
-            await self._rpc.stop(self._patience)
+            await self._rpc.stop(self._drain_seconds)
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal has come: no longer ready, so that load balancers turn elsewhere."""
+        """Handle a signal; the server is no longer ready, so that load balancers send no more requests."""
         logger.info("stopping", extra={"fields": {"in_flight": self.engine.in_flight}})
         self.engine.draining = True
         super().handle_exit(sig, frame)
@@ -126,9 +126,9 @@ def run_as_process(server: Server) -> None:
     """Serve until SIGTERM or SIGINT, then return.
 
     Raises:
-        XClipError: As :meth:`Server.run_until_stopped`.
+        XClipError: See :meth:`Server.run_until_stopped`.
     """
-    # uvicorn raises the signals that it has caught once more when it is done; by then there is nothing left to end.
+    # When uvicorn is done it raises the signals that it has caught once more, which must not end this process.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     server.run_until_stopped()

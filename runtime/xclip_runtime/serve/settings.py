@@ -1,4 +1,4 @@
-"""What a server allows, and how it shares its work."""
+"""Settings of a server."""
 
 from __future__ import annotations
 
@@ -9,46 +9,46 @@ MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused before it can cost much."""
+    """Resource limits."""
 
     upload_bytes: int = 256 * MIB
-    """Size of a request's body."""
+    """Size of a request body, bytes."""
     duration: float = 600.0
-    """Seconds of video, by what its container says."""
+    """Duration of a video by its container, seconds."""
     pixels: int = 4096 * 2304
-    """Width times height of the video."""
-    decode_seconds: float = 30.0
-    """After so long a decode worker is killed."""
+    """Width times height of a video."""
+    time_limit: float = 30.0
+    """Time to read a video, seconds; then its decode worker is killed."""
     decode_bytes: int = 4096 * MIB
-    """Address space of a decode worker; where the platform cannot limit it this has no effect."""
+    """Address space of a decode worker, bytes; without effect where the platform cannot limit it."""
     labels: int = 1000
-    """Labels or texts of one request."""
+    """Labels and texts of a request."""
     text_length: int = 500
-    """Characters of a label or text."""
-    batch: int = 32
-    """Clips or videos in one request of /v2."""
+    """Length of a label or text, characters."""
+    batch_size: int = 32
+    """Clips or videos of one /v2 request."""
     views: int = 12
-    """Views of one video, clips times crops."""
-    kept_clips: int = 64
-    """Videos whose features are kept for more labels; the one that was used least lately goes first."""
-    live_sessions: int = 8
-    """Cameras at a time."""
+    """Views of a video, temporal clips times crops."""
+    kept_videos: int = 64
+    """Videos whose features are kept for later requests; the least recently used is dropped first."""
+    live_connections: int = 8
+    """Cameras connected at the same time."""
 
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """How a server runs."""
+    """Settings of a server."""
 
     limits: Limits = field(default_factory=Limits)
     queue_size: int = 64
-    """Requests that may be anywhere between upload and answer; one more is refused with 503."""
-    deadline: float = 60.0
-    """Seconds after which a request is given up; clients may ask for less."""
+    """Requests between upload and response; more are refused with 503."""
+    request_timeout: float = 60.0
+    """Time for one request, seconds; clients may ask for less."""
     decode_workers: int = 2
-    """Processes that decode."""
+    """Decode processes."""
     batch_size: int = 1
-    """Clips that go through the vision graph together."""
+    """Maximum batch size of the vision graph."""
     batch_delay: float = 0.0
-    """Seconds that a clip waits for others to fill its batch."""
+    """Time that a clip waits for its batch to fill, seconds."""
     api_keys: tuple[str, ...] = ()
-    """Keys that clients must show; none for no such check."""
+    """Accepted API keys; empty to accept every request."""

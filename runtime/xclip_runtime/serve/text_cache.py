@@ -1,4 +1,4 @@
-"""Labels and texts of requests: within limits, and encoded once."""
+"""Label sets of requests, encoded once and within limits."""
 
 from __future__ import annotations
 
@@ -18,77 +18,77 @@ if TYPE_CHECKING:
     from xclip_runtime.model import XClip
     from xclip_runtime.serve.settings import Limits
 
-TEXTS_KEPT = 10_000
-"""Texts whose embeddings are kept, so that editing a label costs one text and not all of them."""
+MAX_CACHED_TEXTS = 10_000
+"""Capacity of the cache. Texts are cached one by one, so that editing a label set encodes the changed text alone."""
 
 
 class LabelEmbeds(NamedTuple):
-    """Labels and what they are scored with."""
+    """A label set with its text embeddings."""
 
     names: tuple[str, ...]
     embeds: NDArray[np.float32]
-    """float32 (N, D)."""
+    """float32 (N, D), not normalised."""
 
 
-class Words:
-    """What a model scores videos with. To be used from any thread.
+class TextCache:
+    """Thread-safe LRU cache of text embeddings.
 
     Args:
-        model: Whose tokenizer and text graph encode.
-        limits: How many words, and how long.
+        model: The model that encodes texts.
+        limits: Number and length of the texts of a request.
     """
 
     def __init__(self, model: XClip, limits: Limits) -> None:
         self._model = model
         self._limits = limits
-        self.own = LabelEmbeds(model.bundle.labels.names, model.bundle.text_embeds)
-        """The labels that the bundle was exported with."""
-        self._own_rows = dict(reversed(list(zip(*self.own, strict=True))))
-        self._kept: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self.bundle_labels = LabelEmbeds(model.bundle.labels.names, model.bundle.text_embeds)
+        """The label set of the bundle."""
+        # Of labels with the same name the first counts.
+        self._bundle_rows = dict(reversed(list(zip(*self.bundle_labels, strict=True))))
+        self._cached: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._lock = threading.Lock()
 
     def check(self, texts: Sequence[str]) -> None:
-        """Refuse what is over the limits.
+        """Check texts against the limits.
 
         Raises:
-            LabelsError: There are too many, one is empty, or one is too long.
+            LabelsError: There are too many, or one is empty or too long.
         """
         if len(texts) > self._limits.labels:
-            message = f"{len(texts)} labels are too many: this server takes {self._limits.labels}"
+            message = f"{len(texts)} labels exceed the limit of {self._limits.labels}: send fewer"
             raise LabelsError(message)
         if any(not text.strip() for text in texts):
             message = "a label is empty: remove or name it"
             raise LabelsError(message)
         longest = max(map(len, texts), default=0)
         if longest > self._limits.text_length:
-            message = f"a label has {longest} characters, this server takes {self._limits.text_length}: shorten it"
+            message = f"a label has {longest} characters, the limit is {self._limits.text_length}: shorten it"
             raise LabelsError(message)
 
     def encode(self, names: Sequence[str], texts: Sequence[str]) -> LabelEmbeds:
-        """Embeddings of labels and texts, in this order.
+        """Return the label set of `names` followed by `texts`.
 
         Args:
-            names: Those of the bundle keep its embeddings, others are encoded as they are.
-            texts: Always encoded as they are.
+            names: Labels; those of the bundle keep its embeddings, others are encoded.
+            texts: Always encoded.
 
         Raises:
-            LabelsError: One has more tokens than the model reads.
+            LabelsError: A text is longer than the model's context.
             MissingExtraError: The extra [text] is not installed.
             BundleError: The bundle has no text tower.
         """
-        foreign = [name for name in names if name not in self._own_rows]
-        rows = self._rows([*foreign, *texts])
-        embeds = [self._own_rows[name] if name in self._own_rows else rows[name] for name in names]
+        rows = self._encode([*(name for name in names if name not in self._bundle_rows), *texts])
+        embeds = [self._bundle_rows[name] if name in self._bundle_rows else rows[name] for name in names]
         return LabelEmbeds((*names, *texts), np.stack([*embeds, *(rows[text] for text in texts)]))
 
-    def _rows(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    def _encode(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         with self._lock:
-            new = [text for text in dict.fromkeys(texts) if text not in self._kept]
+            new = [text for text in dict.fromkeys(texts) if text not in self._cached]
             if new:
-                self._kept.update(zip(new, self._model.text_embeds(new), strict=True))
-            rows = {text: self._kept[text] for text in texts}
+                self._cached.update(zip(new, self._model.text_embeds(new), strict=True))
+            rows = {text: self._cached[text] for text in texts}
             for text in rows:
-                self._kept.move_to_end(text)
-            while len(self._kept) > TEXTS_KEPT:
-                self._kept.popitem(last=False)
+                self._cached.move_to_end(text)
+            while len(self._cached) > MAX_CACHED_TEXTS:
+                self._cached.popitem(last=False)
             return rows

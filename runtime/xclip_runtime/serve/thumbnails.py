@@ -1,4 +1,4 @@
-"""Pictures for the page."""
+"""Thumbnails as data URLs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 QUALITY = 80
 
 
-def data_url(picture: NDArray[np.uint8]) -> str:
-    """Encode a picture, uint8 RGB (H, W, 3), as a data URL with a JPEG."""
-    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+def data_url(frame: NDArray[np.uint8]) -> str:
+    """Encode a frame, uint8 RGB (H, W, 3), as a data URL (JPEG)."""
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()

@@ -1,4 +1,4 @@
-"""The folder of uploads: emptied after every request, removed with the server, and swept after one that was killed."""
+"""Temporary directory of uploads."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ if TYPE_CHECKING:
 PREFIX = "xclip-onnx-serve-"
 
 
-class Scratch:
-    """A private folder in the system's temporary one, locked for as long as this process lives."""
+class UploadDir:
+    """A private temporary directory, locked while this process lives.
+
+    Directories of servers that were killed are removed at construction: their locks are free.
+    """
 
     def __init__(self) -> None:
-        self._sweep()
+        _remove_abandoned()
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX))
         self._lock = _try_lock(self.path)
 
     @contextmanager
     def file(self) -> Iterator[Path]:
-        """A new empty file, removed in the end whatever happens."""
+        """Create an empty file; delete it on exit."""
         descriptor, name = tempfile.mkstemp(dir=self.path)
         os.close(descriptor)
         try:
@@ -35,23 +38,22 @@ class Scratch:
                 os.unlink(name)  # noqa: PTH108 - the name is a string already
 
     def close(self) -> None:
-        """Remove the folder."""
+        """Remove the directory."""
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
             os.close(self._lock)
 
-    @staticmethod
-    def _sweep() -> None:
-        """Remove what servers left behind that could not clean up: their locks are gone, too."""
-        for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-            lock = _try_lock(folder)
-            if lock is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-                os.close(lock)
+
+def _remove_abandoned() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        lock = _try_lock(folder)
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
 
 
 def _try_lock(folder: Path) -> int | None:
-    """A descriptor that holds the lock of a folder, or None where another process does or locks are unknown."""
+    """Lock a directory; return the descriptor that holds the lock, or None if it is taken or not supported."""
     try:
         import fcntl  # noqa: PLC0415 - not on Windows
     except ImportError:

@@ -1,4 +1,4 @@
-"""From the body of a request to a video on the disk, with every limit checked on the way."""
+"""Request bodies: from the socket to a temporary file."""
 
 from __future__ import annotations
 
@@ -20,86 +20,86 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from xclip_runtime.serve.upload_dir import Scratch
+    from xclip_runtime.serve.upload_dir import UploadDir
 
 WRITE_BYTES = 1 << 20
-JSON_BYTES = 2 << 20
+MAX_JSON_BYTES = 2 << 20
 UNNAMED = "the video"
-_NAME_CHARACTERS = 100
-_MOST_FIELDS = 2000
+_MAX_NAME_LENGTH = 100
+_MAX_FIELDS = 2000
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What a request brought."""
+    """Body of a request."""
 
     name: str
-    """What the client called the video, made safe to print."""
+    """The client's name of the video, safe to print."""
     path: Path | None
-    """Where the video lies; None where the request has none."""
+    """Temporary file of the video, or None without one."""
     fields: dict[str, Any] = field(default_factory=dict)
-    """The other fields of a form or of a JSON document; those that came more than once are lists."""
+    """Other fields of a form or JSON object; repeated fields of a form are lists."""
 
 
 @asynccontextmanager
-async def received(request: Request, scratch: Scratch) -> AsyncIterator[Upload]:
-    """Take a body: a form with a file, a JSON document, or a bare video. The file is gone when the context ends.
+async def receive_upload(request: Request, upload_dir: UploadDir) -> AsyncIterator[Upload]:
+    """Receive a body: a form with a file, a JSON object, or a bare video. The file is deleted on exit.
 
     Raises:
-        UploadTooLargeError: It is too much JSON.
-        HTTPException: The body is neither of the three.
+        UploadTooLargeError: The JSON is too large.
+        HTTPException: The form or JSON cannot be parsed.
     """
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json":
-        document = await _json(request)
+        document = await _read_json(request)
         if not isinstance(document, dict):
-            raise HTTPException(400, "the body is no JSON object")
+            raise HTTPException(400, "the body must be a JSON object")
         yield Upload(UNNAMED, None, document)
         return
-    with scratch.file() as path:
+    with upload_dir.file() as path:
         if content_type == "multipart/form-data":
-            yield await _form(request, path)
+            yield await _read_form(request, path)
         else:
             size = await save_body(request, path)
             yield Upload(safe_name(request.headers.get("x-filename")), path if size else None)
 
 
 def safe_name(name: str | None) -> str:
-    """A client's file name without its folders and without what could not be printed."""
+    """Return a client's file name without folders and unprintable characters."""
     printable = "".join(c for c in (name or "").replace("\\", "/").rpartition("/")[2] if c.isprintable())
-    return printable[:_NAME_CHARACTERS] or UNNAMED
+    return printable[:_MAX_NAME_LENGTH] or UNNAMED
 
 
 async def save_body(request: Request, path: Path) -> int:
-    """Write a body to a file as it comes; return its size in bytes."""
+    """Write a body to a file as it arrives; return its size in bytes."""
     size, pending = 0, bytearray()
     with path.open("wb") as file:
         async for chunk in request.stream():
             pending += chunk
             size += len(chunk)
             if len(pending) >= WRITE_BYTES:
-                # A slow disk must not hold up every other request.
+                # A slow disk must not block the event loop.
                 await asyncio.to_thread(file.write, bytes(pending))
                 pending.clear()
         file.write(pending)
     return size
 
 
-async def _json(request: Request) -> Any:
+async def _read_json(request: Request) -> Any:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > JSON_BYTES:
-            message = f"the body is more than {JSON_BYTES} bytes of JSON: send fewer or shorter texts"
+        if len(body) > MAX_JSON_BYTES:
+            message = f"JSON body exceeds {MAX_JSON_BYTES} bytes: send fewer or shorter texts"
             raise UploadTooLargeError(message)
     try:
         return json.loads(bytes(body))
     except (ValueError, RecursionError) as error:
-        raise HTTPException(400, f"the body is no JSON: {error}") from error
+        raise HTTPException(400, f"the body is not valid JSON: {error}") from error
 
 
-async def _form(request: Request, path: Path) -> Upload:
-    async with request.form(max_files=1, max_fields=_MOST_FIELDS) as form:
+async def _read_form(request: Request, path: Path) -> Upload:
+    async with request.form(max_files=1, max_fields=_MAX_FIELDS) as form:
         fields: dict[str, Any] = {}
         upload: UploadFile | None = None
         for key, value in form.multi_items():

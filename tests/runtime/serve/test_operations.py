@@ -18,7 +18,7 @@ from xclip_runtime.serve import middleware
 from xclip_runtime.serve.logs import JsonFormatter, request_id
 from xclip_runtime.serve.server import Server
 from xclip_runtime.serve.settings import Limits, ServeSettings
-from xclip_runtime.serve.upload_dir import PREFIX, Scratch
+from xclip_runtime.serve.upload_dir import PREFIX, UploadDir
 
 VIDEO = DEMO_VIDEO.read_bytes()
 
@@ -144,6 +144,28 @@ def test_keys_are_asked_for_everywhere_but_at_the_door(model):
         assert get("/v1/info", headers={"X-API-Key": "one"}).status_code == 200
 
 
+def test_the_documentation_of_the_api_says_which_routes_need_a_key(model, server):
+    with running(model, api_keys=("one",)) as locked:
+        document = locked.client.get("/openapi.json").json()
+    security = {
+        path: operation.get("security") for path, methods in document["paths"].items() for operation in methods.values()
+    }
+
+    assert {scheme["type"] for scheme in document["components"]["securitySchemes"].values()} == {"apiKey", "http"}
+    either = [{name: []} for name in document["components"]["securitySchemes"]]
+    assert {path for path, schemes in security.items() if schemes is None} == {"/v2/health/live", "/v2/health/ready"}
+    assert all(sorted(map(str, s)) == sorted(map(str, either)) for s in security.values() if s is not None)
+    assert "securitySchemes" not in server.client.get("/openapi.json").json()["components"]
+
+
+def test_a_key_is_asked_for_before_the_body_is_read_or_judged(model):
+    with running(model, api_keys=("one",), limits=Limits(upload_bytes=10_000)) as server:
+        reply = server.client.post("/v1/classify?top_k=0", content=VIDEO)
+
+    assert reply.status_code == 401
+    assert reply.headers["www-authenticate"] == "Bearer"
+
+
 @pytest.mark.parametrize("announced", [True, False], ids=["by its length", "as it comes"])
 def test_a_body_over_the_limit_is_refused_and_leaves_nothing(model, announced, monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -198,12 +220,12 @@ def test_uploads_are_gone_after_every_request_and_their_folder_with_the_server(m
 
 def test_what_a_killed_server_left_behind_is_swept_and_what_a_living_one_has_is_not(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    living = Scratch()
+    living = UploadDir()
     left = tmp_path / f"{PREFIX}left"
     left.mkdir()
     (left / "video").write_bytes(VIDEO)
 
-    other = Scratch()
+    other = UploadDir()
 
     assert set(tmp_path.iterdir()) == {living.path, other.path}
     living.close()
@@ -246,7 +268,7 @@ def test_clips_that_wait_go_through_the_model_together(model):
 @pytest.mark.parametrize("asked_by", ["server", "client"])
 def test_a_request_over_its_deadline_is_given_up(model, asked_by):
     gate = Gate(model)
-    settings = {"deadline": 0.5} if asked_by == "server" else {}
+    settings = {"request_timeout": 0.5} if asked_by == "server" else {}
     headers = {} if asked_by == "server" else {"X-Request-Timeout": "0.5"}
     with running(gate.model, **settings) as server, gate.closed():
         reply = server.classify(DEMO_VIDEO, headers=headers)
@@ -271,7 +293,7 @@ def test_a_client_who_leaves_frees_the_place(model):
 
 
 def test_a_slow_upload_is_given_up_at_the_deadline(model):
-    with running(model, deadline=0.3) as server:
+    with running(model, request_timeout=0.3) as server:
         host, port = server.address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=60) as connection:
             connection.sendall(b"POST /v1/classify HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nfew")

@@ -214,11 +214,11 @@ def test_the_index_is_searched_if_there_is_one(browser, model, tmp_path):
             page.goto(server.address)
             page.fill("#query", expected_label())
             page.keyboard.press("Enter")
-            page.locator("#moments img").first.wait_for()
+            page.locator("#hits img").first.wait_for()
 
-            assert page.locator("#moments li").count() == 3
-            assert page.locator("#moments img").count() == 9
-            assert page.locator("#moments .name").first.inner_text() == "motion-demo.mp4"
+            assert page.locator("#hits li").count() == 3
+            assert page.locator("#hits img").count() == 9
+            assert page.locator("#hits .name").first.inner_text() == "motion-demo.mp4"
             page.close()
 
 

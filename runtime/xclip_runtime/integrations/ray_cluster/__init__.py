@@ -1,4 +1,4 @@
-"""More than one process, more than one machine: bulk runs and a served deployment on Ray (extra [ray])."""
+"""Bulk runs and a Ray Serve deployment on a Ray cluster (extra [ray])."""
 
 from xclip_runtime.integrations.ray_cluster.bulk import BulkReport, run_bulk
 from xclip_runtime.integrations.ray_cluster.deployment import xclip_deployment

@@ -1,4 +1,4 @@
-"""Classify or embed very many videos on the processes and machines of a Ray cluster."""
+"""Classify or embed many videos on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from xclip_runtime.bundle import Bundle
 from xclip_runtime.errors import BulkError, MissingExtraError, VideoNotFoundError, XClipError
 from xclip_runtime.model import XClip
 from xclip_runtime.util.paths import VIDEO_SUFFIXES
+from xclip_runtime.util.renamed import renamed
 
 try:
     import fsspec
@@ -19,7 +20,7 @@ try:
 
     from xclip_runtime.integrations.ray_cluster.shards import CLASSIFICATIONS, EMBEDDINGS, Shards
 except ModuleNotFoundError as error:
-    feature = f"running on Ray (it lacks {error.name})"
+    feature = f"running on Ray (missing: {error.name})"
     raise MissingExtraError(feature, "ray") from error
 
 if TYPE_CHECKING:
@@ -32,20 +33,21 @@ Task = Literal["classify", "embed"]
 
 @dataclass(frozen=True)
 class BulkReport:
-    """What a bulk run did."""
+    """Counts of a bulk run."""
 
     done: int
-    """Videos that this run wrote a row of, failed ones included."""
+    """Videos for which this run wrote a row, failed ones included."""
     failed: int
-    """Those of them that could not be read; their rows say why."""
+    """Videos among them that could not be read; their rows contain the error."""
     skipped: int
-    """Videos that an earlier run had written."""
+    """Videos with a row from an earlier run."""
 
 
+@renamed(out="output")
 def run_bulk(
     videos: str | os.PathLike[str] | Sequence[str],
     bundle: str | os.PathLike[str],
-    out: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     task: Task = "classify",
     top_k: int = 5,
@@ -57,32 +59,32 @@ def run_bulk(
     model_options: Mapping[str, Any] | None = None,
     progress: Callable[[BulkReport], None] = lambda _: None,
 ) -> BulkReport:
-    """Write Parquet with a row for each video; run it again to go on where it was interrupted.
+    """Write a Parquet dataset with one row per video; call again to resume an interrupted run.
 
-    Videos are dealt out in groups to worker processes that keep a model each. A group whose worker dies is run again
-    by another. A video that cannot be read gets a row with its error.
+    Videos are distributed in groups to worker processes with a model each. A group whose worker dies is run again. A
+    video that cannot be read gets a row with its error.
 
     Args:
-        videos: A folder, which is searched with all folders in it, or files; local, or addresses that fsspec knows.
-        bundle: A folder at the same path on every machine.
-        out: Folder of the results, local to all machines (a shared disk) or an address that fsspec knows.
+        videos: A folder, searched recursively, or files; local paths or fsspec addresses.
+        bundle: Folder at the same path on every machine.
+        output: Folder of the results: a path on a disk that all machines share, or an fsspec address.
         task: "classify" writes labels, probs and logits; "embed" writes unit vectors.
-        top_k: Labels of a classification.
-        workers: Worker processes; a pair is the fewest and the most, between which Ray follows the work.
-        cpus_per_worker: CPUs that each reserves and computes on.
-        gpus_per_worker: GPUs that each reserves.
-        shard_size: Videos in a group, which is what a dead worker loses and a file holds.
-        retry_failed: Read once more the videos that an earlier run could not, and replace their rows.
-        model_options: Further arguments of :class:`xclip_runtime.XClip`, such as device and precision.
+        top_k: Number of labels.
+        workers: Number of worker processes, or a minimum and maximum for Ray's autoscaling.
+        cpus_per_worker: CPUs that each worker reserves and uses.
+        gpus_per_worker: GPUs that each worker reserves.
+        shard_size: Videos per group, which is the unit of work and of a Parquet file.
+        retry_failed: Read videos that failed in an earlier run again, and replace their rows.
+        model_options: Further arguments of :class:`xclip_runtime.XClip`, such as device, precision and batch_size.
         progress: Called after every group.
 
     Raises:
         BundleError: The bundle cannot be used.
-        BulkError: There are no videos, or ``out`` was begun with other settings.
+        BulkError: There are no videos, or ``output`` belongs to a run with other settings.
     """
     opened = Bundle.open(bundle)
     names = [_storable(name) for name in _listed(videos)]
-    shards = Shards(os.fspath(out))
+    shards = Shards(os.fspath(output))
     options = dict(model_options or {})
     finished = shards.begin(
         {
@@ -100,7 +102,7 @@ def run_bulk(
         return report
     groups = [{"videos": wanted[i : i + shard_size]} for i in range(0, len(wanted), shard_size)]
     counts = ray.data.from_items(groups, override_num_blocks=len(groups)).map(
-        Worker,
+        BulkWorker,
         fn_constructor_args=(str(opened.path.resolve()), shards.url, task, top_k),
         fn_constructor_kwargs={"intra_op_threads": cpus_per_worker, **options},
         concurrency=workers,
@@ -113,29 +115,29 @@ def run_bulk(
     return report
 
 
-class Worker:
-    """A model in a process of Ray's, which turns a group of videos into a shard.
+class BulkWorker:
+    """Ray actor with a model; writes one shard per group of videos.
 
     Args:
         bundle: Path of the bundle.
-        out: Where shards go.
-        task: What is asked of the model.
-        top_k: Labels of a classification.
-        model_options: Of :class:`xclip_runtime.XClip`.
+        output: Address of the results.
+        task: "classify" or "embed".
+        top_k: Number of labels.
+        model_options: Arguments of :class:`xclip_runtime.XClip`.
     """
 
-    def __init__(self, bundle: str, out: str, task: Task, top_k: int, **model_options: Any) -> None:
+    def __init__(self, bundle: str, output: str, task: Task, top_k: int, **model_options: Any) -> None:
         self._model = XClip(bundle, **model_options)
         self._threads = model_options.get("intra_op_threads") or 1
-        self._shards = Shards(out)
+        self._shards = Shards(output)
         self._task = task
         self._top_k = top_k
 
     def __call__(self, group: Mapping[str, Any]) -> dict[str, int]:
-        """Write the shard of a group; return how many rows it has and how many are errors."""
+        """Write the shard of a group; return the number of rows and of errors."""
         videos = list(group["videos"])
         with tempfile.TemporaryDirectory(prefix="xclip-onnx-") as folder:
-            files = _Files(Path(folder))
+            files = _LocalFiles(Path(folder))
             local = map(files.fetch, videos)
             results: Iterator[Classification | VideoFeatures | XClipError]
             if self._task == "classify":
@@ -168,8 +170,8 @@ class Worker:
         }
 
 
-class _Files:
-    """Local files of videos: their own, or a copy that is here only while it is needed."""
+class _LocalFiles:
+    """Local paths of videos; remote ones are copied to a temporary folder and dropped after use."""
 
     def __init__(self, folder: Path) -> None:
         self.errors: dict[str, XClipError] = {}
@@ -179,12 +181,12 @@ class _Files:
     def fetch(self, video: str) -> str:
         if not _is_remote(video):
             return video
-        # The name of an address is not always one of a file; the suffix is all that a decoder may look at.
+        # The last part of an address need not be a valid file name; decoders need the suffix alone.
         copy = self._copies[video] = self._folder / f"{len(self._copies)}{Path(video).suffix[:10]}"
         try:
             fs, path = fsspec.core.url_to_fs(video)
             fs.get_file(path, str(copy))
-        except Exception as error:  # noqa: BLE001 - every filesystem has classes of its own
+        except Exception as error:  # noqa: BLE001 - every filesystem raises its own classes
             message = f"{video} cannot be fetched ({type(error).__name__}: {error}): check the address"
             self.errors[video] = VideoNotFoundError(message)
         return str(copy)
@@ -195,18 +197,18 @@ class _Files:
 
 
 def _listed(videos: str | os.PathLike[str] | Sequence[str]) -> list[str]:
-    """Every video of a folder, or the files as they are given.
+    """Return the videos of a folder, or the files as given.
 
     Raises:
-        BulkError: There is none.
+        BulkError: There are none.
     """
     if not isinstance(videos, (str, os.PathLike)):
-        # Workers have another working directory.
+        # Workers run in another working directory.
         names = [name if _is_remote(name) else os.path.abspath(name) for name in videos]  # noqa: PTH100 - keeps links
     else:
         names = _in_folder(os.fspath(videos))
     if not names:
-        message = f"there are no videos in {videos}: name a folder with videos, or files"
+        message = f"no videos in {videos}: give a folder with videos, or files"
         raise BulkError(message)
     return names
 
@@ -214,7 +216,7 @@ def _listed(videos: str | os.PathLike[str] | Sequence[str]) -> list[str]:
 def _in_folder(folder: str) -> list[str]:
     fs, root = fsspec.core.url_to_fs(folder)
     if not fs.isdir(root):
-        message = f"there is no folder {folder}: name one, or give a list of files"
+        message = f"no folder {folder}: give an existing folder, or a list of files"
         raise BulkError(message)
     found = sorted(path for path in fs.find(root) if path.lower().endswith(VIDEO_SUFFIXES))
     return [fs.unstrip_protocol(path) if _is_remote(folder) else path for path in found]
@@ -225,14 +227,14 @@ def _is_remote(name: str) -> bool:
 
 
 def _storable(name: str) -> str:
-    """Refuse a name that Parquet cannot hold, before any work is done.
+    """Check that Parquet can store a name, before any work is done.
 
     Raises:
-        BulkError: It is not UTF-8.
+        BulkError: The name is not UTF-8.
     """
     try:
         name.encode()
     except UnicodeEncodeError:
-        message = f"the name {name!r} is not UTF-8, which Parquet needs: rename the file"
+        message = f"the name {name!r} is not UTF-8, which Parquet requires: rename the file"
         raise BulkError(message) from None
     return name

@@ -1,4 +1,4 @@
-"""The server's application as a deployment of Ray Serve, with as many replicas as there is work."""
+"""The server's application as an autoscaling deployment of Ray Serve."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xclip_runtime.serve.settings import ServeSettings
 try:
     from ray import serve
 except ModuleNotFoundError as error:
-    feature = f"serving on Ray (it lacks {error.name})"
+    feature = f"serving on Ray (missing: {error.name})"
     raise MissingExtraError(feature, "ray") from error
 
 if TYPE_CHECKING:
@@ -38,27 +38,27 @@ def xclip_deployment(
     settings: ServeSettings | None = None,
     model_options: Mapping[str, Any] | None = None,
 ) -> Application:
-    """What ``ray.serve.run`` takes: everything that ``xclip-onnx serve`` answers, on several replicas.
+    """Return an application for ``ray.serve.run`` with the routes of ``xclip-onnx serve``.
 
-    Kept clips and ``/metrics`` belong to one replica each. Ray's proxy takes the uploads; replicas take no more than
-    ``settings.queue_size`` requests at a time.
+    Kept videos and ``/metrics`` belong to one replica each. Uploads pass through Ray's proxy; each replica admits
+    ``settings.queue_size`` requests.
 
     Args:
-        bundle: A folder at the same path on every machine.
-        min_replicas: Fewest; 0 lets it sleep.
-        max_replicas: Most.
-        target_ongoing_requests: Requests in a replica above which Ray adds one.
+        bundle: Folder at the same path on every machine.
+        min_replicas: Minimum number of replicas; 0 scales to zero.
+        max_replicas: Maximum number of replicas.
+        target_ongoing_requests: Requests per replica above which Ray adds one.
         autoscaling: Further fields of Ray's ``autoscaling_config``, such as ``upscale_delay_s``.
-        cpus_per_replica: CPUs that each reserves and computes on.
-        gpus_per_replica: GPUs that each reserves.
-        settings: As for ``xclip-onnx serve``; None decodes in one process a CPU of the replica.
+        cpus_per_replica: CPUs that each replica reserves and uses.
+        gpus_per_replica: GPUs that each replica reserves.
+        settings: As for ``xclip-onnx serve``; None runs one decode worker per CPU of the replica.
         model_options: Further arguments of :class:`xclip_runtime.XClip`.
     """
     path = str(Path(bundle).resolve())
     limits = settings or replace(ServeSettings(), decode_workers=cpus_per_replica)
     options = {"intra_op_threads": cpus_per_replica, **(model_options or {})}
 
-    # Ray calls it in the replica: sessions and processes do not travel.
+    # Ray calls this in the replica, as sessions and processes cannot be pickled.
     def application() -> ASGIApp:
         return _application(path, limits, options)
 
@@ -75,9 +75,9 @@ def xclip_deployment(
     )
     @serve.ingress(application)
     class Replica:
-        """The application in a process of Ray's."""
+        """Ray actor with the application."""
 
-    # The decorators make another class of it, which type checkers do not see.
+    # The decorators return another class, which type checkers cannot see.
     deployment: Any = Replica
     bound: Application = deployment.bind()
     return bound
@@ -93,7 +93,7 @@ def _application(bundle: str, settings: ServeSettings, options: Mapping[str, Any
     app = create_app(engine, failures.append)
 
     async def ready_when_started(scope: Scope, receive: Receive, send: Send) -> None:
-        """Ray sends requests as soon as the application has started: let that be after warm-up and self-test."""
+        """Delay the end of the startup until after warm-up and self-test, when Ray may send requests."""
 
         async def send_when_ready(message: Message) -> None:
             if message["type"] == _STARTED:

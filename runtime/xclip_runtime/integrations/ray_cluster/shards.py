@@ -1,7 +1,6 @@
-"""The Parquet files of a bulk run: one a group of videos, each there in whole or not at all.
+"""Parquet files of a bulk run: one per group of videos, written atomically.
 
-A shard's name follows from its videos. A group that runs twice, because its worker died, writes the same file again,
-so nothing is lost and nothing is there twice.
+The name of a shard is derived from its videos, so a group that runs again after its worker died replaces its own file.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from xclip_runtime.errors import BulkError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-# Readers of Parquet folders pass over names that begin with an underscore or a dot.
+# Readers of Parquet datasets ignore names that begin with an underscore or a dot.
 SETTINGS = "_settings.json"
 _UNFINISHED = "_unfinished-"
 
@@ -46,7 +45,7 @@ EMBEDDINGS = pa.schema([*_COMMON, pa.field("embedding", pa.list_(pa.float32()))]
 
 
 class Shards:
-    """A folder of shards, local or anywhere that fsspec reaches.
+    """A folder of shards, local or an fsspec address.
 
     Args:
         url: Path or address of the folder.
@@ -57,31 +56,31 @@ class Shards:
         self.url = url
 
     def begin(self, settings: Mapping[str, Any], *, retry_failed: bool = False) -> set[str]:
-        """Make the folder ready.
+        """Create the folder, or check that it belongs to the same run.
 
         Args:
-            settings: What the results depend on, in terms of JSON.
+            settings: Settings that the results depend on, JSON-serialisable.
             retry_failed: Remove the rows of videos that could not be read.
 
         Returns:
-            The videos that it holds results of.
+            The videos with a row.
 
         Raises:
-            BulkError: It was begun with other settings, or holds Parquet files of something else.
+            BulkError: The folder belongs to a run with other settings, or contains other Parquet files.
         """
         self._fs.makedirs(self._root, exist_ok=True)
         path = f"{self._root}/{SETTINGS}"
         shards = self._list()
         if not self._fs.exists(path):
             if shards:
-                message = f"{self.url} holds Parquet files and no {SETTINGS}: name another folder"
+                message = f"{self.url} contains Parquet files but no {SETTINGS}: choose another folder"
                 raise BulkError(message)
             self._fs.pipe_file(path, json.dumps(settings, indent=2).encode())
             return set()
         begun = json.loads(self._fs.cat_file(path))
         others = [name for name in settings if begun.get(name) != settings[name]]
         if others:
-            message = f"{self.url} was begun with other settings ({', '.join(others)}): name another folder"
+            message = f"{self.url} belongs to a run with other settings ({', '.join(others)}): choose another folder"
             raise BulkError(message)
         if retry_failed:
             for shard in shards:
@@ -110,7 +109,7 @@ class Shards:
         if len(read) == 0:
             self._fs.rm_file(shard)
         elif len(read) < len(table):
-            # It keeps its name: no group will hold all of its videos again.
+            # The name can stay, as no group will consist of the same videos again.
             self._put(shard, read)
 
     def _videos(self, shards: Sequence[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Model repositories for Triton Inference Server and OpenVINO Model Server, written from a bundle."""
+"""Model repositories for Triton Inference Server and OpenVINO Model Server (extra [triton])."""
 
 from xclip_runtime.integrations.triton_repository.repository import DEVICES, Repository, export_repository
 

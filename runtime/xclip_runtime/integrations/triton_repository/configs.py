@@ -1,4 +1,4 @@
-"""What Triton and OVMS are told about the models: config.pbtxt of each, and OVMS's config.json.
+"""Model configurations: config.pbtxt for Triton and config.json for OpenVINO Model Server (OVMS).
 
 The fields are those of Triton's model_config.proto and of OVMS's "Directed Acyclic Graph scheduler".
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.errors import BundleSchemaError, PrecisionUnavailableError
-from xclip_runtime.integrations.triton_repository.pbtxt import Symbol, pairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,20 +20,20 @@ LABELS_FILE = "labels.txt"
 TEXT_EMBEDS = "text_embeds"
 PIXELS, FEATURES, LOGITS = "pixel_values", ("video_embeds", "img_features"), "logits_per_video"
 
-_TYPES = {"float32": Symbol("TYPE_FP32"), "uint8": Symbol("TYPE_UINT8")}
-_KINDS: Mapping[Device, Symbol] = {
-    "cpu": Symbol("KIND_CPU"),
-    "openvino": Symbol("KIND_CPU"),
-    "cuda": Symbol("KIND_GPU"),
-    "tensorrt": Symbol("KIND_GPU"),
+_TYPES = {"float32": "TYPE_FP32", "uint8": "TYPE_UINT8"}
+_KINDS: Mapping[Device, str] = {
+    "cpu": "KIND_CPU",
+    "openvino": "KIND_CPU",
+    "cuda": "KIND_GPU",
+    "tensorrt": "KIND_GPU",
 }
 
 
 def tensors(bundle: Bundle, graph: GraphEntry) -> Mapping[str, Mapping[str, Any]]:
-    """Inputs and outputs of a graph by name, as Triton writes them: without the batch axis, -1 for what varies.
+    """Return inputs and outputs of a graph by name, in Triton's terms: no batch axis, -1 for dynamic axes.
 
     Raises:
-        BundleSchemaError: The manifest does not tell.
+        BundleSchemaError: The manifest does not describe the graph.
     """
     entry = bundle.manifest["graphs"][graph.name]
     try:
@@ -52,68 +51,74 @@ def tensors(bundle: Bundle, graph: GraphEntry) -> Mapping[str, Mapping[str, Any]
 
 
 def vision_config(
-    vision: Mapping[str, Any], device: Device, precision: Compute, *, batch: int, delay_us: int, instances: int
+    vision: Mapping[str, Any],
+    device: Device,
+    precision: Compute,
+    *,
+    batch_size: int,
+    batch_delay: float,
+    instances: int,
 ) -> Mapping[str, Any]:
-    """config.pbtxt of the vision model, which batches requests as they come."""
-    warm_sizes = [1, batch] if device in ("cuda", "tensorrt") and batch > 1 else [1]
+    """Return the configuration of the vision model, with dynamic batching."""
+    warm_sizes = [1, batch_size] if device in ("cuda", "tensorrt") and batch_size > 1 else [1]
     pixels = vision[PIXELS]
     zeros = {"data_type": pixels["data_type"], "dims": pixels["dims"], "zero_data": True}
     return {
-        **_model(VISION, batch),
+        **_model(VISION, batch_size),
         "input": [pixels],
         "output": [vision[name] for name in FEATURES],
         "instance_group": [{"count": instances, "kind": _KINDS[device]}],
-        "dynamic_batching": {"max_queue_delay_microseconds": delay_us},
+        "dynamic_batching": {"max_queue_delay_microseconds": round(1e6 * batch_delay)},
         **_acceleration(device, precision),
         "model_warmup": [
-            {"name": f"batch_{size}", "batch_size": size, "inputs": pairs({PIXELS: zeros})} for size in warm_sizes
+            {"name": f"batch_{size}", "batch_size": size, "inputs": {PIXELS: zeros}} for size in warm_sizes
         ],
     }
 
 
 def prompt_config(
-    prompt: Mapping[str, Any], labels: int, device: Device, *, batch: int, instances: int
+    prompt: Mapping[str, Any], labels: int, device: Device, *, batch_size: int, instances: int
 ) -> Mapping[str, Any]:
-    """config.pbtxt of the prompt model, whose labels are in its graph."""
+    """Return the configuration of the prompt model, whose graph contains the label embeddings."""
     zeros = {
         name: {"data_type": prompt[name]["data_type"], "dims": prompt[name]["dims"], "random_data": True}
         for name in FEATURES
     }
     return {
-        **_model(PROMPT, batch),
+        **_model(PROMPT, batch_size),
         "input": [prompt[name] for name in FEATURES],
         "output": [{**prompt[LOGITS], "dims": [labels], "label_filename": LABELS_FILE}],
         "instance_group": [{"count": instances, "kind": _KINDS[device]}],
         "dynamic_batching": {},
-        "model_warmup": [{"name": "batch_1", "batch_size": 1, "inputs": pairs(zeros)}],
+        "model_warmup": [{"name": "batch_1", "batch_size": 1, "inputs": zeros}],
     }
 
 
 def ensemble_config(
-    vision: Mapping[str, Any], prompt: Mapping[str, Any], labels: int, batch: int, facts: Mapping[str, str]
+    vision: Mapping[str, Any], prompt: Mapping[str, Any], labels: int, batch_size: int, facts: Mapping[str, str]
 ) -> Mapping[str, Any]:
-    """config.pbtxt of the ensemble: pixels in; logits and the video's embedding out."""
+    """Return the configuration of the ensemble: pixel_values in, logits_per_video and video_embeds out."""
     names = {name: name for name in FEATURES}
     return {
         "name": ENSEMBLE,
         "platform": "ensemble",
-        "max_batch_size": batch,
+        "max_batch_size": batch_size,
         "input": [vision[PIXELS]],
         "output": [{**prompt[LOGITS], "dims": [labels], "label_filename": LABELS_FILE}, vision["video_embeds"]],
-        "parameters": pairs({key: {"string_value": value} for key, value in facts.items()}),
+        "parameters": {key: {"string_value": value} for key, value in facts.items()},
         "ensemble_scheduling": {
             "step": [
                 {
                     "model_name": VISION,
                     "model_version": -1,
-                    "input_map": pairs({PIXELS: PIXELS}),
-                    "output_map": pairs(names),
+                    "input_map": {PIXELS: PIXELS},
+                    "output_map": names,
                 },
                 {
                     "model_name": PROMPT,
                     "model_version": -1,
-                    "input_map": pairs(names),
-                    "output_map": pairs({LOGITS: LOGITS}),
+                    "input_map": names,
+                    "output_map": {LOGITS: LOGITS},
                 },
             ]
         },
@@ -121,8 +126,8 @@ def ensemble_config(
 
 
 def ovms_config() -> Mapping[str, Any]:
-    """OVMS's config.json: the two models, and the same ensemble as a pipeline."""
-    # Where the CPU has bf16, OpenVINO would compute in it unasked: |Δlogit| 0.1 on motion-demo instead of 4e-6.
+    """Return OVMS's config.json: the two models, and the ensemble as a pipeline."""
+    # OpenVINO defaults to bf16 on CPUs that have it: |Δlogit| 0.1 on motion-demo instead of 4e-6.
     plugin = {"INFERENCE_PRECISION_HINT": "f32"}
     return {
         "model_config_list": [
@@ -145,23 +150,23 @@ def ovms_config() -> Mapping[str, Any]:
     }
 
 
-def _model(name: str, batch: int) -> Mapping[str, Any]:
-    return {"name": name, "backend": "onnxruntime", "max_batch_size": batch}
+def _model(name: str, batch_size: int) -> Mapping[str, Any]:
+    return {"name": name, "backend": "onnxruntime", "max_batch_size": batch_size}
 
 
 def _acceleration(device: Device, precision: Compute) -> Mapping[str, Any]:
-    """The execution provider inside Triton's ONNX Runtime, where it is not the kind's own."""
+    """Return the accelerator of Triton's ONNX Runtime; none for the CPU and CUDA providers."""
     if device == "openvino":
         if precision not in ("fp32", "int8"):
-            message = f"Triton's OpenVINO accelerator has no option for {precision}: choose fp32"
+            message = f"Triton's OpenVINO accelerator does not support {precision}: choose fp32"
             raise PrecisionUnavailableError(message)
         return {"optimization": {"execution_accelerators": {"cpu_execution_accelerator": [{"name": "openvino"}]}}}
     if device != "tensorrt":
         return {}
     if precision not in ("fp32", "fp16"):
-        message = f"Triton's TensorRT accelerator computes in fp32 or fp16, not in {precision}: choose one of those"
+        message = f"Triton's TensorRT accelerator does not support {precision}: choose fp32 or fp16"
         raise PrecisionUnavailableError(message)
-    accelerator = {"name": "tensorrt", "parameters": pairs({"precision_mode": precision.upper()})}
+    accelerator = {"name": "tensorrt", "parameters": {"precision_mode": precision.upper()}}
     return {"optimization": {"execution_accelerators": {"gpu_execution_accelerator": [accelerator]}}}
 
 

@@ -1,11 +1,11 @@
-"""A model repository on disk, written whole or not at all.
+"""Write a model repository.
 
 REPO/
 xclip/         config.pbtxt  labels.txt  1/               the ensemble: pixel_values → logits_per_video, video_embeds
-xclip_vision/  config.pbtxt  1/model.onnx                 a vision graph of the bundle, as it is
-xclip_prompt/  config.pbtxt  labels.txt  1/model.onnx     the prompt graph, with the labels' embeddings in it
-config.json                                               the same for OVMS; Triton looks at folders only
-xclip-onnx.json                                           what it was written from
+xclip_vision/  config.pbtxt  1/model.onnx                 a vision graph of the bundle, unchanged
+xclip_prompt/  config.pbtxt  labels.txt  1/model.onnx     the prompt graph with the label embeddings
+config.json                                               the same for OVMS; Triton ignores files at this level
+xclip-onnx.json                                           the bundle and the options it was written from
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from xclip_runtime.errors import LabelsError, RepositoryError
 from xclip_runtime.inference.graphs import select_vision_graph
 from xclip_runtime.inference.session import DEVICES
 from xclip_runtime.integrations.triton_repository import configs
-from xclip_runtime.integrations.triton_repository.constant import initializer
-from xclip_runtime.integrations.triton_repository.pbtxt import to_pbtxt
+from xclip_runtime.integrations.triton_repository.messages import initializer, to_pbtxt
 from xclip_runtime.util.atomic import replaced_folder, write_json
+from xclip_runtime.util.renamed import renamed
 
 if TYPE_CHECKING:
     import os
@@ -42,27 +42,28 @@ OURS = frozenset({configs.VISION, configs.PROMPT, configs.ENSEMBLE, MARK, "confi
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository that was written."""
+    """A written model repository."""
 
     path: Path
     vision_graph: str
-    """The bundle's file that the vision model is."""
+    """The bundle's vision graph."""
     files: Mapping[str, int]
-    """Sizes in bytes, by path relative to the repository."""
+    """Size in bytes by path relative to the repository."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The ``export-triton --json`` document."""
+        """Return the ``export-triton --json`` document."""
         return {"repository": str(self.path), "vision_graph": self.vision_graph, "files": dict(self.files)}
 
 
+@renamed(batch="batch_size", target="output")
 def export_repository(
     bundle: str | os.PathLike[str],
-    target: str | os.PathLike[str],
+    output: str | os.PathLike[str],
     *,
     device: Device = "cpu",
     precision: Compute | None = None,
-    batch: int | None = None,
-    delay_us: int = 2000,
+    batch_size: int | None = None,
+    batch_delay: float = 0.002,
     instances: int = 1,
     overwrite: bool = False,
 ) -> Repository:
@@ -70,26 +71,26 @@ def export_repository(
 
     Args:
         bundle: Folder written by ``xclip-onnx export``.
-        target: The repository; it must not exist, be empty, or be an earlier export.
-        device: Where the models will run. "cpu" and "cuda" take the graphs that are fused for ONNX Runtime there;
-            "tensorrt" and "openvino" take the portable one, which OVMS needs.
-        precision: As for :class:`xclip_runtime.XClip`.
-        batch: Most clips in one run; None takes 1 on the CPU and 8 on a GPU.
-        delay_us: Microseconds that a clip may wait for others.
-        instances: Copies of each model on each device.
-        overwrite: Whether to replace an earlier export, once the new one is complete.
+        output: Folder of the repository; must not exist, be empty, or be an earlier export.
+        device: Device of the models. "cpu" and "cuda" take the graphs fused for ONNX Runtime; "tensorrt" and
+            "openvino" take the portable one, which OVMS needs.
+        precision: See :class:`xclip_runtime.XClip`.
+        batch_size: Maximum batch size; None takes 1 on the CPU and 8 on a GPU.
+        batch_delay: Time that a clip may wait for its batch to fill, seconds.
+        instances: Instances of each model on each device.
+        overwrite: Replace an earlier export once the new one is complete.
 
     Raises:
         BundleError: The bundle is missing, changed, or lacks the precision.
-        LabelsError: A label cannot stand on one line.
-        RepositoryError: ``target`` exists and may not be replaced.
+        LabelsError: A label has more than one line.
+        RepositoryError: ``output`` exists and may not be replaced.
     """
-    target = Path(target)
+    target = Path(output)
     _check_target(target, overwrite=overwrite)
     opened = Bundle.open(bundle)
     vision, prompt = select_vision_graph(opened, device, precision), opened.graph("prompt", "fp32")
-    if batch is None:
-        batch = 8 if device in ("cuda", "tensorrt") else 1
+    if batch_size is None:
+        batch_size = 8 if device in ("cuda", "tensorrt") else 1
     names = opened.labels.names
     labels = _label_lines(names)
     vision_io, prompt_io = configs.tensors(opened, vision), configs.tensors(opened, prompt)
@@ -100,10 +101,10 @@ def export_repository(
     }
     computed = precision or vision.precision
     vision_config = configs.vision_config(
-        vision_io, device, computed, batch=batch, delay_us=delay_us, instances=instances
+        vision_io, device, computed, batch_size=batch_size, batch_delay=batch_delay, instances=instances
     )
-    prompt_config = configs.prompt_config(prompt_io, len(names), device, batch=batch, instances=instances)
-    ensemble_config = configs.ensemble_config(vision_io, prompt_io, len(names), batch, facts)
+    prompt_config = configs.prompt_config(prompt_io, len(names), device, batch_size=batch_size, instances=instances)
+    ensemble_config = configs.ensemble_config(vision_io, prompt_io, len(names), batch_size, facts)
 
     with replaced_folder(target) as folder:
         _add_model(folder / configs.VISION, vision_config)
@@ -113,7 +114,7 @@ def export_repository(
         with (folder / configs.PROMPT / VERSION / "model.onnx").open("ab") as graph:
             graph.write(initializer(configs.TEXT_EMBEDS, opened.text_embeds))
         _add_model(folder / configs.ENSEMBLE, ensemble_config, labels)
-        # An ensemble has no file of its own, yet needs the folder; object stores and git forget empty ones.
+        # Triton requires the version folder of an ensemble; object stores and git do not keep empty folders.
         (folder / configs.ENSEMBLE / VERSION / ".keep").touch()
         write_json(folder / "config.json", configs.ovms_config())
         write_json(folder / MARK, {"format": FORMAT, "device": device, **facts})
@@ -124,7 +125,9 @@ def export_repository(
 def _label_lines(names: tuple[str, ...]) -> str:
     broken = next((name for name in names if len(name.splitlines()) != 1), None)
     if broken is not None:
-        message = f"label {broken!r} is not one line, as Triton's label file needs: export the bundle with another name"
+        message = (
+            f"label {broken!r} is not one line, as Triton's label file requires: rename it and export the bundle again"
+        )
         raise LabelsError(message)
     return "".join(f"{name}\n" for name in names)
 
@@ -140,21 +143,21 @@ def _copy_graph(bundle: Bundle, graph: GraphEntry, folder: Path) -> None:
     source = bundle.checked_graph(graph)
     shutil.copyfile(source, folder / "model.onnx")
     for name in graph.data_files:
-        # The graph names its weights relative to itself.
-        beside = folder / (bundle.path / name).relative_to(source.parent)
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(bundle.path / name, beside)
+        # The graph references its weights by paths relative to itself.
+        target = folder / (bundle.path / name).relative_to(source.parent)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle.path / name, target)
 
 
 def _check_target(target: Path, *, overwrite: bool) -> None:
     if not target.exists():
         return
-    held = {path.name for path in target.iterdir()} if target.is_dir() else None
-    if held == set():
+    contents = {path.name for path in target.iterdir()} if target.is_dir() else None
+    if contents == set():
         return
-    if held is None or MARK not in held or not held <= OURS:
-        message = f"{target} exists and holds something else: name another folder, and move the models from there"
+    if contents is None or MARK not in contents or not contents <= OURS:
+        message = f"{target} contains other files: choose another folder"
         raise RepositoryError(message)
     if not overwrite:
-        message = f"{target} exists: name another folder, or pass --overwrite to replace it"
+        message = f"{target} exists: choose another folder, or pass --overwrite"
         raise RepositoryError(message)

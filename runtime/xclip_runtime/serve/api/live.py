@@ -1,9 +1,11 @@
-"""/v1/live: pictures of a camera in, the labels of its last seconds out, over a WebSocket.
+"""/v1/live: frames of a camera in, labels of its windows out, over a WebSocket.
 
-The client begins with a JSON text of :class:`LiveOptions`, then sends each picture as bytes: its time in seconds as a
-little-endian float64, and a JPEG, PNG or WebP. A JSON text with ``labels`` or ``texts`` changes them at any time. The
-server sends JSON texts: {"type": "ready"}, {"type": "window", …} for every answer, {"type": "error", "message": …}
-before it closes. When pictures or windows come faster than they can be looked at, the newest wins.
+The client opens with a JSON text of :class:`LiveOptions`, then sends each frame as bytes: its time in seconds as
+little-endian float64, and a JPEG, PNG or WebP. A JSON text of :class:`LabelChange` replaces the label set. The server
+sends JSON texts: {"type": "ready"}, then {"type": "window", …} with the fields of
+:class:`xclip_runtime.results.WindowResult`, and {"type": "error", "message": …} before it closes the connection. If the
+model is slower than the camera, the newest frame and the newest window win; `dropped_frames` counts the frames that
+were replaced before they were decoded.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ from pydantic import ValidationError
 
 from xclip_runtime.errors import FramesError, OverloadedError, XClipError
 from xclip_runtime.inference.scoring import best_labels, softmax
+from xclip_runtime.results import WindowResult
 from xclip_runtime.serve.api.schemas import LabelChange, LiveOptions
 from xclip_runtime.serve.error_responses import first_problem
-from xclip_runtime.serve.middleware import Keys
 from xclip_runtime.streaming.events import Smoother
 
 if TYPE_CHECKING:
+    from xclip_runtime.serve.api_keys import ApiKeys
     from xclip_runtime.serve.engine import Engine
     from xclip_runtime.serve.text_cache import LabelEmbeds
     from xclip_runtime.streaming.windows import Window
@@ -36,45 +39,49 @@ logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
-TIME = struct.Struct("<d")
-SILENCE_SECONDS = 30.0
-"""Without a picture for so long, a session is over."""
+TIMESTAMP = struct.Struct("<d")
+IDLE_SECONDS = 30.0
+"""Seconds without a message after which a connection is closed."""
 
-_REFUSED = 1008
-_UNREADABLE = 1007
-_TRY_AGAIN = 1013
+_POLICY_VIOLATION = 1008
+_INVALID_DATA = 1007
+_TRY_AGAIN_LATER = 1013
 
 
 class Latest(Generic[Item]):
-    """One place: a newer item takes the place of one that nobody has taken."""
+    """A queue of one place, in which a newer item replaces an older one."""
 
     def __init__(self) -> None:
         self._items: list[Item] = []
         self._arrived = asyncio.Event()
-        self.dropped = 0
-        """Items that were never taken."""
+        self._dropped = 0
 
     def put(self, item: Item) -> None:
-        """Offer an item."""
-        self.dropped += len(self._items)
+        """Put an item."""
+        self._dropped += len(self._items)
         self._items = [item]
         self._arrived.set()
 
     async def take(self) -> Item:
-        """Wait for an item."""
+        """Wait for an item and take it."""
         await self._arrived.wait()
         self._arrived.clear()
         return self._items.pop()
 
+    def take_dropped(self) -> int:
+        """Return the number of items replaced since the previous call."""
+        dropped, self._dropped = self._dropped, 0
+        return dropped
 
-class Session:
-    """One camera.
+
+class Connection:
+    """The connection of one camera.
 
     Args:
-        engine: What looks at it.
-        socket: The connection, accepted.
-        options: What the client began with.
-        labels: What to score with.
+        engine: The engine.
+        socket: The accepted WebSocket.
+        options: First message of the client.
+        labels: Label set to begin with.
     """
 
     def __init__(self, engine: Engine, socket: WebSocket, options: LiveOptions, labels: LabelEmbeds) -> None:
@@ -83,32 +90,33 @@ class Session:
         self._options = options
         self._labels = labels
         self._smoother = Smoother(options.smooth)
-        self._windows = engine.model.windows(options.window, options.hop)
-        self._pictures: Latest[tuple[float, bytes]] = Latest()
-        self._cut: Latest[Window] = Latest()
+        self._window_feed = engine.model.windows(options.window, options.hop)
+        self._frames: Latest[tuple[float, bytes]] = Latest()
+        self._windows: Latest[Window] = Latest()
 
     async def run(self) -> None:
-        """Until the client goes.
+        """Serve the connection until it ends.
 
         Raises:
-            WebSocketDisconnect: It has gone.
-            XClipError: A picture or a label cannot be used.
-            ValidationError: A message is none that is known.
+            WebSocketDisconnect: The client has closed it.
+            XClipError: A frame or a label set is invalid.
+            ValidationError: A message is invalid.
+            TimeoutError: The client has sent nothing for :data:`IDLE_SECONDS`.
         """
-        tasks = [asyncio.ensure_future(work()) for work in (self._read, self._prepare, self._answer)]
+        tasks = [asyncio.ensure_future(work()) for work in (self._receive, self._prepare, self._classify)]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
             for task in tasks:
                 task.cancel()
-            ends = await asyncio.gather(*tasks, return_exceptions=True)
-        for end in ends:
-            if isinstance(end, Exception):
-                raise end
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
 
-    async def _read(self) -> None:
+    async def _receive(self) -> None:
         while True:
-            with anyio.fail_after(SILENCE_SECONDS):
+            with anyio.fail_after(IDLE_SECONDS):
                 message = await self._socket.receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", 1000))
@@ -117,96 +125,93 @@ class Session:
                 self._labels = await self._engine.labels(change.labels, change.texts)
                 self._smoother = Smoother(self._options.smooth)
             else:
-                self._pictures.put(_timed(message["bytes"]))
+                self._frames.put(_parse_frame(message["bytes"]))
 
     async def _prepare(self) -> None:
         while True:
-            shown, encoded = await self._pictures.take()
-            picture = await self._engine.pool.image(encoded, "the picture")
-            for window in await asyncio.to_thread(self._windows.push, picture, shown):
-                self._cut.put(window)
+            timestamp, encoded = await self._frames.take()
+            frame = await self._engine.pool.image(encoded, "the frame")
+            for window in await asyncio.to_thread(self._window_feed.push, frame, timestamp):
+                self._windows.put(window)
 
-    async def _answer(self) -> None:
-        dropped = 0
+    async def _classify(self) -> None:
         while True:
-            window = await self._cut.take()
-            seen = await self._engine.see_frames(window.frames[None])
+            window = await self._windows.take()
+            video = await self._engine.encode_frames(window.frames[None])
             labels, smoother = self._labels, self._smoother
-            logits, _ = await self._engine.score(seen, labels)
+            logits, _ = await self._engine.score(video, labels)
             probs = smoother.update(softmax(logits[0]), window.end, anew=window.gap is not None)
-            best = best_labels(labels.names, probs, logits[0], self._options.top_k)
-            document = {
-                "type": "window",
-                "start": window.start,
-                "end": window.end,
-                "labels": [{"label": s.label, "prob": s.prob, "logit": s.logit} for s in best],
-                "latency_ms": 1000 * (time.perf_counter() - window.arrived),
-                "dropped_windows": self._cut.dropped - dropped,
-                "dropped_pictures": self._pictures.dropped,
-                "provider": self._engine.model.provider,
-                "precision": self._engine.model.precision,
-            }
-            dropped = self._cut.dropped
-            await self._socket.send_json(document)
+            result = WindowResult(
+                start=window.start,
+                end=window.end,
+                labels=best_labels(labels.names, probs, logits[0], self._options.top_k),
+                latency_ms=1000 * (time.perf_counter() - window.arrived),
+                dropped_windows=self._windows.take_dropped(),
+                dropped_frames=self._frames.take_dropped(),
+                gap=window.gap,
+                provider=self._engine.model.provider,
+                precision=self._engine.model.precision,
+            )
+            await self._socket.send_json({"type": "window", **result.to_dict()})
 
 
-def router(engine: Engine) -> APIRouter:
-    """The route of /v1/live."""
+def router(engine: Engine, keys: ApiKeys) -> APIRouter:
+    """Return the route of /v1/live, whose clients send their key in the first message."""
     routes = APIRouter()
-    keys = Keys(engine.settings.api_keys)
-    sessions = engine.metrics.live_sessions
 
     @routes.websocket("/v1/live")
     async def live(socket: WebSocket) -> None:
         if not _same_origin(socket):
-            # Otherwise any page that someone visits could use their server.
-            await socket.close(_REFUSED)
+            # Pages of other origins must not use the server of their visitors.
+            await socket.close(_POLICY_VIOLATION)
             return
         await socket.accept()
-        begun = time.perf_counter()
+        start = time.perf_counter()
         try:
-            with sessions.track_inprogress():
-                await begin(socket)
+            with engine.metrics.live_connections.track_inprogress():
+                await serve(socket)
         except WebSocketDisconnect:
             pass
         except OverloadedError as error:
-            await _end(socket, _TRY_AGAIN, str(error))
+            await _close(socket, _TRY_AGAIN_LATER, str(error))
         except ValidationError as error:
-            await _end(socket, _UNREADABLE, first_problem(error))
+            await _close(socket, _INVALID_DATA, first_problem(error))
         except (XClipError, ValueError) as error:
-            await _end(socket, _UNREADABLE, str(error))
+            await _close(socket, _INVALID_DATA, str(error))
         except TimeoutError:
-            await _end(socket, _REFUSED, f"nothing came for {SILENCE_SECONDS:g} s")
+            await _close(socket, _POLICY_VIOLATION, f"nothing received for {IDLE_SECONDS:g} s")
         finally:
             client = socket.client.host if socket.client else None
-            fields = {"seconds": round(time.perf_counter() - begun, 1), "client": client}
-            logger.info("live session", extra={"fields": fields})
+            fields = {"seconds": round(time.perf_counter() - start, 1), "client": client}
+            logger.info("live connection closed", extra={"fields": fields})
 
-    async def begin(socket: WebSocket) -> None:
-        with anyio.fail_after(SILENCE_SECONDS):
+    async def serve(socket: WebSocket) -> None:
+        with anyio.fail_after(IDLE_SECONDS):
             text = await socket.receive_text()
         options = LiveOptions.model_validate_json(text)
-        if not keys.fits(options.api_key):
-            await _end(socket, _REFUSED, "this server needs a key: send it as api_key in the first message")
+        if not keys.accepts(options.api_key):
+            await _close(
+                socket, _POLICY_VIOLATION, "missing or unknown API key: send it as api_key in the first message"
+            )
             return
-        with engine.live_session():
+        with engine.live_connection():
             labels = await engine.labels(options.labels, options.texts)
-            session = Session(engine, socket, options, labels)
+            connection = Connection(engine, socket, options, labels)
             await socket.send_json({"type": "ready"})
-            await session.run()
+            await connection.run()
 
     return routes
 
 
-def _timed(message: bytes) -> tuple[float, bytes]:
-    if len(message) <= TIME.size:
-        error = "a picture is its time as a float64 and a JPEG: this message is too short"
+def _parse_frame(message: bytes) -> tuple[float, bytes]:
+    if len(message) <= TIMESTAMP.size:
+        error = "message too short: a frame is its time as float64, then a JPEG"
         raise FramesError(error)
-    (shown,) = TIME.unpack_from(message)
-    if not math.isfinite(shown):
-        error = f"a picture is shown at {shown} s: give its time in seconds"
+    (timestamp,) = TIMESTAMP.unpack_from(message)
+    if not math.isfinite(timestamp):
+        error = f"frame time is {timestamp}: send seconds"
         raise FramesError(error)
-    return shown, message[TIME.size :]
+    return timestamp, message[TIMESTAMP.size :]
 
 
 def _same_origin(socket: WebSocket) -> bool:
@@ -214,11 +219,11 @@ def _same_origin(socket: WebSocket) -> bool:
     return origin is None or urlsplit(origin).netloc == socket.headers.get("host")
 
 
-async def _end(socket: WebSocket, code: int, message: str) -> None:
+async def _close(socket: WebSocket, code: int, message: str) -> None:
     document: dict[str, Any] = {"type": "error", "message": message}
     try:
         await socket.send_json(document)
         await socket.close(code)
     except (RuntimeError, WebSocketDisconnect):
-        # It has gone in the meantime.
+        # The client has closed the connection in the meantime.
         return

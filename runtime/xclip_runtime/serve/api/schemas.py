@@ -1,19 +1,23 @@
-"""The documents of /v1: what a request may say, and what it is answered."""
+"""Request bodies of /v1, and the result dataclasses with the fields that only HTTP has."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import Self
 
+from xclip_runtime.results import Classification, FrameUse, Timings, VideoScores
+from xclip_runtime.search.video_index import Hit, SearchResult
 from xclip_runtime.video.views import Views
 
-MOST_THUMBNAILS = 64
+MAX_THUMBNAILS = 64
+DATA_URL = "JPEG as a data URL."
 
 
-def _lines(value: object) -> object:
-    """One text with several lines is several texts, so that a form needs one field only."""
+def _split_lines(value: object) -> object:
+    """Split strings at line breaks, so that a form needs a single field."""
     values = value if isinstance(value, list) else [value]
     texts = [text for text in values if isinstance(text, str)]
     if len(texts) < len(values):
@@ -21,41 +25,47 @@ def _lines(value: object) -> object:
     return [line.strip() for text in texts for line in text.splitlines() if line.strip()]
 
 
-Texts = Annotated[list[str], BeforeValidator(_lines)]
+Texts = Annotated[list[str], BeforeValidator(_split_lines)]
 
 
-class VideoOptions(BaseModel):
-    """Which part of a video is looked at."""
+class RequestOptions(BaseModel):
+    """Options of a request; unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid")
 
+
+class VideoOptions(RequestOptions):
+    """Part of the video to read, and extras of the response."""
+
     start: float = Field(0.0, ge=0, description="Seconds from the first frame.")
-    end: float | None = Field(None, gt=0, description="Seconds; the end of the video unless given.")
-    clip: str | None = Field(None, description="A video that was kept, instead of an upload.")
-    keep: bool = Field(False, description="Keep what the model saw, to ask about it again by the `clip` of the answer.")
+    end: float | None = Field(None, gt=0, description="Seconds from the first frame; default: the end of the video.")
+    clip: str | None = Field(None, description="Token of a kept video, instead of an upload.")
+    keep: bool = Field(
+        False, description="Keep the video's features; the response's `clip` is the token to reuse them."
+    )
     thumbnails: int = Field(
-        0, ge=0, le=MOST_THUMBNAILS, description="How many of the sampled frames to send back, as data URLs (JPEG)."
+        0, ge=0, le=MAX_THUMBNAILS, description="Number of sampled frames to return, as data URLs (JPEG)."
     )
 
     @model_validator(mode="after")
-    def _in_order(self) -> Self:
+    def _check_range(self) -> Self:
         if self.end is not None and self.end <= self.start:
-            message = "end must be after start"
+            message = "end must be greater than start"
             raise ValueError(message)
         return self
 
 
 class ClassifyOptions(VideoOptions):
-    """How a video is classified."""
+    """Options of /v1/classify."""
 
-    top_k: int | None = Field(5, ge=1, description="How many labels, best first; null or none for all.")
+    top_k: int | None = Field(5, ge=1, description="Number of labels, best first; null or `none` for all.")
     labels: Texts = Field(
         default=[],
-        description="Labels instead of the bundle's, one a line, or the field once for each. Those of the bundle keep "
-        "their embeddings.",
+        description="Label set that replaces the bundle's: one label a line, or the field repeated. Labels of the "
+        "bundle keep their embeddings.",
     )
-    texts: Texts = Field(default=[], description="The same, but always encoded as they are.")
-    views: str = Field("1x1", description="CLIPSxCROPS: average over so many temporal clips and 1 or 3 crops.")
+    texts: Texts = Field(default=[], description="Like `labels`, but every text is encoded anew.")
+    views: str = Field("1x1", description="CLIPSxCROPS: temporal clips times crops (1 or 3), averaged.")
 
     @field_validator("top_k", mode="before")
     @classmethod
@@ -64,171 +74,139 @@ class ClassifyOptions(VideoOptions):
 
     @field_validator("views")
     @classmethod
-    def _parsable(cls, value: str) -> str:
+    def _check_views(cls, value: str) -> str:
         Views.parse(value)
         return value
 
 
 class EmbedOptions(VideoOptions):
-    """How a video is embedded."""
+    """Options of /v1/embed."""
 
 
 class ScoreOptions(VideoOptions):
-    """What a video is scored against."""
+    """Options of /v1/score."""
 
     texts: Texts = Field(
-        default=[], description="Any words, one text a line, scored in this order; the bundle's labels unless given."
+        default=[], description="Texts to score, one a line, in this order; default: the bundle's labels."
     )
 
 
-class LabelChange(BaseModel):
-    """Other labels for a live session, from now on."""
-
-    model_config = ConfigDict(extra="forbid")
+class LabelChange(RequestOptions):
+    """Message of /v1/live that replaces the label set."""
 
     labels: Texts = Field(default=[])
     texts: Texts = Field(default=[])
 
 
 class LiveOptions(LabelChange):
-    """How a live session begins."""
+    """First message of /v1/live."""
 
-    window: float = Field(2.0, gt=0, le=60, description="Seconds that a window lasts.")
-    hop: float = Field(0.5, gt=0, le=60, description="Seconds from one window to the next.")
-    smooth: float = Field(0.0, ge=0, le=60, description="Time constant of smoothing, seconds.")
+    window: float = Field(2.0, gt=0, le=60, description="Length of a window, seconds.")
+    hop: float = Field(0.5, gt=0, le=60, description="Distance between windows, seconds.")
+    smooth: float = Field(0.0, ge=0, le=60, description="Time constant of the smoothing, seconds.")
     top_k: int = Field(5, ge=1)
     api_key: str = ""
 
 
-class SearchOptions(BaseModel):
-    """What is searched for."""
+class SearchOptions(RequestOptions):
+    """Options of /v1/search."""
 
-    model_config = ConfigDict(extra="forbid")
+    text: str = Field(min_length=1, description="Search query.")
+    top_k: int = Field(10, ge=1, le=100, description="Number of hits, best first.")
+    thumbnails: int = Field(0, ge=0, le=8, description="Number of frames of each hit to return, as data URLs (JPEG).")
 
-    text: str = Field(min_length=1, description="Any words.")
-    k: int = Field(10, ge=1, le=100, description="How many moments, best first.")
-    thumbnails: int = Field(0, ge=0, le=8, description="How many frames of each moment to send, as data URLs (JPEG).")
-
-
-class Moment(BaseModel):
-    """A stretch of a video that was found."""
-
-    video: str = Field(description="Name of the file, without its folder.")
-    start: float = Field(description="Seconds.")
-    end: float = Field(description="Seconds.")
-    logit: float
-    cosine: float
-    thumbnails: list[str]
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_former_name(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if "k" in values and "top_k" not in values:
+            return {("top_k" if name == "k" else name): value for name, value in values.items()}
+        return values
 
 
-class Found(BaseModel):
-    """The moments that a text describes best."""
-
-    moments: list[Moment]
-    windows: int = Field(description="How many there are in the index.")
-    scored: int = Field(description="How many of them were scored exactly.")
-    timings_ms: dict[str, float]
-
-
-class LabelScore(BaseModel):
-    """One label of a classification."""
-
-    label: str
-    prob: float = Field(description="Softmax over all labels, in [0, 1].")
-    logit: float = Field(description="Cosine times exp(logit_scale).")
-
-
-class TextScore(BaseModel):
-    """One text and how well it fits."""
-
-    text: str
-    prob: float = Field(description="Softmax over the texts of the request, in [0, 1].")
-    logit: float = Field(description="Cosine times exp(logit_scale).")
-
-
-class FrameUse(BaseModel):
-    """Which frames of the video were looked at."""
-
-    indices: list[int]
-    decoded: int
-    total: int
-    decoder: str = Field(description='What delivered the frames: "pyav", or "array" for frames in memory.')
-    notes: list[str] = Field(description="What was out of the ordinary, such as a wrong frame count.")
-
-
-class Timings(BaseModel):
-    """Wall time, milliseconds."""
+@dataclass(frozen=True, kw_only=True)
+class RequestTimings(Timings):
+    """Wall time of each stage of a request, in milliseconds."""
 
     upload: float
-    queue: float = Field(description="Waiting for a decode worker and for the model.")
-    decode: float
-    prepare: float
-    vision: float
-    prompt: float
-    total: float
+    queue: Annotated[float, Field(description="Wait for a decode worker and for the model.")]
 
 
-class Thumbnail(BaseModel):
-    """One of the frames that the model saw."""
+@dataclass(frozen=True)
+class Thumbnail:
+    """A sampled frame."""
 
-    index: int = Field(description="Its number in the video.")
-    image: str = Field(description="A data URL with a JPEG.")
+    index: Annotated[int, Field(description="Index of the frame in the video.")]
+    image: Annotated[str, Field(description=DATA_URL)]
 
 
-class Answer(BaseModel):
-    """What every answer about a video says."""
+@dataclass(frozen=True, kw_only=True)
+class VideoResponse:
+    """Fields that HTTP adds to a result."""
 
-    video: str | None = Field(description="The name that the client gave.")
+    timings_ms: RequestTimings
+    clip: Annotated[str | None, Field(description="Token of the kept video, with `keep` or `clip`.")] = None
+    thumbnails: tuple[Thumbnail, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyResponse(VideoResponse, Classification):
+    """The labels of a video, best first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreResponse(VideoResponse, VideoScores):
+    """The texts in the order of the request, with their scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedResponse(VideoResponse):
+    """The embedding of a video."""
+
+    video: str | None
+    embedding: Annotated[list[float], Field(description="Unit length (D,); not prompted, so it yields no logits.")]
     frames: FrameUse
-    provider: str = Field(description="The execution provider that really ran.")
+    provider: str
     precision: str
-    timings_ms: Timings
-    clip: str | None = Field(None, description="With `keep`: what to call this video in later requests.")
-    thumbnails: list[Thumbnail] = Field(default=[])
 
 
-class Classification(Answer):
-    """The labels of one video, best first."""
+@dataclass(frozen=True, kw_only=True)
+class HitResponse(Hit):
+    """A search hit; `video` is the file's name without its folder."""
 
-    labels: list[LabelScore]
-
-
-class Scores(Answer):
-    """Texts in the order of the request."""
-
-    scores: list[TextScore]
+    thumbnails: tuple[Annotated[str, Field(description=DATA_URL)], ...] = ()
 
 
-class Embedding(Answer):
-    """Where a video lies among others."""
+@dataclass(frozen=True, kw_only=True)
+class SearchResponse(SearchResult):
+    """The hits of a query, best first."""
 
-    embedding: list[float] = Field(description="Of unit length; carries no prompt, so it gives no logits.")
+    hits: tuple[HitResponse, ...]
 
 
-class Problem(BaseModel):
-    """Why there is no answer."""
+class ErrorDetail(BaseModel):
+    """Error of a request."""
 
-    type: str
+    type: str = Field(description="Class of the error, as in xclip_runtime.errors.")
     message: str
     request_id: str | None
 
 
-class ErrorAnswer(BaseModel):
-    """The body of every error."""
+class ErrorResponse(BaseModel):
+    """Body of every error."""
 
-    error: Problem
+    error: ErrorDetail
 
 
 class ServerInfo(BaseModel):
-    """What this server serves."""
+    """Model and limits of this server."""
 
     bundle: str
-    provider: str = Field(description="The execution provider that really runs.")
+    provider: str = Field(description="Execution provider of the vision graph.")
     precision: str
     num_frames: int
     labels: list[str]
-    free_text: bool = Field(description="Whether other labels and texts can be encoded here.")
-    upload_bytes: int = Field(description="The largest body that is taken.")
-    duration: float = Field(description="The longest video that is taken, seconds.")
-    sample: str | None = Field(description="Where a video is to try it with, if there is one.")
-    indexed: int | None = Field(description="How many windows /v1/search looks through; null without an index.")
+    free_text: bool = Field(description="True if labels and texts outside the bundle can be encoded.")
+    upload_bytes: int = Field(description="Maximum request body, bytes.")
+    duration: float = Field(description="Maximum video duration, seconds.")
+    sample: str | None = Field(description="Path of a sample video; null if there is none.")
+    indexed: int | None = Field(description="Number of indexed windows; null without an index.")

@@ -1,4 +1,4 @@
-"""/v1/search: words in, moments of an index out."""
+"""/v1/search: text queries on the server's index."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from fastapi import APIRouter, Query, Request
 
 from xclip_runtime.errors import LabelsError, VideoError
 from xclip_runtime.search.contact_sheet import hit_frames
-from xclip_runtime.serve.api import schemas
-from xclip_runtime.serve.api.schemas import SearchOptions  # noqa: TC001 - FastAPI reads the annotations
-from xclip_runtime.serve.request import admitted
+from xclip_runtime.serve.api.schemas import HitResponse, SearchOptions, SearchResponse
+from xclip_runtime.serve.request import admit
 from xclip_runtime.serve.thumbnails import data_url
 
 if TYPE_CHECKING:
@@ -24,42 +23,38 @@ if TYPE_CHECKING:
 
 
 def router(engine: Engine, index: VideoIndex) -> APIRouter:
-    """The route of /v1/search."""
+    """Return the route of /v1/search."""
     routes = APIRouter(prefix="/v1")
-    # The database is used by one thread at a time.
+    # The index is used by one thread at a time.
     thread = ThreadPoolExecutor(1, "xclip-search")
 
     @routes.get("/search")
-    async def search(request: Request, query: Annotated[SearchOptions, Query()]) -> schemas.Found:
-        """The moments of the index that a text describes best."""
-        longest = engine.settings.limits.text_length
-        if len(query.text) > longest:
-            message = f"the text has {len(query.text)} characters, this server takes {longest}: shorten it"
+    async def search(request: Request, query: Annotated[SearchOptions, Query()]) -> SearchResponse:
+        """Search the index for windows that a text describes."""
+        limit = engine.settings.limits.text_length
+        if len(query.text) > limit:
+            message = f"the text has {len(query.text)} characters, the limit is {limit}: shorten it"
             raise LabelsError(message)
-        async with admitted(engine, request) as visit:
-            return await visit.while_connected(find(query))
+        async with admit(engine, request) as admitted:
+            return await admitted.while_connected(run(query))
 
-    async def find(query: SearchOptions) -> schemas.Found:
-        ask = partial(index.search, query.text, query.k)
-        result: SearchResult = await asyncio.get_running_loop().run_in_executor(thread, ask)
-        moments = await engine.together(moment(hit, query.thumbnails) for hit in result.hits)
-        counts = {"windows": result.windows, "scored": result.scored}
-        return schemas.Found(moments=moments, timings_ms=result.timings_ms, **counts)
+    async def run(query: SearchOptions) -> SearchResponse:
+        call = partial(index.search, query.text, query.top_k)
+        result: SearchResult = await asyncio.get_running_loop().run_in_executor(thread, call)
+        hits = await engine.gather(to_response(hit, query.thumbnails) for hit in result.hits)
+        return SearchResponse(**{**vars(result), "hits": tuple(hits)})
 
-    async def moment(hit: Hit, thumbnails: int) -> schemas.Moment:
-        images = await asyncio.to_thread(_images, hit, thumbnails) if thumbnails else []
-        # Where the files lie is none of the client's business.
-        name = Path(hit.video).name
-        return schemas.Moment(
-            video=name, start=hit.start, end=hit.end, logit=hit.logit, cosine=hit.cosine, thumbnails=images
-        )
+    async def to_response(hit: Hit, thumbnails: int) -> HitResponse:
+        images = await asyncio.to_thread(_thumbnails, hit, thumbnails) if thumbnails else []
+        # Clients must not learn the server's folders.
+        return HitResponse(**{**vars(hit), "video": Path(hit.video).name}, thumbnails=tuple(images))
 
     return routes
 
 
-def _images(hit: Hit, count: int) -> list[str]:
+def _thumbnails(hit: Hit, count: int) -> list[str]:
     try:
         return [data_url(frame) for frame in hit_frames(hit, count)]
     except VideoError:
-        # It has been moved or deleted since it was indexed; the moment itself is still an answer.
+        # The file has been moved or deleted since it was indexed; the hit itself is still valid.
         return []

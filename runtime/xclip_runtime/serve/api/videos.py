@@ -1,9 +1,8 @@
-"""/v1: a video and words in, JSON out."""
+"""/v1: classify, score and embed uploaded videos."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -11,18 +10,29 @@ import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request
 
 from xclip_runtime.demo import DEMO_BUNDLE
-from xclip_runtime.inference.scoring import best_labels, softmax
-from xclip_runtime.serve.api import schemas
-from xclip_runtime.serve.api.schemas import ClassifyOptions, EmbedOptions, ErrorAnswer, ScoreOptions, VideoOptions
-from xclip_runtime.serve.request import uploaded
+from xclip_runtime.inference.scoring import average_views, best_labels, text_scores
+from xclip_runtime.serve.api.schemas import (
+    ClassifyOptions,
+    ClassifyResponse,
+    EmbedOptions,
+    EmbedResponse,
+    ErrorResponse,
+    RequestTimings,
+    ScoreOptions,
+    ScoreResponse,
+    ServerInfo,
+    Thumbnail,
+    VideoOptions,
+)
+from xclip_runtime.serve.request import admit_upload
 from xclip_runtime.serve.thumbnails import data_url
 from xclip_runtime.video import Views
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from xclip_runtime.serve.engine import Engine, Seen
-    from xclip_runtime.serve.request import Visit
+    from xclip_runtime.serve.engine import EncodedVideo, Engine
+    from xclip_runtime.serve.request import AdmittedRequest
     from xclip_runtime.serve.uploads import Upload
 
 Options = TypeVar("Options", bound=VideoOptions)
@@ -30,11 +40,10 @@ Result = TypeVar("Result")
 
 SAMPLE = "/page/sample.mp4"
 
-
 _BODY: dict[str, Any] = {
     "requestBody": {
-        "description": "A video as it is, or a form with the file and any of the options, or options as JSON with the "
-        "`clip` of a video that was kept.",
+        "description": "A bare video, a form with the file and any of the options, or JSON options with the `clip` "
+        "token of a kept video.",
         "content": {
             "multipart/form-data": {
                 "schema": {
@@ -49,87 +58,86 @@ _BODY: dict[str, Any] = {
     }
 }
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorAnswer, "description": description}
+    status: {"model": ErrorResponse, "description": description}
     for status, description in {
         400: "The body cannot be parsed.",
-        401: "A key is needed.",
-        404: "The kept clip is gone.",
-        413: "The body is too large.",
-        422: "The video or an option cannot be used.",
-        501: "Other labels need the extra [text] and a bundle with a text tower.",
-        502: "The process that decoded this file died.",
-        503: "Too many requests; Retry-After says when to come again.",
-        504: "The deadline is over.",
+        401: "The API key is missing or unknown.",
+        404: "The kept video has been dropped.",
+        413: "The body exceeds the size limit.",
+        422: "The video or an option is invalid.",
+        501: "Labels outside the bundle need the extra [text] and a bundle with a text tower.",
+        502: "The decode worker of this video crashed.",
+        503: "The queue is full, or the server is starting; see Retry-After.",
+        504: "The request timed out.",
     }.items()
 }
 
 
 def router(engine: Engine) -> APIRouter:
-    """The routes of /v1."""
+    """Return the routes of /v1."""
     routes = APIRouter(prefix="/v1")
 
     async def handle(
-        request: Request, query: Options, answer: Callable[[Visit, Upload, Options], Awaitable[Result]]
+        request: Request, query: Options, run: Callable[[AdmittedRequest, Upload, Options], Awaitable[Result]]
     ) -> Result:
-        async with uploaded(engine, request) as (visit, upload):
-            # What is in the body counts over what is in the address.
+        async with admit_upload(engine, request) as (admitted, upload):
+            # Fields of the body override the query string.
             options = type(query).model_validate({**query.model_dump(exclude_unset=True), **upload.fields})
 
             async def work() -> Result:
-                return await answer(visit, upload, options)
+                return await run(admitted, upload, options)
 
-            return await visit.while_connected(work())
+            return await admitted.while_connected(work())
 
-    async def classified(visit: Visit, upload: Upload, options: ClassifyOptions) -> schemas.Classification:
-        upload_ms = visit.elapsed_ms
+    async def run_classify(admitted: AdmittedRequest, upload: Upload, options: ClassifyOptions) -> ClassifyResponse:
+        upload_ms = admitted.elapsed_ms
         labels = await engine.labels(options.labels, options.texts)
-        seen = await _see(engine, upload, options, Views.parse(options.views))
-        logits, prompt_ms = await engine.score(seen, labels)
-        best = best_labels(labels.names, softmax(logits).mean(axis=0), logits.mean(axis=0), options.top_k)
-        return schemas.Classification(
-            labels=[schemas.LabelScore(label=s.label, prob=s.prob, logit=s.logit) for s in best],
-            **await _facts(engine, upload, options, seen, _timings(visit, options, seen, upload_ms, prompt_ms)),
+        video = await _encode(engine, upload, options, Views.parse(options.views))
+        logits, prompt_ms = await engine.score(video, labels)
+        return ClassifyResponse(
+            labels=best_labels(labels.names, *average_views(logits), options.top_k),
+            **await _common(engine, upload, options, video, _timings(admitted, options, video, upload_ms, prompt_ms)),
         )
 
-    async def embedded(visit: Visit, upload: Upload, options: EmbedOptions) -> schemas.Embedding:
-        upload_ms = visit.elapsed_ms
-        seen = await _see(engine, upload, options, Views())
-        return schemas.Embedding(
-            embedding=seen.features[0].unit_embeds.tolist(),
-            **await _facts(engine, upload, options, seen, _timings(visit, options, seen, upload_ms)),
-        )
-
-    async def scored(visit: Visit, upload: Upload, options: ScoreOptions) -> schemas.Scores:
-        upload_ms = visit.elapsed_ms
+    async def run_score(admitted: AdmittedRequest, upload: Upload, options: ScoreOptions) -> ScoreResponse:
+        upload_ms = admitted.elapsed_ms
         labels = await engine.labels((), options.texts)
-        seen = await _see(engine, upload, options, Views())
-        logits, prompt_ms = await engine.score(seen, labels)
-        pairs = zip(labels.names, softmax(logits)[0].tolist(), logits[0].tolist(), strict=True)
-        return schemas.Scores(
-            scores=[schemas.TextScore(text=text, prob=prob, logit=logit) for text, prob, logit in pairs],
-            **await _facts(engine, upload, options, seen, _timings(visit, options, seen, upload_ms, prompt_ms)),
+        video = await _encode(engine, upload, options, Views())
+        logits, prompt_ms = await engine.score(video, labels)
+        scale = float(engine.model.bundle.manifest["model"]["logit_scale"])
+        return ScoreResponse(
+            texts=text_scores(labels.names, *average_views(logits), scale),
+            **await _common(engine, upload, options, video, _timings(admitted, options, video, upload_ms, prompt_ms)),
+        )
+
+    async def run_embed(admitted: AdmittedRequest, upload: Upload, options: EmbedOptions) -> EmbedResponse:
+        upload_ms = admitted.elapsed_ms
+        video = await _encode(engine, upload, options, Views())
+        return EmbedResponse(
+            embedding=video.features[0].unit_embeds.tolist(),
+            **await _common(engine, upload, options, video, _timings(admitted, options, video, upload_ms)),
         )
 
     @routes.post("/classify", openapi_extra=_BODY, responses=_ERRORS)
-    async def classify(request: Request, query: Annotated[ClassifyOptions, Query()]) -> schemas.Classification:
-        """Say what happens in a video, with the bundle's labels or others."""
-        return await handle(request, query, classified)
+    async def classify(request: Request, query: Annotated[ClassifyOptions, Query()]) -> ClassifyResponse:
+        """Classify a video with the bundle's label set or another."""
+        return await handle(request, query, run_classify)
 
     @routes.post("/score", openapi_extra=_BODY, responses=_ERRORS)
-    async def score(request: Request, query: Annotated[ScoreOptions, Query()]) -> schemas.Scores:
-        """Score any texts against a video, in the order in which they are given."""
-        return await handle(request, query, scored)
+    async def score(request: Request, query: Annotated[ScoreOptions, Query()]) -> ScoreResponse:
+        """Score texts against a video, in the order given."""
+        return await handle(request, query, run_score)
 
     @routes.post("/embed", openapi_extra=_BODY, responses=_ERRORS)
-    async def embed(request: Request, query: Annotated[EmbedOptions, Query()]) -> schemas.Embedding:
-        """The embedding of a video, of unit length."""
-        return await handle(request, query, embedded)
+    async def embed(request: Request, query: Annotated[EmbedOptions, Query()]) -> EmbedResponse:
+        """Embed a video as a vector of unit length."""
+        return await handle(request, query, run_embed)
 
     @routes.get("/info")
-    async def info() -> schemas.ServerInfo:
-        """What is served: the bundle, its labels, the limits."""
+    async def info() -> ServerInfo:
+        """Model, label set and limits of this server."""
         model, limits = engine.model, engine.settings.limits
-        return schemas.ServerInfo(
+        return ServerInfo(
             bundle=model.bundle.path.resolve().name,
             provider=model.provider,
             precision=model.precision,
@@ -146,52 +154,50 @@ def router(engine: Engine) -> APIRouter:
 
 
 def sample(engine: Engine) -> str | None:
-    """Where the sample video is: only for the embedded bundle, since no other knows what it shows."""
+    """Return the path of the sample video; only the embedded bundle has one."""
     return SAMPLE if engine.model.bundle.path.resolve() == DEMO_BUNDLE.resolve() else None
 
 
-async def _see(engine: Engine, upload: Upload, options: VideoOptions, views: Views) -> Seen:
+async def _encode(engine: Engine, upload: Upload, options: VideoOptions, views: Views) -> EncodedVideo:
     if options.clip is not None:
-        seen = engine.kept(options.clip)
-        if seen is None:
-            raise HTTPException(404, "that clip is no longer kept: send the video again")
-        return seen
+        video = engine.kept(options.clip)
+        if video is None:
+            raise HTTPException(404, "the kept video has been dropped: send it again")
+        return video
     if upload.path is None:
-        raise HTTPException(422, "there is no video: send one as the body, as a file of a form, or name a kept `clip`")
-    most = engine.settings.limits.views
-    if len(views) > most:
-        raise HTTPException(422, f"{len(views)} views are too many: this server takes {most}")
-    return await engine.see(upload.path, upload.name, views=views, start=options.start, end=options.end)
+        raise HTTPException(422, "no video: send one as the body or as a file of a form, or name a kept `clip`")
+    limit = engine.settings.limits.views
+    if len(views) > limit:
+        raise HTTPException(422, f"{len(views)} views exceed the limit of {limit}: send fewer")
+    return await engine.encode(upload.path, upload.name, views=views, start=options.start, end=options.end)
 
 
-async def _facts(
-    engine: Engine, upload: Upload, options: VideoOptions, seen: Seen, timings: schemas.Timings
+async def _common(
+    engine: Engine, upload: Upload, options: VideoOptions, video: EncodedVideo, timings: RequestTimings
 ) -> dict[str, Any]:
-    """What every answer says."""
-    thumbnails = await _thumbnails(seen, options.thumbnails)
+    """Return the fields that all responses have."""
     return {
         "video": None if upload.path is None else upload.name,
-        "frames": schemas.FrameUse(**asdict(seen.frames)),
+        "frames": video.frames,
         "provider": engine.model.provider,
         "precision": engine.model.precision,
-        "clip": options.clip or (engine.keep(seen) if options.keep else None),
-        "thumbnails": thumbnails,
+        "clip": options.clip or (engine.keep(video) if options.keep else None),
+        "thumbnails": await _thumbnails(video, options.thumbnails),
         "timings_ms": timings,
     }
 
 
 def _timings(
-    visit: Visit, options: VideoOptions, seen: Seen, upload_ms: float, prompt_ms: float = 0.0
-) -> schemas.Timings:
-    stages = dict.fromkeys(seen.timings_ms, 0.0) if options.clip else seen.timings_ms
-    return schemas.Timings(upload=upload_ms, prompt=prompt_ms, total=visit.elapsed_ms, **stages)
+    admitted: AdmittedRequest, options: VideoOptions, video: EncodedVideo, upload_ms: float, prompt_ms: float = 0.0
+) -> RequestTimings:
+    stages = dict.fromkeys(video.timings_ms, 0.0) if options.clip else video.timings_ms
+    return RequestTimings(upload=upload_ms, prompt=prompt_ms, total=admitted.elapsed_ms, **stages)
 
 
-async def _thumbnails(seen: Seen, count: int) -> list[schemas.Thumbnail]:
-    squares = seen.squares
-    if squares is None or count == 0:
-        return []
-    chosen = np.linspace(0, len(squares) - 1, min(count, len(squares))).round().astype(int).tolist()
-    images = await asyncio.to_thread(lambda: [data_url(squares[place]) for place in chosen])
-    indices = (seen.frames.indices[place] for place in chosen)
-    return [schemas.Thumbnail(index=index, image=image) for index, image in zip(indices, images, strict=True)]
+async def _thumbnails(video: EncodedVideo, count: int) -> tuple[Thumbnail, ...]:
+    pixels = video.pixels
+    if pixels is None or count == 0:
+        return ()
+    chosen = np.linspace(0, len(pixels) - 1, min(count, len(pixels))).round().astype(int).tolist()
+    images = await asyncio.to_thread(lambda: [data_url(pixels[i]) for i in chosen])
+    return tuple(Thumbnail(video.frames.indices[i], image) for i, image in zip(chosen, images, strict=True))

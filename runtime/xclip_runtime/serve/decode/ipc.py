@@ -1,6 +1,7 @@
-"""What server and decode worker say to each other over a pipe: a JSON header and bytes.
+"""Length-prefixed IPC framing: a JSON header and a payload of bytes.
 
-Nothing is unpickled: a worker that a hostile video has taken over can send wrong pixels, and nothing worse.
+Nothing is unpickled, so a worker that a malicious video has compromised can send wrong pixels, but cannot run code in
+the server.
 """
 
 from __future__ import annotations
@@ -13,17 +14,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LENGTHS = struct.Struct(">II")
-"""Bytes of the header and of the payload."""
+"""Lengths of header and payload, bytes."""
 
 
 def pack(header: Mapping[str, Any], payload_bytes: int = 0) -> bytes:
-    """A message up to its payload, which follows."""
+    """Return a message without its payload, which the caller writes after it."""
     encoded = json.dumps(header).encode()
     return LENGTHS.pack(len(encoded), payload_bytes) + encoded
 
 
 def read(pipe: IO[bytes]) -> tuple[dict[str, Any], bytes] | None:
-    """The next message of a pipe, or None at its end."""
+    """Read the next message of a pipe; None at its end."""
     lengths = pipe.read(LENGTHS.size)
     if len(lengths) < LENGTHS.size:
         return None

@@ -1,4 +1,4 @@
-"""Decoding in processes that can be killed: a hostile file costs one request, never the server."""
+"""Pool of decode workers: a malicious file costs one request, not the server."""
 
 from __future__ import annotations
 
@@ -38,25 +38,22 @@ logger = logging.getLogger(__name__)
 
 _START_WORKER = "from xclip_runtime.serve.decode.worker import main; main()"
 _START_SECONDS = 120.0
-# Enough for a clip, so that reading one is not stopped and begun again every 64 KiB.
+# Larger than a clip, so that flow control does not pause the reader every 64 KiB.
 _PIPE_BYTES = 8 << 20
-# A worker gives up by itself at the time limit, with a message of its own; it is killed when it does not.
+# A worker stops by itself at the time limit, with a better message; it is killed if it does not.
 _GRACE_SECONDS = 1.0
 
 
-class _Worker:
-    """One process and the two pipes to it."""
+class _DecodeProcess:
+    """A worker process and its pipes."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     @classmethod
-    async def start(cls, config: Mapping[str, Any]) -> _Worker:
+    async def start(cls, config: Mapping[str, Any]) -> _DecodeProcess:
         environment = {
             **os.environ,
-            # Even a video may name other files: FFmpeg shall open local ones only.
-            "OPENCV_FFMPEG_CAPTURE_OPTIONS": "protocol_whitelist;file",
-            "OPENCV_FFMPEG_LOGLEVEL": "-8",
             "OPENCV_IO_MAX_IMAGE_PIXELS": str(config["max_pixels"]),
             "OPENCV_LOG_LEVEL": "SILENT",
             "PYTHONSAFEPATH": "1",
@@ -90,32 +87,32 @@ class _Worker:
 
     async def send(self, header: Mapping[str, Any], payload: bytes) -> None:
         pipe = self._process.stdin
-        assert pipe is not None  # noqa: S101 - it was asked for
+        assert pipe is not None  # noqa: S101 - opened by start()
         pipe.write(pack(header, len(payload)))
         pipe.write(payload)
         await pipe.drain()
 
     async def receive(self) -> tuple[dict[str, Any], bytes]:
         pipe = self._process.stdout
-        assert pipe is not None  # noqa: S101 - it was asked for
+        assert pipe is not None  # noqa: S101 - opened by start()
         header_bytes, payload_bytes = LENGTHS.unpack(await pipe.readexactly(LENGTHS.size))
         return json.loads(await pipe.readexactly(header_bytes)), await pipe.readexactly(payload_bytes)
 
     async def kill(self) -> None:
         with suppress(ProcessLookupError):
             self._process.kill()
-        # Reading to the end closes the pipes; a transport that is left open warns when it is collected.
+        # Closes the pipes: an open transport warns when it is garbage-collected.
         await self._process.communicate()
 
 
 class DecodePool:
-    """A few processes that decode, each replaced when it dies or has to be killed.
+    """Decode processes; each is replaced when it crashes or is killed.
 
     Args:
         num_frames: Frames of a clip.
-        transform: How they are prepared.
-        workers: How many processes.
-        limits: What is refused.
+        transform: Preprocessing of the frames.
+        workers: Number of processes.
+        limits: Resource limits.
         on_restart: Called with "crashed", "timeout" or "cancelled" when a worker is replaced.
     """
 
@@ -139,30 +136,30 @@ class DecodePool:
         self._limits = limits
         self._count = workers
         self._on_restart = on_restart
-        self._idle: asyncio.Queue[_Worker] = asyncio.Queue()
-        self._workers: set[_Worker] = set()
+        self._idle: asyncio.Queue[_DecodeProcess] = asyncio.Queue()
+        self._workers: set[_DecodeProcess] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self._closed = False
         self.waiting = 0
-        """Jobs that no worker has taken yet."""
+        """Number of queued jobs."""
 
     @property
     def pids(self) -> tuple[int, ...]:
-        """The process ids of the workers that run now."""
+        """Process ids of the running workers."""
         return tuple(worker.pid for worker in self._workers if worker.alive)
 
     async def start(self) -> None:
-        """Start every worker; return when all of them can decode.
+        """Start the workers and wait until all of them are ready.
 
         Raises:
-            DecoderCrashedError: One does not come up.
+            DecoderCrashedError: A worker does not start.
         """
         tasks = [asyncio.ensure_future(self._add_worker()) for _ in range(self._count)]
         self._starting.update(tasks)
         try:
             await asyncio.gather(*tasks)
         except (OSError, asyncio.IncompleteReadError) as error:
-            message = "a decode worker does not start: its own message is above; check that `xclip-onnx doctor` passes"
+            message = "a decode worker does not start: see its message above and run `xclip-onnx doctor`"
             raise DecoderCrashedError(message) from error
         finally:
             self._starting.difference_update(tasks)
@@ -181,7 +178,7 @@ class DecodePool:
 
         Args:
             path: The file.
-            name: What messages call it.
+            name: Name of the video for messages.
             views: Temporal clips and crops.
             start: Seconds from the first frame.
             end: Seconds; None for the end of the video.
@@ -224,9 +221,9 @@ class DecodePool:
         """Decode one JPEG, PNG or WebP to uint8 RGB (H, W, 3).
 
         Raises:
-            FramesError: It is none.
-            VideoTimeoutError: It takes too long.
-            DecoderCrashedError: The worker died.
+            FramesError: It is not an image.
+            VideoTimeoutError: Decoding exceeds the time limit.
+            DecoderCrashedError: The worker crashed.
         """
         header, payload = await self._run({"do": "image", "path": name, "name": name}, encoded)
         height, width, channels = header["shape"]
@@ -236,19 +233,17 @@ class DecodePool:
         worker = await self._take()
         lost: str | None = "cancelled"
         try:
-            with anyio.fail_after(self._limits.decode_seconds + _GRACE_SECONDS):
-                await worker.send({**job, "time_limit": self._limits.decode_seconds}, payload)
+            with anyio.fail_after(self._limits.time_limit + _GRACE_SECONDS):
+                await worker.send({**job, "time_limit": self._limits.time_limit}, payload)
                 header, answer = await worker.receive()
             lost = None
         except TimeoutError:
             lost = "timeout"
-            message = (
-                f"{job['name']} takes longer than {self._limits.decode_seconds:g} s to decode: send a shorter part"
-            )
+            message = f"{job['name']} takes longer than {self._limits.time_limit:g} s to decode: send a shorter part"
             raise VideoTimeoutError(message) from None
         except (asyncio.IncompleteReadError, ConnectionError, ValueError):
             lost = "crashed"
-            message = f"the decoder died while it read {job['name']}: try again, or convert it to MP4 (H.264)"
+            message = f"the decoder crashed on {job['name']}: try again, or convert it to MP4 (H.264)"
             raise DecoderCrashedError(message) from None
         finally:
             if lost is None:
@@ -259,26 +254,26 @@ class DecodePool:
             raise _error(header)
         return header, answer
 
-    async def _take(self) -> _Worker:
+    async def _take(self) -> _DecodeProcess:
         self.waiting += 1
         try:
             while True:
                 worker = await self._idle.get()
                 if worker.alive:
                     return worker
-                # It died with nothing to do, so nobody has lost anything.
+                # It died while idle, so no request is lost.
                 self._replace(worker, "crashed")
         finally:
             self.waiting -= 1
 
-    def _replace(self, worker: _Worker, reason: str) -> None:
+    def _replace(self, worker: _DecodeProcess, reason: str) -> None:
         logger.warning("a decode worker is replaced", extra={"fields": {"reason": reason, "pid": worker.pid}})
         self._on_restart(reason)
         task = asyncio.ensure_future(self._start_again(worker))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
 
-    async def _start_again(self, dead: _Worker) -> None:
+    async def _start_again(self, dead: _DecodeProcess) -> None:
         await dead.kill()
         self._workers.discard(dead)
         pause = 0.1
@@ -293,14 +288,14 @@ class DecodePool:
                 return
 
     async def _add_worker(self) -> None:
-        worker = await _Worker.start(self._config)
+        worker = await _DecodeProcess.start(self._config)
         self._workers.add(worker)
         self._idle.put_nowait(worker)
 
 
 def _array(payload: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     if len(payload) != int(np.prod(shape)):
-        message = "the decoder sent another number of pixels than it said: try again"
+        message = "the decoder sent an unexpected number of pixels: try again"
         raise DecoderCrashedError(message)
     return np.frombuffer(payload, np.uint8).reshape(shape)
 

@@ -1,4 +1,4 @@
-"""The decode worker: a process that reads videos for the server and may be killed at any time."""
+"""The decode worker: reads videos for the server in a process that can be killed."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _F_SETPIPE_SZ = 1031
 
 
 def main() -> None:
-    """Answer the server until it closes the pipe; the first argument is the pool's configuration as JSON."""
+    """Run jobs until the server closes the pipe; the first argument is the pool's configuration as JSON."""
     config = json.loads(sys.argv[1])
-    requests, answers = sys.stdin.buffer, _take_standard_output()
-    # A terminal's Ctrl-C and a service manager's SIGTERM go to every process; the server ends its workers itself, when
-    # the requests that it has accepted are answered.
+    requests, answers = sys.stdin.buffer, _take_stdout()
+    # Terminals and service managers signal every process, but the server ends its workers itself, after the admitted
+    # requests are answered.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     jobs = _jobs(config)
-    _confine(config["memory"])
+    _limit_resources(config["memory"])
     answers.write(pack({"ready": True}))
     answers.flush()
     with suppress(BrokenPipeError):
@@ -43,18 +43,18 @@ def main() -> None:
 
 
 def _answer(jobs: Mapping[str, Callable[[Job, bytes], Answer]], job: Job, payload: bytes, answers: IO[bytes]) -> None:
-    _alarm(job["time_limit"])
+    _set_alarm(job["time_limit"])
     frames: NDArray[np.uint8] | None = None
     try:
         header, frames = jobs[job["do"]](job, payload)
     except XClipError as error:
-        # The client sent a name, or none; the path of the temporary file is none of its business.
+        # Clients know the name that they sent, not the path of the temporary file.
         header = {"error": type(error).__name__, "message": str(error).replace(job["path"], job["name"])}
-    except Exception as error:  # noqa: BLE001 - whatever a hostile file causes is about that file
+    except Exception as error:  # noqa: BLE001 - any failure is blamed on the file
         reason = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
         message = f"{job['name']} cannot be decoded ({reason}): convert it to MP4 (H.264)"
         header = {"error": VideoDecodeError.__name__, "message": message}
-    _alarm(0)
+    _set_alarm(0)
     answers.write(pack(header, 0 if frames is None else frames.nbytes))
     if frames is not None:
         answers.write(frames.data.cast("B"))
@@ -68,7 +68,7 @@ def _jobs(config: Mapping[str, Any]) -> Mapping[str, Callable[[Job, bytes], Answ
     from xclip_runtime.video import FrameTransform, Views  # noqa: PLC0415
     from xclip_runtime.video.load import Reading, read_video  # noqa: PLC0415
 
-    # There is a worker for each CPU already.
+    # There is one worker per CPU already.
     cv2.setNumThreads(1)
     transform = FrameTransform(config["profile"], config["image_size"])
 
@@ -83,15 +83,15 @@ def _jobs(config: Mapping[str, Any]) -> Mapping[str, Callable[[Job, bytes], Answ
     def read_image(job: Job, payload: bytes) -> Answer:
         image = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR_RGB)
         if image is None:
-            message = f"{job['name']} is no image: send JPEG, PNG or WebP"
+            message = f"{job['name']} is not an image: send JPEG, PNG or WebP"
             raise FramesError(message)
         return {"shape": image.shape}, np.ascontiguousarray(image)
 
     return {"clip": read_clip, "image": read_image}
 
 
-def _take_standard_output() -> IO[bytes]:
-    """The pipe to the server, out of the reach of native code that prints."""
+def _take_stdout() -> IO[bytes]:
+    """Move the pipe to the server off stdout, where native code may print."""
     pipe = os.dup(1)
     os.dup2(2, 1)
     with suppress(ImportError, OSError):
@@ -101,14 +101,14 @@ def _take_standard_output() -> IO[bytes]:
     return os.fdopen(pipe, "wb")
 
 
-def _alarm(seconds: float) -> None:
-    """End this process after so many seconds, wherever it is; the server does so, too, unless it is gone itself."""
+def _set_alarm(seconds: float) -> None:
+    """End this process after twice `seconds`, in case the server is gone and cannot kill it."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, 2 * seconds)
 
 
-def _confine(memory: int) -> None:
-    """No more memory than this, no files written, no core dumps of other people's videos."""
+def _limit_resources(memory: int) -> None:
+    """Limit the address space to `memory` bytes; forbid writing files and core dumps."""
     with suppress(ImportError):
         import resource  # noqa: PLC0415 - not on Windows
 

@@ -1,6 +1,6 @@
-"""The models of the Open Inference Protocol, whichever way a request comes.
+"""The models of the Open Inference Protocol, for HTTP and gRPC alike.
 
-Model ``xclip`` takes prepared clips, uint8; ``xclip_video`` takes encoded videos, BYTES.
+Model ``xclip`` takes prepared clips (UINT8), ``xclip_video`` encoded videos (BYTES).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xclip_runtime.errors import TensorError, UnknownModelError
-from xclip_runtime.serve.inference_protocol.codec import Output, WantedOutput
+from xclip_runtime.serve.inference_protocol.codec import Output, RequestedOutput
 from xclip_runtime.video import Views
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from xclip_runtime.serve.engine import Engine, Seen
+    from xclip_runtime.serve.engine import EncodedVideo, Engine
     from xclip_runtime.serve.inference_protocol.codec import InferRequest, Input
 
 CLIPS = "xclip"
@@ -29,10 +29,10 @@ SERVER = "xclip-onnx"
 
 
 class Models:
-    """The two models: what they are called, take and give.
+    """The two models.
 
     Args:
-        engine: What runs them.
+        engine: Runs them.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -43,11 +43,10 @@ class Models:
             CLIPS: {"name": "pixel_values", "datatype": "UINT8", "shape": [-1, *self._clip_shape]},
             VIDEOS: {"name": "video", "datatype": "BYTES", "shape": [-1]},
         }
-        width = bundle.projection_dim
-        self._outputs = {LOGITS: [-1, len(engine.model.labels)], EMBEDS: [-1, width]}
+        self._outputs = {LOGITS: [-1, len(engine.model.labels)], EMBEDS: [-1, bundle.projection_dim]}
 
     def check(self, model: str, version: str) -> None:
-        """Refuse what does not exist.
+        """Check that a model exists.
 
         Raises:
             UnknownModelError: There is no such model or version.
@@ -57,7 +56,7 @@ class Models:
             raise UnknownModelError(message)
 
     def metadata(self, model: str) -> dict[str, Any]:
-        """The document that describes a model."""
+        """Return the metadata of a model."""
         return {
             "name": model,
             "versions": [VERSION],
@@ -67,59 +66,59 @@ class Models:
             "parameters": {"provider": self._engine.model.provider, "precision": self._engine.model.precision},
         }
 
-    async def run(self, model: str, asked: InferRequest) -> list[Output]:
-        """The outputs that a request asks for.
+    async def run(self, model: str, request: InferRequest) -> list[Output]:
+        """Run a model and return the requested outputs.
 
         Raises:
-            TensorError: It does not fit the model.
+            TensorError: The request does not match the model.
             VideoError: A video cannot be read.
         """
-        wanted = self._wanted(asked)
-        tensor = self._input(model, asked)
-        seen = await (self._see_clips(tensor) if model == CLIPS else self._see_videos(tensor))
+        outputs = self._requested_outputs(request)
+        tensor = self._input(model, request)
+        videos = await (self._encode_clips(tensor) if model == CLIPS else self._encode_videos(tensor))
         labels = await self._engine.labels((), ())
-        logits = [(await self._engine.score(one, labels))[0] for one in seen]
-        embeds = [features.video_embeds for one in seen for features in one.features]
+        logits = [(await self._engine.score(video, labels))[0] for video in videos]
+        embeds = [features.video_embeds for video in videos for features in video.features]
         values = {LOGITS: np.concatenate(logits), EMBEDS: np.stack(embeds)}
-        return [Output(output, values[output.name], self._engine.model.labels) for output in wanted]
+        return [Output(output, values[output.name], self._engine.model.labels) for output in outputs]
 
-    async def _see_clips(self, tensor: Input) -> list[Seen]:
+    async def _encode_clips(self, tensor: Input) -> list[EncodedVideo]:
         clips = await asyncio.to_thread(tensor.uint8)
         if clips.shape[1:] != self._clip_shape:
-            message = f"pixel_values has the shape {list(clips.shape)}: send {[-1, *self._clip_shape]}"
+            message = f"pixel_values has shape {list(clips.shape)}: send {[-1, *self._clip_shape]}"
             raise TensorError(message)
         self._check_batch(len(clips))
-        return [await self._engine.see_frames(clips)]
+        return [await self._engine.encode_frames(clips)]
 
-    async def _see_videos(self, tensor: Input) -> list[Seen]:
+    async def _encode_videos(self, tensor: Input) -> list[EncodedVideo]:
         videos = await asyncio.to_thread(tensor.strings)
         self._check_batch(len(videos))
-        return await self._engine.together(self._see_video(video) for video in videos)
+        return await self._engine.gather(self._encode_video(video) for video in videos)
 
-    async def _see_video(self, video: bytes) -> Seen:
-        with self._engine.scratch.file() as path:
+    async def _encode_video(self, video: bytes) -> EncodedVideo:
+        with self._engine.upload_dir.file() as path:
             await asyncio.to_thread(path.write_bytes, video)
-            return await self._engine.see(path, "the video", views=Views())
+            return await self._engine.encode(path, "the video", views=Views())
 
     def _check_batch(self, count: int) -> None:
-        most = self._engine.settings.limits.batch
-        if not 1 <= count <= most:
-            message = f"the batch holds {count} videos: send 1 to {most}"
+        limit = self._engine.settings.limits.batch_size
+        if not 1 <= count <= limit:
+            message = f"the batch size is {count}: send 1 to {limit}"
             raise TensorError(message)
 
-    def _input(self, model: str, asked: InferRequest) -> Input:
+    def _input(self, model: str, request: InferRequest) -> Input:
         name = str(self._inputs[model]["name"])
-        if list(asked.inputs) != [name]:
-            message = f"the inputs are {', '.join(asked.inputs) or 'none'}: send {name} alone"
+        if list(request.inputs) != [name]:
+            message = f"the inputs are {', '.join(request.inputs) or 'none'}: send {name} alone"
             raise TensorError(message)
-        return asked.inputs[name]
+        return request.inputs[name]
 
-    def _wanted(self, asked: InferRequest) -> tuple[WantedOutput, ...]:
-        unknown = next((output.name for output in asked.outputs if output.name not in self._outputs), None)
+    def _requested_outputs(self, request: InferRequest) -> tuple[RequestedOutput, ...]:
+        unknown = next((output.name for output in request.outputs if output.name not in self._outputs), None)
         if unknown is not None:
             message = f"there is no output {unknown}: ask for {' or '.join(self._outputs)}"
             raise TensorError(message)
-        if any(output.classes and output.name != LOGITS for output in asked.outputs):
-            message = f"only {LOGITS} has classes"
+        if any(output.classes and output.name != LOGITS for output in request.outputs):
+            message = f"only {LOGITS} supports classification"
             raise TensorError(message)
-        return asked.outputs or tuple(WantedOutput(name, asked.binary_outputs, 0) for name in self._outputs)
+        return request.outputs or tuple(RequestedOutput(name, request.binary_outputs, 0) for name in self._outputs)

@@ -1,29 +1,29 @@
-// The page: a video or a camera in, labels out. No libraries, nothing from elsewhere.
+// The page: classify videos, classify a camera live, search the index. No libraries, no requests to other hosts.
 
 const SHOWN = 6;
 const THUMBNAILS = 16;
-const MOMENTS = 6;
-const PAUSE_MS = 400; // After the last key, before other labels are asked about.
-const CAMERA = { width: 340, pictureEveryMs: 80, quality: 0.8, window: 2, hop: 0.5, smooth: 1 };
+const HITS = 6;
+const DEBOUNCE_MS = 400; // After the last key press in the label set.
+const CAMERA = { width: 340, frameIntervalMs: 80, quality: 0.8, window: 2, hop: 0.5, smooth: 1 };
 const STAGES = ["upload", "queue", "decode", "prepare", "vision", "prompt"];
 const KEY = "xclip-onnx key";
 
 const $ = (id) => document.getElementById(id);
 const page = Object.fromEntries([
-  "another", "answer-title", "bars", "camera", "drop", "file", "ask", "film", "film-note", "hint", "key", "key-input", "labels",
-  "limits", "model", "moments", "name", "preview", "problem", "query", "reset", "sample", "search", "search-note", "stage", "status", "strip", "timings", "times",
-  "track", "unplayable", "video", "words-note",
+  "another", "bars", "camera", "drop", "file", "ask", "film", "film-note", "hint", "key", "key-input", "hits", "labels",
+  "labels-note", "limits", "model", "name", "preview", "problem", "query", "reset", "sample", "search", "search-note", "stage", "status", "strip", "timings", "times",
+  "track", "unplayable", "video",
 ].map((id) => [id.replace(/-(\w)/g, (_, letter) => letter.toUpperCase()), $(id)]));
 
-let info = null; // What the server serves.
-let shown = null; // {file, clip}: the video on the stage, and what the server calls it.
-let live = null; // The camera, while it runs.
-let request = null; // The one under way, to be stopped when another begins.
-let again = () => {}; // What to do once a key is given.
+let info = null; // Response of /v1/info.
+let shown = null; // {file, clip}: the video in the preview and its token on the server.
+let live = null; // The camera connection.
+let request = null; // AbortController of the current request; a new one aborts it.
+let retryWithKey = () => {};
 
-/* Talking to the server. */
+/* Requests. */
 
-class Refusal extends Error {
+class RequestError extends Error {
   constructor(status, message) {
     super(message);
     this.status = status;
@@ -38,11 +38,11 @@ async function ask(path, options = {}) {
     reply = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal(0, "The server does not answer: is it still running?");
+    throw new RequestError(0, "No response from the server: is it still running?");
   }
   if (reply.ok) return reply.json();
   const body = await reply.json().catch(() => null);
-  throw new Refusal(reply.status, body?.error?.message ?? `The server answers ${reply.status}.`);
+  throw new RequestError(reply.status, body?.error?.message ?? `The server responded with status ${reply.status}.`);
 }
 
 async function attempt(work, retry) {
@@ -56,16 +56,16 @@ async function attempt(work, retry) {
     showProblem(error.message);
     setStatus("");
     if (error.status === 401) {
-      again = retry;
+      retryWithKey = retry;
       page.key.hidden = false;
       page.keyInput.focus();
-    } else if (!(error instanceof Refusal)) throw error;
+    } else if (!(error instanceof RequestError)) throw error;
   } finally {
     if (request === mine) document.body.classList.remove("busy");
   }
 }
 
-/* Showing. */
+/* Results. */
 
 const setStatus = (text) => { page.status.textContent = text; };
 
@@ -74,11 +74,11 @@ function showProblem(message) {
   page.problem.hidden = !message;
   if (message) {
     page.hint.hidden = true;
-    clearAnswer();
+    clearResult();
   }
 }
 
-function clearAnswer() {
+function clearResult() {
   page.bars.replaceChildren();
   page.timings.hidden = page.film.hidden = true;
 }
@@ -110,7 +110,7 @@ function showTimings(answer) {
   page.track.replaceChildren(...STAGES.filter((stage) => ms[stage] > 0).map((stage) => {
     const part = document.createElement("i");
     part.className = stage;
-    part.style.flexGrow = 1000 * ms[stage]; // Growths that add up to less than 1 would not fill the track.
+    part.style.flexGrow = 1000 * ms[stage]; // A sum below 1 would not fill the track.
     return part;
   }));
   const parts = STAGES.filter((stage) => ms[stage] >= 0.5).map((stage) => {
@@ -161,32 +161,32 @@ function showPreview(source, name) {
   }
 }
 
-/* Labels. */
+/* Label set. */
 
 const bundleLabels = () => info.labels.join("\n");
-const ownLabels = () => info !== null && page.labels.value.trim() !== bundleLabels();
-const writtenLabels = () => page.labels.value.split("\n").map((line) => line.trim()).filter(Boolean);
+const customLabels = () => info !== null && page.labels.value.trim() !== bundleLabels();
+const enteredLabels = () => page.labels.value.split("\n").map((line) => line.trim()).filter(Boolean);
 
 function labelOptions() {
-  return ownLabels() ? { labels: writtenLabels() } : {};
+  return customLabels() ? { labels: enteredLabels() } : {};
 }
 
 let pause;
 page.labels.addEventListener("input", () => {
-  page.reset.hidden = !ownLabels();
+  page.reset.hidden = !customLabels();
   clearTimeout(pause);
-  pause = setTimeout(askAboutLabels, PAUSE_MS);
+  pause = setTimeout(updateLabels, DEBOUNCE_MS);
 });
 page.reset.addEventListener("click", () => {
   page.labels.value = bundleLabels();
   page.reset.hidden = true;
   page.labels.focus();
-  askAboutLabels();
+  updateLabels();
 });
 
-function askAboutLabels() {
+function updateLabels() {
   if (live?.ready) return live.socket.send(JSON.stringify(labelOptions()));
-  if (!shown || (ownLabels() && writtenLabels().length === 0)) return;
+  if (!shown || (customLabels() && enteredLabels().length === 0)) return;
   if (!shown.clip) return classify();
   return attempt(async (signal) => {
     const answer = await ask("/v1/classify", {
@@ -205,7 +205,7 @@ function askAboutLabels() {
     showLabels(answer.labels);
     showTimings(answer);
     setStatus("");
-  }, askAboutLabels);
+  }, updateLabels);
 }
 
 /* A file. */
@@ -213,27 +213,27 @@ function askAboutLabels() {
 function open(file) {
   stopCamera();
   shown = { file, clip: null };
-  clearAnswer();
+  clearResult();
   showPreview(file, file.name);
-  if (info) classify(); // Otherwise the page does so when it has begun.
+  if (info) classify(); // Otherwise start() does.
 }
 
 function classify() {
-  const asked = shown;
+  const current = shown;
   return attempt(async (signal) => {
-    if (asked.file.size > info.upload_bytes) {
-      throw new Refusal(413, `${asked.file.name} is larger than ${size(info.upload_bytes)}, which is all this server takes.`);
+    if (current.file.size > info.upload_bytes) {
+      throw new RequestError(413, `${current.file.name} exceeds the limit of ${size(info.upload_bytes)}.`);
     }
     document.body.classList.add("busy");
-    setStatus("Looking…");
+    setStatus("Classifying…");
     const form = new FormData();
-    form.append("video", asked.file);
+    form.append("video", current.file);
     form.append("keep", "true");
     form.append("top_k", SHOWN);
     form.append("thumbnails", THUMBNAILS);
     for (const label of labelOptions().labels ?? []) form.append("labels", label);
     const answer = await ask("/v1/classify", { method: "POST", body: form, signal });
-    asked.clip = answer.clip;
+    current.clip = answer.clip;
     showLabels(answer.labels);
     showTimings(answer);
     showFilm(answer);
@@ -259,7 +259,7 @@ page.another.addEventListener("click", () => {
   page.video.removeAttribute("src");
   page.video.load();
   showProblem("");
-  clearAnswer();
+  clearResult();
   page.hint.hidden = false;
   setStatus("");
   page.file.focus();
@@ -291,18 +291,18 @@ page.camera.addEventListener("click", startCamera);
 async function startCamera() {
   showProblem("");
   if (!navigator.mediaDevices) {
-    return showProblem("Browsers lend their camera only to pages on this machine or over HTTPS: put the server behind HTTPS.");
+    return showProblem("Browsers allow the camera on localhost and over HTTPS only: put the server behind HTTPS.");
   }
   let stream;
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 } }, audio: false });
   } catch (error) {
-    return showProblem(`The camera cannot be used: ${error.message}.`);
+    return showProblem(`Cannot open the camera: ${error.message}.`);
   }
   shown = null;
-  clearAnswer();
+  clearResult();
   showPreview(stream, "Camera");
-  setStatus("Looking…");
+  setStatus("Classifying…");
   const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/v1/live`);
   live = { stream, socket, ready: false, timer: 0 };
   const mine = live;
@@ -310,27 +310,27 @@ async function startCamera() {
   const api_key = sessionStorage.getItem(KEY) ?? "";
   socket.onopen = () => socket.send(JSON.stringify({ window, hop, smooth, top_k: SHOWN, api_key, ...labelOptions() }));
   socket.onmessage = ({ data }) => {
-    if (live === mine) fromLive(JSON.parse(data));
+    if (live === mine) handleMessage(JSON.parse(data));
   };
   socket.onclose = () => {
     if (live === mine) {
       stopCamera();
-      if (page.problem.hidden) showProblem("The server has ended the session.");
+      if (page.problem.hidden) showProblem("The server closed the connection.");
     }
   };
 }
 
-function fromLive(message) {
+function handleMessage(message) {
   if (message.type === "error") return showProblem(message.message);
   if (message.type === "ready") {
     live.ready = true;
-    return sendPictures(live);
+    return sendFrames(live);
   }
   showLabels(message.labels);
   setStatus(`Live · ${Math.round(message.latency_ms)} ms behind`);
 }
 
-function sendPictures({ socket, stream }) {
+function sendFrames({ socket, stream }) {
   const canvas = document.createElement("canvas");
   const { width = 640, height = 480 } = stream.getVideoTracks()[0].getSettings();
   canvas.width = CAMERA.width;
@@ -343,7 +343,7 @@ function sendPictures({ socket, stream }) {
     canvas.toBlob((jpeg) => {
       if (jpeg && socket.readyState === WebSocket.OPEN) socket.send(new Blob([seconds, jpeg]));
     }, "image/jpeg", CAMERA.quality);
-  }, CAMERA.pictureEveryMs);
+  }, CAMERA.frameIntervalMs);
 }
 
 function stopCamera() {
@@ -356,22 +356,22 @@ function stopCamera() {
   setStatus("");
 }
 
-/* The index. */
+/* Search. */
 
 page.ask.addEventListener("submit", async (event) => {
   event.preventDefault();
   page.searchNote.textContent = "Searching…";
-  const wanted = new URLSearchParams({ text: page.query.value, k: MOMENTS, thumbnails: 3 });
+  const wanted = new URLSearchParams({ text: page.query.value, top_k: HITS, thumbnails: 3 });
   try {
     const found = await ask(`/v1/search?${wanted}`);
-    page.moments.replaceChildren(...found.moments.map(momentCard));
-    page.searchNote.textContent = `${counted(found.moments.length, "moment")} of ${counted(found.windows, "window")} · ${Math.round(found.timings_ms.total)} ms`;
+    page.hits.replaceChildren(...found.hits.map(hitCard));
+    page.searchNote.textContent = `${counted(found.hits.length, "hit")} of ${counted(found.windows, "window")} · ${Math.round(found.timings_ms.total)} ms`;
   } catch (error) {
     page.searchNote.textContent = error.message;
   }
 });
 
-function momentCard({ video, start, end, logit, thumbnails }) {
+function hitCard({ video, start, end, logit, thumbnails }) {
   const card = document.createElement("li");
   const frames = document.createElement("div");
   frames.append(...thumbnails.map((src) => Object.assign(new Image(), { src, alt: "" })));
@@ -379,29 +379,29 @@ function momentCard({ video, start, end, logit, thumbnails }) {
   const facts = document.createElement("span");
   facts.className = "soft small";
   facts.textContent = `${start.toFixed(1)} to ${end.toFixed(1)} s · ${logit.toFixed(1)}`;
-  facts.title = "the model's logit";
+  facts.title = "start to end · logit";
   card.append(frames, name, facts);
   return card;
 }
 
-/* Beginning. */
+/* Start. */
 
 const size = (bytes) => `${Math.round(bytes / 2 ** 20)} MB`;
 const counted = (count, thing) => `${count} ${thing}${count === 1 ? "" : "s"}`;
-const lasting = (seconds) => seconds < 120 ? `${Math.round(seconds)} seconds` : `${Math.round(seconds / 60)} minutes`;
+const duration = (seconds) => seconds < 120 ? `${Math.round(seconds)} seconds` : `${Math.round(seconds / 60)} minutes`;
 
 page.key.addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem(KEY, page.keyInput.value);
   page.key.hidden = true;
-  again();
+  retryWithKey();
 });
 
-function begin() {
+function start() {
   return attempt(async () => {
     info = await ask("/v1/info");
     page.model.textContent = info.bundle;
-    page.limits.textContent = `Up to ${size(info.upload_bytes)} and ${lasting(info.duration)}`;
+    page.limits.textContent = `Up to ${size(info.upload_bytes)} and ${duration(info.duration)}`;
     page.labels.value = bundleLabels();
     page.sample.hidden = !info.sample;
     page.search.hidden = info.indexed === null;
@@ -409,10 +409,10 @@ function begin() {
     page.hint.hidden = shown !== null || live !== null;
     if (!info.free_text) {
       page.labels.readOnly = true;
-      page.wordsNote.textContent = "These come with the bundle. Others need a bundle with a text tower and the extra [text].";
+      page.labelsNote.textContent = "The label set of the bundle. Other labels need a bundle with a text tower and the extra [text].";
     }
     if (shown) await classify();
-  }, begin);
+  }, start);
 }
 
-begin();
+start();

@@ -1,4 +1,4 @@
-// The documentation, made of /openapi.json; nothing comes from elsewhere.
+// API documentation, rendered from /openapi.json; no requests to other hosts.
 
 const element = (name, properties = {}, ...children) => {
   const made = Object.assign(document.createElement(name), properties);
@@ -23,7 +23,7 @@ function parameterRow({ name, description, schema }) {
   );
 }
 
-function route(path, method, { description, summary, parameters, requestBody, responses }) {
+function route(path, method, { description, summary, parameters, requestBody, responses, security }) {
   const card = element("section", { className: "card route" });
   card.append(
     element("h2", {}, element("span", { className: "method", textContent: method.toUpperCase() }), path),
@@ -35,9 +35,10 @@ function route(path, method, { description, summary, parameters, requestBody, re
   }
   const listed = (parameters ?? []).filter((parameter) => parameter.in !== "header");
   if (listed.length) card.append(element("table", {}, element("tbody", {}, ...listed.map(parameterRow))));
+  if (security) card.append(element("p", { className: "soft small", textContent: "API key required" }));
   const failures = Object.entries(responses ?? {}).filter(([status]) => status >= "400");
   if (failures.length) {
-    const text = failures.map(([status, answer]) => `${status} ${answer.description}`).join(" · ");
+    const text = failures.map(([status, response]) => `${status} ${response.description}`).join(" · ");
     card.append(element("p", { className: "soft small", textContent: text }));
   }
   return card;
@@ -52,5 +53,5 @@ try {
       Object.entries(methods).map(([method, operation]) => route(path, method, operation))),
   );
 } catch {
-  main.replaceChildren(element("p", { textContent: "The server does not answer: is it still running?" }));
+  main.replaceChildren(element("p", { textContent: "No response from the server: is it still running?" }));
 }

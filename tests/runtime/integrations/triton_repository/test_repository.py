@@ -16,7 +16,7 @@ from xclip_runtime import XClip
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 from xclip_runtime.errors import LabelsError, PrecisionUnavailableError, RepositoryError
 from xclip_runtime.integrations.triton_repository import export_repository
-from xclip_runtime.integrations.triton_repository.constant import initializer
+from xclip_runtime.integrations.triton_repository.messages import initializer
 from xclip_runtime.video import read_clip
 
 MODELS = ("xclip", "xclip_prompt", "xclip_vision")
@@ -28,7 +28,7 @@ def parse(repository, name):
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    return export_repository(DEMO_BUNDLE, tmp_path_factory.mktemp("triton") / "models", batch=4).path
+    return export_repository(DEMO_BUNDLE, tmp_path_factory.mktemp("triton") / "models", batch_size=4).path
 
 
 def shapes(tensors):
@@ -187,10 +187,10 @@ def test_an_earlier_export_is_replaced_only_on_request(tmp_path):
     before = (target / "xclip_vision" / "config.pbtxt").read_text()
 
     with pytest.raises(RepositoryError, match="--overwrite"):
-        export_repository(DEMO_BUNDLE, target, batch=2)
+        export_repository(DEMO_BUNDLE, target, batch_size=2)
     assert (target / "xclip_vision" / "config.pbtxt").read_text() == before
 
-    export_repository(DEMO_BUNDLE, target, batch=2, overwrite=True)
+    export_repository(DEMO_BUNDLE, target, batch_size=2, overwrite=True)
     assert (target / "xclip_vision" / "config.pbtxt").read_text() != before
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
@@ -199,7 +199,7 @@ def test_a_folder_with_other_models_is_never_replaced(tmp_path):
     target = export_repository(DEMO_BUNDLE, tmp_path / "models").path
     (target / "resnet").mkdir()
 
-    with pytest.raises(RepositoryError, match="something else"):
+    with pytest.raises(RepositoryError, match="other files"):
         export_repository(DEMO_BUNDLE, target, overwrite=True)
 
     assert (target / "resnet").is_dir()
@@ -214,7 +214,7 @@ def test_an_error_halfway_leaves_the_earlier_export_and_no_rest(tmp_path, monkey
 
     monkeypatch.setattr("xclip_runtime.integrations.triton_repository.repository.initializer", full)
     with pytest.raises(OSError, match="no space"):
-        export_repository(DEMO_BUNDLE, target, batch=2, overwrite=True)
+        export_repository(DEMO_BUNDLE, target, batch_size=2, overwrite=True)
 
     assert [path.name for path in tmp_path.iterdir()] == ["models"]
     assert (target / "xclip_prompt" / "1" / "model.onnx").is_file()

@@ -72,7 +72,7 @@ def test_windows_are_answered_as_the_library_answers_them(server, model):
     assert [s["label"] for s in answer["labels"]] == [s.label for s in here.labels]
     assert [s["logit"] for s in answer["labels"]] == pytest.approx([s.logit for s in here.labels], abs=1e-3)
     assert answer["latency_ms"] > 0
-    assert {"dropped_windows", "dropped_pictures", "provider", "precision"} <= set(answer)
+    assert {"dropped_windows", "dropped_frames", "provider", "precision"} <= set(answer)
 
 
 def test_labels_can_be_changed_while_it_runs(server):
@@ -108,7 +108,7 @@ def test_options_that_make_no_sense_end_the_session_with_a_reason(server, openin
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
-        (message(0, b"no picture"), "no image"),
+        (message(0, b"no picture"), "not an image"),
         (b"short", "too short"),
         (message(float("nan"), b"x"), "nan"),
         ("{", "JSON"),
@@ -142,14 +142,14 @@ def test_other_pages_cannot_use_the_server_of_someone_who_visits_them(server):
         assert begin(socket) == {"type": "ready"}
 
 
-def test_a_session_needs_a_key_where_requests_do_and_cameras_are_counted(model):
-    with running(model, api_keys=("secret",), limits=Limits(live_sessions=1)) as server:
+def test_a_connection_needs_a_key_where_requests_do_and_cameras_are_counted(model):
+    with running(model, api_keys=("secret",), limits=Limits(live_connections=1)) as server:
         with live(server) as socket:
-            assert "needs a key" in begin(socket)["message"]
+            assert "API key" in begin(socket)["message"]
         with live(server) as socket:
             assert begin(socket, api_key="secret") == {"type": "ready"}
             with live(server) as second:
-                assert "1 cameras are connected" in begin(second, api_key="secret")["message"]
+                assert "1 are connected" in begin(second, api_key="secret")["message"]
 
 
 def test_cameras_that_leave_in_the_middle_of_their_pictures_leave_nothing_behind(server):

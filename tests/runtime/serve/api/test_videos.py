@@ -80,9 +80,20 @@ def test_any_words_are_labels_one_a_line(server, model):
     assert [s["logit"] for s in answer.json()["labels"]] == pytest.approx([s.logit for s in here.labels], abs=1e-4)
 
 
+def test_texts_are_scored_as_the_library_scores_them(server, model):
+    texts = ["a cat", "an orange shape circling"]
+    answer = server.client.post("/v1/score", params={"texts": texts}, content=VIDEO).json()
+    here = model.score(DEMO_VIDEO, texts)
+
+    for field, tolerance in (("prob", 1e-5), ("logit", 1e-4), ("cosine", 1e-5)):
+        assert [s[field] for s in answer["texts"]] == pytest.approx(
+            [getattr(s, field) for s in here.texts], abs=tolerance
+        )
+
+
 def test_scores_come_in_the_order_of_the_texts(server):
     texts = ["a cat", "an orange shape circling", "a cat"]
-    scores = server.client.post("/v1/score", params={"texts": texts}, content=VIDEO).json()["scores"]
+    scores = server.client.post("/v1/score", params={"texts": texts}, content=VIDEO).json()["texts"]
 
     assert [s["text"] for s in scores] == texts
     assert scores[0] == scores[2]
@@ -103,13 +114,13 @@ def test_a_kept_clip_answers_again_without_its_video(server):
     assert again["labels"] == first["labels"]
     assert again["clip"] == first["clip"]
     assert (again["timings_ms"]["decode"], again["timings_ms"]["vision"]) == (0, 0)
-    assert scored["scores"][0]["prob"] == 1
+    assert scored["texts"][0]["prob"] == 1
 
 
 def test_only_so_many_clips_are_kept_and_none_is_guessed(server):
     tokens = [server.client.post("/v1/embed?keep=true", content=VIDEO).json()["clip"] for _ in range(2)]
     seen = server.engine.kept(tokens[1])
-    for _ in range(server.engine.settings.limits.kept_clips - 1):
+    for _ in range(server.engine.settings.limits.kept_videos - 1):
         server.engine.keep(seen)
 
     assert server.client.post("/v1/embed", json={"clip": tokens[1]}).status_code == 200
@@ -147,7 +158,7 @@ def test_a_client_can_ask_what_is_served(server, model):
             "cannot be opened as a video",
         ),
         (VIDEO[:3000], "cannot be opened as a video"),
-        (b"", "there is no video"),
+        (b"", "no video: send one"),
     ],
     ids=["text", "playlist", "half", "nothing"],
 )
@@ -165,13 +176,13 @@ def test_what_is_no_video_is_refused_in_one_line(server, endpoint, content, mess
     [
         ({"top_k": 0}, "top_k"),
         ({"start": -1}, "start"),
-        ({"start": 2, "end": 1}, "end must be after start"),
+        ({"start": 2, "end": 1}, "end must be greater than start"),
         ({"views": "9"}, "views"),
-        ({"views": "13x1"}, "13 views are too many"),
+        ({"views": "13x1"}, "13 views exceed the limit"),
         ({"thumbnails": 1000}, "thumbnails"),
         ({"topk": 3}, "topk"),
         ({"labels": "x" * 501}, "501 characters"),
-        ({"texts": ["x"] * 1001}, "1001 labels are too many"),
+        ({"texts": ["x"] * 1001}, "1001 labels exceed the limit"),
         ({"texts": "word " * 100}, "tokens"),
         ({"start": 100}, "has no frame from 100 s"),
     ],

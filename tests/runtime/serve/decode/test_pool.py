@@ -138,7 +138,7 @@ def test_a_worker_that_hangs_is_killed_at_the_time_limit():
     restarts = []
 
     async def main():
-        async with pool_of(restarts=restarts, decode_seconds=0.2) as pool:
+        async with pool_of(restarts=restarts, time_limit=0.2) as pool:
             [hanging] = pool.pids
             os.kill(hanging, signal.SIGSTOP)
             with pytest.raises(VideoTimeoutError, match=r"ride\.mp4 takes longer than"):

@@ -14,7 +14,7 @@ from tritonclient.utils import InferenceServerException
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
 from xclip_runtime.errors import TensorError
 from xclip_runtime.serve.inference_protocol import codec
-from xclip_runtime.serve.inference_protocol.codec import Output, WantedOutput
+from xclip_runtime.serve.inference_protocol.codec import Output, RequestedOutput
 from xclip_runtime.video import read_clip
 
 VIDEO = DEMO_VIDEO.read_bytes()
@@ -115,9 +115,9 @@ def test_tensors_may_come_and_go_as_json(server, model, clip):
     [
         (lambda t, c: t.infer("other", [clips_input(c[None])]), "no model other"),
         (lambda t, c: t.infer("xclip", [clips_input(c[None])], model_version="2"), "version 2"),
-        (lambda t, c: t.infer("xclip", [clips_input(c)]), "pixel_values has the shape"),
-        (lambda t, c: t.infer("xclip", [clips_input(c[None, :8])]), "pixel_values has the shape"),
-        (lambda t, c: t.infer("xclip", [clips_input(c[:0][None].reshape(0, 32, 224, 224, 3))]), "batch holds 0"),
+        (lambda t, c: t.infer("xclip", [clips_input(c)]), "pixel_values has shape"),
+        (lambda t, c: t.infer("xclip", [clips_input(c[None, :8])]), "pixel_values has shape"),
+        (lambda t, c: t.infer("xclip", [clips_input(c[:0][None].reshape(0, 32, 224, 224, 3))]), "batch size is 0"),
         (lambda t, c: t.infer("xclip", [videos_input(VIDEO)]), "send pixel_values alone"),
         (lambda t, c: t.infer("xclip_video", [videos_input(b"no video")]), "cannot be opened as a video"),
         (lambda t, c: t.infer("xclip_video", [videos_input(VIDEO[:2000])]), "cannot be opened"),
@@ -127,7 +127,7 @@ def test_tensors_may_come_and_go_as_json(server, model, clip):
         ),
         (
             lambda t, c: t.infer("xclip", [clips_input(c[None])], request_compression_algorithm="gzip"),
-            "compressed bodies are not taken",
+            "compressed bodies are not supported",
         ),
         (lambda t, c: t.infer("xclip", [clips_input(c[None])], timeout=1), "took longer than"),
     ],
@@ -192,7 +192,7 @@ def test_bytes_tensors_are_read_as_they_were_written(rows):
 
 def test_answers_say_where_their_json_ends():
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
-    wanted = [WantedOutput("a", True, 0), WantedOutput("b", False, 2)]
+    wanted = [RequestedOutput("a", True, 0), RequestedOutput("b", False, 2)]
     body, length = codec.pack({"model_name": "m"}, [Output(one, values, ["x", "y", "z"]) for one in wanted])
 
     document = json.loads(body[:length])
