@@ -43,7 +43,7 @@ def run(block, folder, *, address=ADDRESS, variables=None):
     done = subprocess.run(
         [*program, "-c", block.code.replace(ADDRESS, address)],
         cwd=folder,
-        env=environment,
+        env={**(variables or os.environ), "PATH": path},
         capture_output=True,
         text=True,
         check=False,
