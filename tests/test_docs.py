@@ -35,10 +35,7 @@ def workplace(tmp_path):
 
 
 def run(block, folder, *, address=ADDRESS, variables=None):
-    environment = {
-        **(variables or os.environ),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     program = ["bash", "-euo", "pipefail"] if block.language == "bash" else [sys.executable]
     done = subprocess.run(
         [*program, "-c", block.code.replace(ADDRESS, address)],
