@@ -112,14 +112,17 @@ def test_python_imports_from_the_root_of_the_runtime_alone(page):
 
 
 def commands():
-    """Every call of the command, also those in blocks that do not run, as (block, arguments)."""
+    """Every call of xclip-onnx, also those in blocks that do not run, as (block, its arguments)."""
     for block in CODE:
-        for line in block.code.replace("\\\n", " ").splitlines():
-            for part in re.split(r"&&|\|(?!\|)|;", line):
-                words = shlex.split(part, comments=True)
-                names = [number for number, word in enumerate(words) if word.endswith("xclip-onnx")]
-                if names and block.language == "bash" and "install" not in words:
-                    yield block, words[names[0] + 1 :]
+        for line in block.code.splitlines() if block.language == "bash" else ():
+            lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+            lexer.whitespace_split = True
+            words = list(lexer)
+            operators = [number for number, word in enumerate(words) if set(word) <= set("();<>|&")]
+            for begin, end in zip([-1, *operators], [*operators, len(words)], strict=True):
+                command = words[begin + 1 : end]
+                if command and Path(command[0]).name == "xclip-onnx":
+                    yield block, command[1:]
 
 
 @pytest.mark.parametrize("call", [pytest.param(c, id=f"{c[0]} {' '.join(c[1][:2])}") for c in commands()])
