@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
-from xclip_runtime.video import FrameTransform, read_clip
+from xclip_runtime import FrameTransform, read_clip
 
 
 def main() -> None:

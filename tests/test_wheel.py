@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.network
+
 ROOT = Path(__file__).parent.parent
 # The wheel itself adds one module to Optimum's namespace, so the exporter stands for Optimum.
 UNWANTED = ("torch", "transformers", "optimum.exporters", "onnx", "PIL")
