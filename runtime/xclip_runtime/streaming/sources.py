@@ -119,7 +119,7 @@ def open_source(
     *,
     live: bool | None = None,
     raw: RawFormat | None = None,
-    decoder: Decoder = "auto",
+    decoder: Decoder = "pyav",
     backoff: Backoff | None = None,
 ) -> FrameSource:
     """Open a source by its name.

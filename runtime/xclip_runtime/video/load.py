@@ -31,7 +31,7 @@ class Reading:
     """Seconds from the first frame."""
     end: float | None = None
     """Seconds; None for the end of the video."""
-    decoder: Decoder = "auto"
+    decoder: Decoder = "pyav"
     """"opencv", "pyav" (extra [av]), or "auto": OpenCV, then PyAV where OpenCV fails."""
     time_limit: float | None = 600.0
     """Seconds after which reading one file is given up; None for no limit."""

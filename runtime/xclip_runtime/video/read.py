@@ -69,7 +69,7 @@ def read_clip(
     sampling: Sampling = uniform,
     start: float = 0.0,
     end: float | None = None,
-    decoder: Decoder = "auto",
+    decoder: Decoder = "pyav",
     time_limit: float | None = 600.0,
 ) -> Clip:
     """Sample frames of a video file.
@@ -114,7 +114,7 @@ def read_views(
     sampling: Sampling = uniform,
     start: float = 0.0,
     end: float | None = None,
-    decoder: Decoder = "auto",
+    decoder: Decoder = "pyav",
     time_limit: float | None = 600.0,
 ) -> Clip:
     """Like `read_clip` for multi-view scoring: frames (V, T, size, size, 3), view number crop * clips + clip.
@@ -143,6 +143,8 @@ def _read_with(request: Request, decoder: Decoder) -> Clip:
     if decoder not in get_args(Decoder):
         msg = f"unknown decoder {decoder!r}: use one of {', '.join(get_args(Decoder))}"
         raise ValueError(msg)
+    if decoder == "auto":
+        decoder = "pyav"
     if decoder != "auto":
         return _clip(request, Reader(request, _DECODERS[decoder]))
     has_pyav = find_spec("av") is not None
