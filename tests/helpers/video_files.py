@@ -113,7 +113,7 @@ def turned(picture: np.ndarray, matrix: Sequence[int]) -> np.ndarray:
 
 
 def ffmpeg(*arguments: object, stdin: bytes = b"") -> bytes:
-    """Run the ffmpeg command and return what it writes; without it, skip, but fail where CI promises that it is there."""
+    """Run the ffmpeg command and return what it writes; skip where it is missing, but fail in CI, which installs it."""
     if shutil.which("ffmpeg") is None:
         message = "the ffmpeg command is not installed: apt-get install ffmpeg"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)

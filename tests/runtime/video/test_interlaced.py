@@ -7,6 +7,7 @@ encodes, for PyAV cannot say which field comes first.
 import av
 import numpy as np
 import pytest
+
 from helpers.video_files import (
     assert_same_pictures,
     decoded,
@@ -33,9 +34,10 @@ def _lossless(codec, pix_fmt):
     return ["-c:v", codec, "-pix_fmt", pix_fmt, *_FIELDS]
 
 
-_H264_SUFFIXES = "mp4 mov m4v 3gp f4v ismv mkv avi ts m2ts mpg vob flv asf nut wtv h264".split()
-_MPEG2_SUFFIXES = "mp4 mov mkv avi ts m2ts mpg vob mxf asf nut wtv m2v".split()
-_MPEG4_SUFFIXES = "mp4 mov 3gp mkv avi ts m2ts mpg asf nut wtv m4v".split()
+_H264_SUFFIXES = ("mp4", "mov", "m4v", "3gp", "f4v", "ismv", "mkv", "avi", "flv", "asf", "nut", "wtv")
+_H264_SUFFIXES += ("ts", "m2ts", "mpg", "vob", "h264")
+_MPEG2_SUFFIXES = ["mp4", "mov", "mkv", "avi", "ts", "m2ts", "mpg", "vob", "mxf", "asf", "nut", "wtv", "m2v"]
+_MPEG4_SUFFIXES = ["mp4", "mov", "3gp", "mkv", "avi", "ts", "m2ts", "mpg", "asf", "nut", "wtv", "m4v"]
 FILES = {
     **{f"h264-tff.{suffix}": [*_X264, "-x264-params", "tff=1"] for suffix in _H264_SUFFIXES},
     **{f"h264-bff.{suffix}": [*_X264, "-x264-params", "bff=1"] for suffix in ("mp4", "mkv", "ts")},
