@@ -47,7 +47,7 @@ def painted(number: int, width: int = SIZE[0], height: int = SIZE[1]) -> list[np
         bar = slice(bit * width // _BITS, (bit + 1) * width // _BITS)
         luma[height // 2 :, bar] = _BRIGHT if number >> bit & 1 else _DARK
     half = ((height + 1) // 2, (width + 1) // 2)
-    return [luma, *(np.full(half, 128 + (step * number) % 25 - 12, np.uint8) for step in (7, 11))]
+    return [luma, *(np.full(half, 128 + (step * number) % 61 - 30, np.uint8) for step in (7, 11))]
 
 
 def number_in(picture: np.ndarray) -> int:
@@ -182,8 +182,11 @@ def remux(source: Path, target: Path) -> Path:
 
 def joined(target: Path, sources: Sequence[Path]) -> Path:
     """Put the packets of several files, one after the other, into one track, whatever they hold."""
+    if target.suffix == ".h264":  # Start codes, and no timestamps.
+        target.write_bytes(b"".join(source.read_bytes() for source in sources))
+        return target
     with av.open(str(sources[0])) as first, av.open(str(target), "w") as output:
-        stream = output.add_stream_from_template(first.streams.video[0])
+        stream = output.add_stream_from_template(first.streams.video[0], opaque=True)
         begin = 0
         for source in sources:
             with av.open(str(source)) as container:
@@ -277,7 +280,7 @@ class WholeFrames:
         self._lock = threading.Lock()
 
     def __call__(self, picture: np.ndarray) -> np.ndarray:
-        copy = picture[..., ::-1].copy()
+        copy = picture.copy()
         if self._marker is not None and picture.flags.writeable:
             picture[...] = self._marker
         with self._lock:
