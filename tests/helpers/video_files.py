@@ -182,7 +182,7 @@ def remux(source: Path, target: Path) -> Path:
 
 def joined(target: Path, sources: Sequence[Path]) -> Path:
     """Put the packets of several files, one after the other, into one track, whatever they hold."""
-    if target.suffix == ".h264":  # Start codes, and no timestamps.
+    if sources[0].suffix == ".h264":  # Start codes, and no timestamps.
         target.write_bytes(b"".join(source.read_bytes() for source in sources))
         return target
     with av.open(str(sources[0])) as first, av.open(str(target), "w") as output:
