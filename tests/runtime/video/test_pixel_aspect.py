@@ -25,7 +25,7 @@ SAID_BY = {
     "stream.ts": ["-c:v", "libx264", "-crf", "5"],
     "stream-mpeg4.avi": ["-c:v", "mpeg4", "-q:v", "1"],
     "container.mkv": ["-c:v", "ffv1"],
-    "container.mov": ["-c:v", "mjpeg", "-q:v", "1", "-pix_fmt", "yuvj420p"],
+    "container.mov": ["-c:v", "qtrle"],
     "container.webm": ["-c:v", "libvpx", "-b:v", "6M", "-crf", "4"],
 }
 
