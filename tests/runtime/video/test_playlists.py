@@ -23,8 +23,8 @@ PLAYLISTS = {
     "dash": (
         '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" '
         'mediaPresentationDuration="PT1S" profiles="urn:mpeg:dash:profile:isoff-main:2011"><Period>'
-        '<AdaptationSet mimeType="video/mp4"><Representation id="0" codecs="avc1" width="160" height="128"><BaseURL>{file}</BaseURL><SegmentBase/></Representation>'
-        "</AdaptationSet></Period></MPD>\n"
+        '<AdaptationSet mimeType="video/mp4"><Representation id="0" codecs="avc1" width="160" height="128">'
+        "<BaseURL>{file}</BaseURL><SegmentBase/></Representation></AdaptationSet></Period></MPD>\n"
     ),
     "sdp": (
         "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\n"
