@@ -218,10 +218,20 @@ def with_matrix(source: Path, target: Path, matrix: Sequence[int]) -> Path:
 
 def decoded(path: Path, track: int = 0) -> list[np.ndarray]:
     """Every frame of PyAV's own full decode, as stored, uint8 RGB by `rgb_of`."""
+    return [rgb_of(frame) for frame in _full_decode(path, track)]
+
+
+def decoded_at(path: Path, indices: Iterable[int]) -> dict[int, np.ndarray]:
+    """Some of the frames of `decoded`, by number."""
+    wanted = set(indices)
+    return {number: rgb_of(frame) for number, frame in enumerate(_full_decode(path, 0)) if number in wanted}
+
+
+def _full_decode(path: Path, track: int) -> Iterator[av.VideoFrame]:
     with av.open(str(path)) as container:
         stream = container.streams.video[track]
         stream.thread_count = 1
-        return [rgb_of(frame) for frame in container.decode(stream)]
+        yield from container.decode(stream)
 
 
 def ffmpeg_frames(*paths: Path, options: Sequence[str] = ()) -> list[list[np.ndarray]]:
