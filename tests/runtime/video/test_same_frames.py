@@ -78,7 +78,7 @@ FILES = {
     "gif.gif": ["-c:v", "gif"],
     "raw-bgr.avi": ["-c:v", "rawvideo", "-pix_fmt", "bgr24"],
 }  # fmt: skip
-WANTED = ([0], [13], [119], [1, 100], [22, 23, 24, 25], [70, 71, 72, 95, 96], [60, 61], [47, 80, 101, 118, 119])
+WANTED = ([0], [13], [119], [1, 100], [22, 23, 24, 25], [47, 70, 71, 72, 95, 96, 118])
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +114,10 @@ def test_frames_picked_out_are_the_pixels_that_are_read_in_order(path):
 
 def test_a_frame_that_is_overwritten_once_it_was_handed_over_harms_no_other(path):
     """Nor does a buffer that is used again show what was in it: the marker would be seen."""
-    for indices in (range(0, FRAMES, 7), range(20, 32)):
-        clean = read_whole(path, indices)
-        assert_same_pictures(read_whole(path, indices, marker=0xA5), clean, within=0)
+    indices = [0, 1, 2, 20, 21, 22, 23, 24, 25, 60, 90, 119]
+    clean = read_whole(path, indices)
+    for marker in (0x5A, 0xA5):
+        assert_same_pictures(read_whole(path, indices, marker=marker), clean, within=0)
 
 
 # Memory
