@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +15,7 @@ import numpy as np
 
 from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoLimitError, VideoTimeoutError
 from xclip_runtime.util.deadline import together
-from xclip_runtime.video.frame_buffer import FrameBuffer, Preparer
+from xclip_runtime.video.frame_buffer import FrameBuffer
 from xclip_runtime.video.threads import reading, reads_alone
 
 if TYPE_CHECKING:
@@ -118,16 +119,15 @@ class FrameReader:
         self._request = request
         self._open_decoder = open_decoder
         self._policy = policy
-        self._kept = FrameBuffer()
+        self._buffer = FrameBuffer(request.prepare)
         self.indices: list[int] = []
         """The frames that were asked for."""
         self.in_range = 0
         """Frames from which they were chosen."""
         self.method: Method = "sequential"
         self.notes: list[str] = []
-        self._preparers: list[Preparer] = []
-        self._at_once = 1
-        """Parts that are decoded at once."""
+        self.parts = 1
+        """Parts that were decoded at once."""
 
     def read(self) -> VideoDecoder:
         """Read the frames.
@@ -138,37 +138,30 @@ class FrameReader:
         Raises:
             VideoError: And its subclasses, as `read.read_clip` says.
         """
-        with reading():
-            return self._read()
-
-    @property
-    def frames(self) -> NDArray[np.uint8]:
-        """uint8 (T, …): what was made of the frames `indices`, after `read`."""
-        return self._kept.stacked(self.indices)
-
-    @property
-    def prepare_ms(self) -> float:
-        """How long decoding waited for frames to be prepared, milliseconds, on average of the parts."""
-        return sum(preparer.waited_ms for preparer in self._preparers) / self._at_once
-
-    def _read(self) -> VideoDecoder:
-        with closing(self._open_decoder()) as decoder:
+        with reading(), closing(self._open_decoder()) as decoder:
             self._check_duration(decoder)
             index = decoder.scan(self._request.check_time)
             parts = [] if index is None else self._plan(decoder, index)
             if index is None or not parts:
                 self._read_in_order(decoder)
-                return decoder
-            if self._read_parts(decoder, index, parts):
+            elif self._read_parts(decoder, index, parts):
                 self.method = "selective"
                 self._compare(decoder, index.times)
-                return decoder
-            self.notes.append("the packets do not hold the frames that the file says: read from the start instead")
-        self._at_once = 1
-        with closing(self._open_decoder()) as again:
-            again.packet_count, again.header_frame_count = decoder.packet_count, decoder.header_frame_count
-            self._read_in_order(again)
-        return again
+            else:
+                self.notes.append("the packets do not hold the frames that the file says: read from the start instead")
+                self._buffer, self.parts = FrameBuffer(self._request.prepare), 1
+                self._read_in_order(decoder)
+        return decoder
+
+    @property
+    def frames(self) -> NDArray[np.uint8]:
+        """uint8 (T, …): what was made of the frames `indices`, after `read`."""
+        return self._buffer.stacked(self.indices)
+
+    @property
+    def prepare_ms(self) -> float:
+        """How long decoding waited for frames to be prepared, milliseconds, on average of the parts."""
+        return self._buffer.waited_ms / self.parts
 
     def _check_duration(self, decoder: VideoDecoder) -> None:
         most = self._request.max_duration
@@ -191,44 +184,32 @@ class FrameReader:
 
     def _read_in_order(self, decoder: VideoDecoder) -> None:
         """Keep the wanted frames of one pass, for which their number is a guess, or of a second one if it was wrong."""
-        count = max(decoder.packet_count, 1)
-        guess = np.arange(count, dtype=np.float64) * (1e3 / (decoder.fps or ASSUMED_FPS))
+        guess = np.arange(max(decoder.packet_count, 1), dtype=np.float64) * (1e3 / (decoder.fps or ASSUMED_FPS))
         wanted: set[int] = set()
         with suppress(VideoError):  # What the guess does not hold, the video may.
             wanted.update(self._request.select(guess, decoder.fps)[0])
-        self._kept.reserve(wanted)
         times = self._pass(decoder, wanted)
         if not times:
-            raise _silent(self._request.name, decoder)
+            raise self._silent(decoder)
         self._compare(decoder, np.array(times))
         self.indices, self.in_range = self._request.select(np.array(times), decoder.fps)
-        missing = {index for index in self.indices if index not in self._kept}
-        if missing:
-            with closing(self._open_decoder()) as again:
-                self._pass(again, missing, stop=max(missing))
-        if not self._kept:
-            raise _silent(self._request.name, decoder)
-        lost = {index for index in missing if index not in self._kept}
-        if lost:
+        kept = self._buffer.frames
+        if missing := set(self.indices).difference(kept):
+            self._pass(decoder, missing, stop=max(missing))
+        if not kept:
+            raise self._silent(decoder)
+        if lost := set(self.indices).difference(kept):
             # Which damaged frames a decoder with several threads drops is a matter of chance.
             self.notes.append(f"damaged: {len(lost)} frames did not come again, the nearest that did stand in for them")
-            self.indices = [self._kept.nearest(index) for index in self.indices]
+            self.indices = [min(kept, key=lambda frame: abs(frame - index)) for index in self.indices]
 
-    def _compare(self, decoder: VideoDecoder, times: NDArray[np.float64]) -> None:
-        """Note where the container promises another number of frames, or more seconds, than it holds."""
-        if decoder.header_frame_count not in (0, times.size):
-            self.notes.append(f"the container promises {decoder.header_frame_count} frames and holds {times.size}")
-        seconds = (times[-1] - times[0]) / 1e3
-        if decoder.duration and decoder.duration > 1.1 * seconds + _DURATION_OF_A_FRAME:
-            self.notes.append(f"the container promises {decoder.duration:.1f} s and holds {seconds:.1f} s of video")
-
-    def _pass(self, decoder: VideoDecoder, wanted: set[int], stop: float = float("inf")) -> list[float]:
+    def _pass(self, decoder: VideoDecoder, wanted: set[int], stop: float = math.inf) -> list[float]:
         """Keep the wanted frames up to frame `stop`, and return when each frame on the way is shown."""
         times: list[float] = []
-        with self._preparer() as preparer:
-            for number, frame in enumerate(decoder.decode()):
+        with self._helped(), closing(decoder.decode()) as frames:
+            for number, frame in enumerate(frames):
                 if number in wanted:
-                    preparer.keep(number, frame)
+                    self._buffer.add(number, frame)
                 times.append(frame.time)
                 self._request.check_time()
                 if number >= stop:
@@ -238,8 +219,7 @@ class FrameReader:
     def _read_parts(self, decoder: VideoDecoder, index: FrameIndex, parts: list[list[Span]]) -> bool:
         """Keep the wanted frames from parts that are decoded at once; False where the index was wrong."""
         failed = threading.Event()
-        self._at_once = len(parts)
-        self._kept.reserve(self.indices)
+        self.parts = len(parts)
 
         def read(part: list[Span]) -> bool:
             complete = False
@@ -250,7 +230,8 @@ class FrameReader:
                     failed.set()
             return complete
 
-        return all(together([partial(read, part) for part in parts]))
+        with self._helped():
+            return all(together([partial(read, part) for part in parts]))
 
     def _read_part(self, decoder: VideoDecoder, index: FrameIndex, part: list[Span], failed: threading.Event) -> bool:
         """Keep the wanted frames; False as soon as a frame comes that the index does not know, or one is missing.
@@ -260,7 +241,7 @@ class FrameReader:
         """
         wanted = set(self.indices)
         due = deque(frame for span in part for frame in (span.frames if decoder.skips else index.expected(span)))
-        with self._preparer() as preparer, closing(decoder.get_frames_at(index, part, self._at_once)) as frames:
+        with closing(decoder.get_frames_at(index, part, self.parts)) as frames:
             for frame in frames:
                 self._request.check_time()
                 number = int(np.searchsorted(index.times, frame.time))
@@ -271,22 +252,24 @@ class FrameReader:
                 if number != due.popleft():
                     return False
                 if number in wanted:
-                    preparer.keep(number, frame)
+                    self._buffer.add(number, frame)
         return not due
 
-    def _preparer(self) -> Preparer:
-        def may_help() -> bool:
-            return self._at_once == 1 and reads_alone()
+    def _helped(self) -> AbstractContextManager[None]:
+        return self._buffer.helped() if self.parts == 1 and reads_alone() else nullcontext()
 
-        self._preparers.append(Preparer(self._request.prepare, self._kept, may_help))
-        return self._preparers[-1]
+    def _compare(self, decoder: VideoDecoder, times: NDArray[np.float64]) -> None:
+        """Note where the container promises another number of frames, or more seconds, than it holds."""
+        if decoder.header_frame_count not in (0, times.size):
+            self.notes.append(f"the container promises {decoder.header_frame_count} frames and holds {times.size}")
+        seconds = (times[-1] - times[0]) / 1e3
+        if decoder.duration and decoder.duration > 1.1 * seconds + _DURATION_OF_A_FRAME:
+            self.notes.append(f"the container promises {decoder.duration:.1f} s and holds {seconds:.1f} s of video")
 
-
-def _silent(name: str, decoder: VideoDecoder) -> VideoError:
-    """Make the error for a video that opens and then yields no frame."""
-    if decoder.packet_count == 0:
-        return NoFramesError(f"{name} contains no video frames: check that it plays, or convert it to MP4 (H.264)")
-    return VideoDecodeError(
-        f"{name}: none of its {decoder.packet_count} frames, of codec {decoder.codec}, can be decoded: "
-        "check that it plays, or convert it to MP4 (H.264)"
-    )
+    def _silent(self, decoder: VideoDecoder) -> VideoError:
+        """Make the error for a video that opens and then yields no frame."""
+        name, advice = self._request.name, "check that it plays, or convert it to MP4 (H.264)"
+        if decoder.packet_count == 0:
+            return NoFramesError(f"{name} contains no video frames: {advice}")
+        count, codec = decoder.packet_count, decoder.codec
+        return VideoDecodeError(f"{name}: none of its {count} frames, of codec {codec}, can be decoded: {advice}")
