@@ -30,8 +30,7 @@ class FrameConverter:
     Args:
         name: Of the file, for messages.
         max_pixels: Largest width times height that is converted; None for any.
-        aspect: Width of a pixel by its height, by which frames are stretched to square pixels; None to take pixels as
-            they are, as the original and transformers do.
+        aspect: Width of a pixel by its height, by which frames are stretched; None to take pixels as they are.
     """
 
     def __init__(self, name: str, max_pixels: int | None = None, aspect: Fraction | None = None) -> None:

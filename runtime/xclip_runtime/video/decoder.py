@@ -41,10 +41,7 @@ class VideoDecoder(Protocol):
     """`get_frames_at` leaves out frames that are not wanted and that none depends on."""
 
     def scan(self, check_time: Callable[[], None]) -> FrameIndex | None:
-        """Read all packets without decoding them.
-
-        Args:
-            check_time: Called now and then; what it raises ends the scan.
+        """Read all packets without decoding them; `check_time` is called now and then, to raise when time is over.
 
         Returns:
             The frames of the video, or None where packets do not identify them.

@@ -7,7 +7,6 @@ import threading
 import time
 from collections import deque
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +15,7 @@ import numpy as np
 from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoLimitError, VideoTimeoutError
 from xclip_runtime.util.deadline import together
 from xclip_runtime.video.frame_buffer import FrameBuffer
-from xclip_runtime.video.threads import reading, reads_alone
+from xclip_runtime.video.threads import ThreadPolicy, reading, reads_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
     from xclip_runtime.video.decoder import VideoDecoder
     from xclip_runtime.video.frame_index import FrameIndex, Span
+    from xclip_runtime.video.options import ReadOptions
     from xclip_runtime.video.sampling import Sampling
-    from xclip_runtime.video.threads import ThreadPolicy
 
 Method = Literal["sequential", "selective"]
 
@@ -42,84 +41,40 @@ ASSUMED_FPS = 30.0
 """For a file that says neither when its frames are shown nor how many there are a second."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to read from one file."""
-
-    name: str
-    """The path, as the messages quote it."""
-    count: int
-    """Frames to sample."""
-    sampling: Sampling
-    start: float
-    """Seconds from the first frame."""
-    end: float | None
-    """Seconds; None for the end of the video."""
-    time_limit: float | None
-    """Seconds; None for no limit."""
-    prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-    """From uint8 RGB (H, W, 3) to what is kept of a frame."""
-    max_duration: float | None = None
-    """Seconds by the container that are accepted; None for any."""
-    begun: float = field(default_factory=time.perf_counter)
-    """When the time limit began to run."""
-
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            message = f"{self.count} frames are asked for: ask for at least 1"
-            raise ValueError(message)
-        if not self.start >= 0 or (self.end is not None and not self.end > self.start):
-            message = f"start is {self.start} s and end is {self.end} s: give 0 <= start < end"
-            raise ValueError(message)
-
-    def select(self, times: NDArray[np.float64], fps: float | None) -> tuple[list[int], int]:
-        """Choose frames.
-
-        Args:
-            times: When each frame of the video is shown, milliseconds.
-            fps: Frames per second, used when `times` say nothing.
-
-        Returns:
-            The frames to read, and how many there are in the range.
-        """
-        seconds = (times - times[0]) / 1e3
-        if not np.all(np.diff(seconds) > 0):
-            seconds = np.arange(times.size) / (fps or ASSUMED_FPS)
-        # Half a millisecond is the rounding of timestamps in Matroska.
-        first = int(np.searchsorted(seconds, self.start - 5e-4))
-        last = times.size if self.end is None else int(np.searchsorted(seconds, self.end - 5e-4))
-        if first == last:
-            until = "" if self.end is None else f" to {self.end:g} s"
-            message = f"{self.name} has no frame from {self.start:g} s{until}: its last is at {seconds[-1]:.2f} s"
-            raise VideoError(message)
-        return (first + self.sampling(seconds[first:last], self.count)).tolist(), last - first
-
-    def check_time(self) -> None:
-        """Raise VideoTimeoutError when the time limit is over."""
-        if self.time_limit is not None and time.perf_counter() - self.begun > self.time_limit:
-            raise self.timeout()
-
-    def timeout(self) -> VideoTimeoutError:
-        """Make the error for a read that is over its time limit."""
-        return VideoTimeoutError(
-            f"{self.name} takes longer than {self.time_limit:g} s to read: raise the time limit or cut the video"
-        )
-
-
 class FrameReader:
-    """Reads one request.
+    """Reads frames of one video.
 
     Args:
-        request: What to read.
-        open_decoder: Opens the video; called again where reading begins anew.
-        policy: Sizes from which parts are decoded at once.
+        name: The path, as the messages quote it.
+        count: Frames to sample, at least 1.
+        sampling: Which ones.
+        prepare: From uint8 RGB (H, W, 3) to what is kept of a frame.
+        options: The range, the limits and the threads.
+        open_decoder: Opens the video.
     """
 
-    def __init__(self, request: Request, open_decoder: Callable[[], VideoDecoder], policy: ThreadPolicy) -> None:
-        self._request = request
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        sampling: Sampling,
+        prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+        *,
+        options: ReadOptions,
+        open_decoder: Callable[[], VideoDecoder],
+    ) -> None:
+        if count < 1:
+            message = f"{count} frames are asked for: ask for at least 1"
+            raise ValueError(message)
+        self._name = name
+        self._count = count
+        self._sampling = sampling
+        self._prepare = prepare
+        self._options = options
+        self._policy = options.policy or ThreadPolicy()
         self._open_decoder = open_decoder
-        self._policy = policy
-        self._buffer = FrameBuffer(request.prepare)
+        self._begun = time.perf_counter()
+        self._buffer = FrameBuffer(prepare)
         self.indices: list[int] = []
         """The frames that were asked for."""
         self.in_range = 0
@@ -140,7 +95,7 @@ class FrameReader:
         """
         with reading(), closing(self._open_decoder()) as decoder:
             self._check_duration(decoder)
-            index = decoder.scan(self._request.check_time)
+            index = decoder.scan(self._check_time)
             parts = [] if index is None else self._plan(decoder, index)
             if index is None or not parts:
                 self._read_in_order(decoder)
@@ -149,9 +104,19 @@ class FrameReader:
                 self._compare(decoder, index.times)
             else:
                 self.notes.append("the packets do not hold the frames that the file says: read from the start instead")
-                self._buffer, self.parts = FrameBuffer(self._request.prepare), 1
+                self._buffer, self.parts = FrameBuffer(self._prepare), 1
                 self._read_in_order(decoder)
         return decoder
+
+    def _check_time(self) -> None:
+        limit = self._options.time_limit
+        if limit is not None and time.perf_counter() - self._begun > limit:
+            raise self.timeout()
+
+    def timeout(self) -> VideoTimeoutError:
+        """Make the error for a read that is over its time limit."""
+        taken = f"{self._name} takes longer than {self._options.time_limit:g} s to read"
+        return VideoTimeoutError(f"{taken}: raise the time limit or cut the video")
 
     @property
     def frames(self) -> NDArray[np.uint8]:
@@ -164,14 +129,14 @@ class FrameReader:
         return self._buffer.waited_ms / self.parts
 
     def _check_duration(self, decoder: VideoDecoder) -> None:
-        most = self._request.max_duration
+        most = self._options.max_duration
         if most is not None and (decoder.duration or 0) > most:
-            message = f"{self._request.name} lasts {decoder.duration:.0f} s, at most {most:g} s are allowed: cut it"
+            message = f"{self._name} lasts {decoder.duration:.0f} s, at most {most:g} s are allowed: cut it"
             raise VideoLimitError(message)
 
     def _plan(self, decoder: VideoDecoder, index: FrameIndex) -> list[list[Span]]:
         """Choose the packets to decode, in parts that are decoded at once; none where all in order take no longer."""
-        self.indices, self.in_range = self._request.select(index.times, decoder.fps)
+        self.indices, self.in_range = self._select(index.times, decoder.fps)
         # The first frame and the last belong to the proof that the index is right.
         spans = index.spans({*self.indices, 0, len(index) - 1})
         whole, pixels = index.share(spans), decoder.width * decoder.height
@@ -182,17 +147,39 @@ class FrameReader:
             return parts
         return [spans] if decoder.skips or whole <= _WORTH_SELECTING else []
 
+    def _select(self, times: NDArray[np.float64], fps: float | None) -> tuple[list[int], int]:
+        """Choose frames.
+
+        Args:
+            times: When each frame of the video is shown, milliseconds.
+            fps: Frames per second, used when `times` say nothing.
+
+        Returns:
+            The frames to read, and how many there are in the range.
+        """
+        seconds, start, end = (times - times[0]) / 1e3, self._options.start, self._options.end
+        if not np.all(np.diff(seconds) > 0):
+            seconds = np.arange(times.size) / (fps or ASSUMED_FPS)
+        # Half a millisecond is the rounding of timestamps in Matroska.
+        first = int(np.searchsorted(seconds, start - 5e-4))
+        last = times.size if end is None else int(np.searchsorted(seconds, end - 5e-4))
+        if first == last:
+            until = "" if end is None else f" to {end:g} s"
+            message = f"{self._name} has no frame from {start:g} s{until}: its last is at {seconds[-1]:.2f} s"
+            raise VideoError(message)
+        return (first + self._sampling(seconds[first:last], self._count)).tolist(), last - first
+
     def _read_in_order(self, decoder: VideoDecoder) -> None:
         """Keep the wanted frames of one pass, for which their number is a guess, or of a second one if it was wrong."""
         guess = np.arange(max(decoder.packet_count, 1), dtype=np.float64) * (1e3 / (decoder.fps or ASSUMED_FPS))
         wanted: set[int] = set()
         with suppress(VideoError):  # What the guess does not hold, the video may.
-            wanted.update(self._request.select(guess, decoder.fps)[0])
+            wanted.update(self._select(guess, decoder.fps)[0])
         times = self._pass(decoder, wanted)
         if not times:
             raise self._silent(decoder)
         self._compare(decoder, np.array(times))
-        self.indices, self.in_range = self._request.select(np.array(times), decoder.fps)
+        self.indices, self.in_range = self._select(np.array(times), decoder.fps)
         kept = self._buffer.frames
         if missing := set(self.indices).difference(kept):
             self._pass(decoder, missing, stop=max(missing))
@@ -211,7 +198,7 @@ class FrameReader:
                 if number in wanted:
                     self._buffer.add(number, frame)
                 times.append(frame.time)
-                self._request.check_time()
+                self._check_time()
                 if number >= stop:
                     break
         return times
@@ -243,7 +230,7 @@ class FrameReader:
         due = deque(frame for span in part for frame in (span.frames if decoder.skips else index.expected(span)))
         with closing(decoder.get_frames_at(index, part, self.parts)) as frames:
             for frame in frames:
-                self._request.check_time()
+                self._check_time()
                 number = int(np.searchsorted(index.times, frame.time))
                 if failed.is_set() or number == len(index) or index.times[number] != frame.time:
                     return False
@@ -268,7 +255,7 @@ class FrameReader:
 
     def _silent(self, decoder: VideoDecoder) -> VideoError:
         """Make the error for a video that opens and then yields no frame."""
-        name, advice = self._request.name, "check that it plays, or convert it to MP4 (H.264)"
+        name, advice = self._name, "check that it plays, or convert it to MP4 (H.264)"
         if decoder.packet_count == 0:
             return NoFramesError(f"{name} contains no video frames: {advice}")
         count, codec = decoder.packet_count, decoder.codec

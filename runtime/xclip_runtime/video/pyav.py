@@ -15,6 +15,7 @@ from xclip_runtime.video.container import open_file, picture_track
 from xclip_runtime.video.conversion import FrameConverter, check_pixels
 from xclip_runtime.video.decoder import Frame
 from xclip_runtime.video.frame_index import FrameIndex, Packet
+from xclip_runtime.video.options import ReadOptions
 from xclip_runtime.video.threads import ThreadPolicy
 
 if TYPE_CHECKING:
@@ -37,31 +38,19 @@ class PyAVDecoder:
     """An open video file; see `decoder.VideoDecoder`.
 
     Args:
-        path: The file; for messages only where `open_container` opens something else.
-        track: Number among the picture tracks; None for the best.
-        square_pixels: Stretch frames by their sample aspect ratio.
-        max_pixels: Largest width times height of any frame.
-        policy: Threads to decode with.
+        path: The file, or the name of what `open_container` opens.
+        options: Of these, the track, the pixels and the threads.
         open_container: Gives a container of PyAV.
     """
 
     name = "pyav"
 
     def __init__(
-        self,
-        path: str,
-        *,
-        track: int | None = None,
-        square_pixels: bool = False,
-        max_pixels: int | None = None,
-        policy: ThreadPolicy | None = None,
-        open_container: Callable[[str], Any] = open_file,
+        self, path: str, options: ReadOptions | None = None, open_container: Callable[[str], Any] = open_file
     ) -> None:
         self._path = path
-        self._track = track
-        self._square_pixels = square_pixels
-        self._max_pixels = max_pixels
-        self._policy = policy or ThreadPolicy()
+        self._options = options or ReadOptions()
+        self._policy = self._options.policy or ThreadPolicy()
         self._open_container = open_container
         self._held: list[Any] | None = None
         """All packets, where `scan` has read them and they are few."""
@@ -72,7 +61,7 @@ class PyAVDecoder:
         self.skips = self.codec in _WITH_NON_REFERENCE
         self.width: int = self._context.width
         self.height: int = self._context.height
-        check_pixels(path, self.width, self.height, max_pixels)
+        check_pixels(path, self.width, self.height, self._options.max_pixels)
         rate, duration = self._stream.guessed_rate, self._stream.container.duration
         self.fps = float(rate) if rate else None
         self.duration: float | None = duration / av.time_base if duration and duration > 0 else None
@@ -142,14 +131,14 @@ class PyAVDecoder:
             self._container.close()
         self._container = self._open_container(self._path)
         try:
-            self._stream = picture_track(self._container, self._path, self._track)
+            self._stream = picture_track(self._container, self._path, self._options.track)
         except BaseException:
             self._container.close()
             raise
         self._context = self._stream.codec_context
         self._tick = float(self._stream.time_base) * 1e3
-        aspect = self._stream.sample_aspect_ratio if self._square_pixels else None
-        self._convert = FrameConverter(self._path, self._max_pixels, aspect)
+        aspect = self._stream.sample_aspect_ratio if self._options.square_pixels else None
+        self._convert = FrameConverter(self._path, self._options.max_pixels, aspect)
         self._at_start = True
 
     def _demux(self) -> Iterator[Any]:
