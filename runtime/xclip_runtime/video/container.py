@@ -9,6 +9,7 @@ import av
 from av.stream import Discard, Disposition
 
 from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError
+from xclip_runtime.util.paths import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,7 @@ def open_file(path: str) -> Any:
         VideoDecodeError: It is damaged or of a format that is not in `DEMUXERS`.
     """
     options = {**_KNOWN_FORMATS, "protocol_whitelist": "file"}
-    return open_input(f"file:{os.path.abspath(path)}", path, options)  # noqa: PTH100 - Path would change the name
+    return open_input(f"file:{os.path.abspath(path)}", printable(path), options)  # noqa: PTH100 - as it is spelt
 
 
 def open_standard_input(name: str) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import av
 
+from xclip_runtime.util.paths import printable
 from xclip_runtime.video.container import open_file, picture_track
 from xclip_runtime.video.conversion import FrameConverter, check_pixels
 from xclip_runtime.video.decoder import Frame
@@ -29,6 +30,8 @@ BYTES_TO_SEEK = 1 << 20
 """Gaps of more bytes are sought, not read, in formats that seek by an index, to the very packet."""
 _SEEKABLE = ("mov", "matroska")
 _PACKETS_BETWEEN_CHECKS = 500
+# FFmpeg knows the types of the frames of these codecs, hence when they are shown, even if the container does not say.
+_TIMED_BY_TYPE = ("mpeg1video", "mpeg2video", "mpeg4")
 # FFmpeg knows of each frame of these codecs, before it decodes it, whether others depend on it. Of HEVC it knows so
 # within a temporal layer only, yet gives no frame whose references are missing.
 _WITH_NON_REFERENCE = ("h264", "hevc", "mpeg1video", "mpeg2video")
@@ -49,6 +52,7 @@ class PyAVDecoder:
         self, path: str, options: ReadOptions | None = None, open_container: Callable[[str], Any] = open_file
     ) -> None:
         self._path = path
+        self._name = printable(path)
         self._options = options or ReadOptions()
         self._policy = self._options.policy or ThreadPolicy()
         self._open_container = open_container
@@ -61,7 +65,7 @@ class PyAVDecoder:
         self.skips = self.codec in _WITH_NON_REFERENCE
         self.width: int = self._context.width
         self.height: int = self._context.height
-        check_pixels(path, self.width, self.height, self._options.max_pixels)
+        check_pixels(self._name, self.width, self.height, self._options.max_pixels)
         rate, duration = self._stream.guessed_rate, self._stream.container.duration
         self.fps = float(rate) if rate else None
         self.duration: float | None = duration / av.time_base if duration and duration > 0 else None
@@ -83,7 +87,8 @@ class PyAVDecoder:
         self._held = held if size <= BYTES_TO_HOLD else None
         self.packet_count = sum(not packet.discard for packet in packets)
         self.header_frame_count = max(self.header_frame_count - len(packets) + self.packet_count, 0)
-        return FrameIndex.from_packets(packets, self._tick)
+        reorders = self._context.has_b_frames and self.codec not in _TIMED_BY_TYPE
+        return FrameIndex.from_packets(packets, self._tick, reorders=reorders)
 
     def decode(self) -> Generator[Frame]:
         """Decode all frames, in the order in which they are shown."""
@@ -131,14 +136,14 @@ class PyAVDecoder:
             self._container.close()
         self._container = self._open_container(self._path)
         try:
-            self._stream = picture_track(self._container, self._path, self._options.track)
+            self._stream = picture_track(self._container, self._name, self._options.track)
         except BaseException:
             self._container.close()
             raise
         self._context = self._stream.codec_context
         self._tick = float(self._stream.time_base) * 1e3
         aspect = self._stream.sample_aspect_ratio if self._options.square_pixels else None
-        self._convert = FrameConverter(self._path, self._options.max_pixels, aspect)
+        self._convert = FrameConverter(self._name, self._options.max_pixels, aspect)
         self._at_start = True
 
     def _demux(self) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xclip_runtime.util.deadline import DeadlineError, within
-from xclip_runtime.util.paths import regular_file
+from xclip_runtime.util.paths import printable, regular_file
 from xclip_runtime.video.frame_reader import FrameReader, Method
 from xclip_runtime.video.options import ReadOptions
 from xclip_runtime.video.pyav import PyAVDecoder
@@ -95,7 +95,12 @@ def read_clip(
     chosen = ReadOptions(**options)
     name = regular_file(path)
     reader = FrameReader(
-        name, num_frames, sampling, transform, options=chosen, open_decoder=partial(PyAVDecoder, name, chosen)
+        printable(name),
+        num_frames,
+        sampling,
+        transform,
+        options=chosen,
+        open_decoder=partial(PyAVDecoder, name, chosen),
     )
     try:
         decoder = within(chosen.time_limit, reader.read)
