@@ -221,18 +221,21 @@ class FrameReader:
             return all(together([partial(read, part) for part in parts]))
 
     def _read_part(self, decoder: VideoDecoder, index: FrameIndex, part: list[Span], failed: threading.Event) -> bool:
-        """Keep the wanted frames; False as soon as a frame comes that the index does not know, or one is missing.
+        """Keep the wanted frames; False as soon as a frame comes that is not as the index says, or one is missing.
 
         All frames that depend on no packet left out are expected, so the numbers of the index are those of a full
         decode; where the codec skips frames, the wanted ones are.
         """
         wanted = set(self.indices)
+        entries = {index.frames_of[span.start] for span in part}
         due = deque(frame for span in part for frame in (span.frames if decoder.skips else index.expected(span)))
         with closing(decoder.get_frames_at(index, part, self.parts)) as frames:
             for frame in frames:
                 self._check_time()
                 number = int(np.searchsorted(index.times, frame.time))
                 if failed.is_set() or number == len(index) or index.times[number] != frame.time:
+                    return False
+                if number in entries and not frame.keyframe:
                     return False
                 if not due or number < due[0]:
                     continue  # One that may also be missing: before the first of its span, or not skipped by the codec.

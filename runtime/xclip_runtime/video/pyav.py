@@ -190,4 +190,4 @@ class PyAVDecoder:
         with suppress(av.error.FFmpegError):
             for frame in self._context.decode(packet):
                 time = math.nan if frame.pts is None else frame.pts * self._tick
-                yield Frame(time, partial(self._convert, frame))
+                yield Frame(time, frame.key_frame, partial(self._convert, frame))

@@ -94,14 +94,8 @@ def read_clip(
     begun = time.perf_counter()
     chosen = ReadOptions(**options)
     name = regular_file(path)
-    reader = FrameReader(
-        printable(name),
-        num_frames,
-        sampling,
-        transform,
-        options=chosen,
-        open_decoder=partial(PyAVDecoder, name, chosen),
-    )
+    opened = partial(PyAVDecoder, name, chosen)
+    reader = FrameReader(printable(name), num_frames, sampling, transform, options=chosen, open_decoder=opened)
     try:
         decoder = within(chosen.time_limit, reader.read)
     except DeadlineError:
