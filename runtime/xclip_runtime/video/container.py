@@ -46,14 +46,9 @@ def open_standard_input(name: str) -> Any:
 def open_input(
     address: str, name: str, options: Mapping[str, str], form: str | None = None, timeout: float | None = None
 ) -> Any:
-    """Open what FFmpeg finds at an address.
+    """Open what FFmpeg finds at an address, called `name` in messages, in the format `form`, or the one it detects.
 
-    Args:
-        address: For FFmpeg.
-        name: For messages.
-        options: Of FFmpeg.
-        form: FFmpeg's name of the format; None to detect it.
-        timeout: Seconds that opening, and each read, may take; None for no limit.
+    Opening and each read may take `timeout` seconds.
 
     Raises:
         VideoDecodeError: It cannot be opened.

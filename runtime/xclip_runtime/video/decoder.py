@@ -45,20 +45,16 @@ class VideoDecoder(Protocol):
     def scan(self, check_time: Callable[[], None]) -> FrameIndex | None:
         """Read all packets without decoding them; `check_time` is called now and then, to raise when time is over.
 
-        Returns:
-            The frames of the video, or None where packets do not identify them.
+        Returns None where the packets do not identify the frames.
         """
 
     def decode(self) -> Generator[Frame]:
         """Decode all frames, in the order in which they are shown."""
 
     def get_frames_at(self, index: FrameIndex, spans: Sequence[Span], parts: int = 1) -> Generator[Frame]:
-        """Decode the wanted frames of some spans, and those on the way to them that the codec does not skip.
+        """Decode the wanted frames of spans, in the order of the file, and those between that the codec does not skip.
 
-        Args:
-            index: What `scan` returned for this file.
-            spans: Packets to decode, in the order of the file.
-            parts: Decoders that share the CPUs for this video.
+        May be called in several threads at once, for so many `parts` of the video.
         """
 
     def close(self) -> None:

@@ -8,11 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from xclip_runtime.video.decoder import Frame
@@ -53,10 +52,6 @@ class FrameBuffer:
         else:
             self._finish()
             self._pending = self._helper.submit(self._add, number, frame)
-
-    def stacked(self, numbers: list[int]) -> NDArray[np.uint8]:
-        """Return frames, all of them kept: uint8 (T, …)."""
-        return np.stack([self.frames[number] for number in numbers])
 
     def _add(self, number: int, frame: Frame) -> None:
         self.frames[number] = self._prepare(frame.to_rgb())

@@ -15,26 +15,22 @@ if TYPE_CHECKING:
 
 
 class Packet(NamedTuple):
-    """A packet as the container describes it."""
+    """A packet as the container describes it; an edit list hides the frame of one to discard, which decoding needs."""
 
     pts: int | None
     dts: int | None
     keyframe: bool
     discard: bool
-    """An edit list hides its frame; decoding needs it."""
     size: int
-    """Bytes."""
 
 
 @dataclass
 class Span:
-    """Successive packets, from a keyframe to the last wanted frame that depends on it."""
+    """Packets from `start` to before `stop`: from a keyframe to the last of the wanted `frames` that depend on it."""
 
     start: int
     stop: int
-    """One past the last packet."""
     frames: list[int]
-    """Wanted frames, sorted."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +46,13 @@ class FrameIndex:
 
     @classmethod
     def from_packets(cls, packets: Sequence[Packet], tick: float, *, reorders: bool = False) -> FrameIndex | None:
-        """Sort packets by the time at which their frames are shown.
+        """Sort packets, given in the order of the file, by the time at which their frames are shown.
 
         Args:
-            packets: In the order of the file.
+            packets: All of the track.
             tick: Milliseconds of a unit of their times.
-            reorders: The codec stores frames in another order than that in which they are shown. Where times go up all
-                the same, the container has none, as AVI, and FFmpeg has made them up.
+            reorders: The codec stores frames in another order than they are shown in. Where times go up all the same,
+                the container has none, as AVI, and FFmpeg has made them up.
 
         Returns:
             None where times are missing, repeated or made up, or where frames come before the first keyframe.

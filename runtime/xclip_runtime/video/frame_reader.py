@@ -7,12 +7,13 @@ import threading
 import time
 from collections import deque
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoLimitError, VideoTimeoutError
+from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoTimeoutError
 from xclip_runtime.util.deadline import together
 from xclip_runtime.video.frame_buffer import FrameBuffer
 from xclip_runtime.video.threads import ThreadPolicy, reading, reads_alone
@@ -41,17 +42,36 @@ ASSUMED_FPS = 30.0
 """For a file that says neither when its frames are shown nor how many there are a second."""
 
 
-class FrameReader:
-    """Reads frames of one video.
+@dataclass(frozen=True)
+class Clip:
+    """The prepared frames of one video and how they were read."""
 
-    Args:
-        name: The path, as the messages quote it.
-        count: Frames to sample, at least 1.
-        sampling: Which ones.
-        prepare: From uint8 RGB (H, W, 3) to what is kept of a frame.
-        options: The range, the limits and the threads.
-        open_decoder: Opens the video.
-    """
+    frames: NDArray[np.uint8]
+    """uint8 RGB (T, size, size, 3); from `read_views` (V, T, size, size, 3)."""
+    indices: tuple[int, ...]
+    """The T frame numbers, counted from 0 in the whole video; from `read_views` clips x T, clip after clip."""
+    decoded: int
+    """Distinct frames that were kept."""
+    total: int
+    """Frames in the video, or in the range from `start` to `end`."""
+    decode_ms: float
+    """Time spent opening and decoding, milliseconds."""
+    prepare_ms: float
+    """Time that decoding waited for preprocessing, milliseconds, on average of the parts that were decoded at once."""
+    decoder: str
+    """The decoder that delivered the frames: "pyav"; "array" where they were in memory."""
+    codec: str
+    """FFmpeg's name of the codec."""
+    fps: float | None
+    """Frames per second by the container, when it says."""
+    method: Method
+    """How the frames were reached: by decoding all frames, or only those that they depend on."""
+    notes: tuple[str, ...] = ()
+    """What was out of the ordinary, such as a wrong frame count in the container."""
+
+
+class FrameReader:
+    """Reads frames of one video; the arguments are those of `read.read_clip`, but for the name that messages quote."""
 
     def __init__(
         self,
@@ -75,38 +95,40 @@ class FrameReader:
         self._open_decoder = open_decoder
         self._begun = time.perf_counter()
         self._buffer = FrameBuffer(prepare)
-        self.indices: list[int] = []
-        """The frames that were asked for."""
-        self.in_range = 0
-        """Frames from which they were chosen."""
-        self.method: Method = "sequential"
-        self.notes: list[str] = []
-        self.parts = 1
-        """Parts that were decoded at once."""
+        self._indices: list[int] = []
+        self._in_range = 0
+        self._notes: list[str] = []
+        self._parts = 1
 
-    def read(self) -> VideoDecoder:
-        """Read the frames.
-
-        Returns:
-            The decoder, closed; its constant attributes can be read.
-
-        Raises:
-            VideoError: And its subclasses, as `read.read_clip` says.
-        """
+    def read(self) -> Clip:
+        """Read the frames; raises what `read.read_clip` says."""
+        method: Method = "sequential"
         with reading(), closing(self._open_decoder()) as decoder:
-            self._check_duration(decoder)
             index = decoder.scan(self._check_time)
             parts = [] if index is None else self._plan(decoder, index)
             if index is None or not parts:
                 self._read_in_order(decoder)
             elif self._read_parts(decoder, index, parts):
-                self.method = "selective"
+                method = "selective"
                 self._compare(decoder, index.times)
             else:
-                self.notes.append("the packets do not hold the frames that the file says: read from the start instead")
-                self._buffer, self.parts = FrameBuffer(self._prepare), 1
+                self._notes.append("the packets do not hold the frames that the file says: read from the start instead")
+                self._buffer, self._parts = FrameBuffer(self._prepare), 1
                 self._read_in_order(decoder)
-        return decoder
+        waited = self._buffer.waited_ms / self._parts
+        return Clip(
+            frames=np.stack([self._buffer.frames[number] for number in self._indices]),
+            indices=tuple(self._indices),
+            decoded=len(set(self._indices)),
+            total=self._in_range,
+            decode_ms=(time.perf_counter() - self._begun) * 1e3 - waited,
+            prepare_ms=waited,
+            decoder=decoder.name,
+            codec=decoder.codec,
+            fps=decoder.fps,
+            method=method,
+            notes=tuple(self._notes),
+        )
 
     def _check_time(self) -> None:
         limit = self._options.time_limit
@@ -118,27 +140,11 @@ class FrameReader:
         taken = f"{self._name} takes longer than {self._options.time_limit:g} s to read"
         return VideoTimeoutError(f"{taken}: raise the time limit or cut the video")
 
-    @property
-    def frames(self) -> NDArray[np.uint8]:
-        """uint8 (T, …): what was made of the frames `indices`, after `read`."""
-        return self._buffer.stacked(self.indices)
-
-    @property
-    def prepare_ms(self) -> float:
-        """How long decoding waited for frames to be prepared, milliseconds, on average of the parts."""
-        return self._buffer.waited_ms / self.parts
-
-    def _check_duration(self, decoder: VideoDecoder) -> None:
-        most = self._options.max_duration
-        if most is not None and (decoder.duration or 0) > most:
-            message = f"{self._name} lasts {decoder.duration:.0f} s, at most {most:g} s are allowed: cut it"
-            raise VideoLimitError(message)
-
     def _plan(self, decoder: VideoDecoder, index: FrameIndex) -> list[list[Span]]:
         """Choose the packets to decode, in parts that are decoded at once; none where all in order take no longer."""
-        self.indices, self.in_range = self._select(index.times, decoder.fps)
+        self._indices, self._in_range = self._select(index.times, decoder.fps)
         # The first frame and the last belong to the proof that the index is right.
-        spans = index.spans({*self.indices, 0, len(index) - 1})
+        spans = index.spans({*self._indices, 0, len(index) - 1})
         whole, pixels = index.share(spans), decoder.width * decoder.height
         most = min(self._policy.parts(pixels), int(whole * len(index) * pixels / self._policy.pixels_of_a_part))
         parts = index.split(spans, max(most, 1))
@@ -148,11 +154,7 @@ class FrameReader:
         return [spans] if decoder.skips or whole <= _WORTH_SELECTING else []
 
     def _select(self, times: NDArray[np.float64], fps: float | None) -> tuple[list[int], int]:
-        """Choose frames.
-
-        Args:
-            times: When each frame of the video is shown, milliseconds.
-            fps: Frames per second, used when `times` say nothing.
+        """Choose frames by when each is shown, milliseconds, or by `fps` where that says nothing.
 
         Returns:
             The frames to read, and how many there are in the range.
@@ -179,16 +181,16 @@ class FrameReader:
         if not times:
             raise self._silent(decoder)
         self._compare(decoder, np.array(times))
-        self.indices, self.in_range = self._select(np.array(times), decoder.fps)
+        self._indices, self._in_range = self._select(np.array(times), decoder.fps)
         kept = self._buffer.frames
-        if missing := set(self.indices).difference(kept):
+        if missing := set(self._indices).difference(kept):
             self._pass(decoder, missing, stop=max(missing))
         if not kept:
             raise self._silent(decoder)
-        if lost := set(self.indices).difference(kept):
+        if lost := set(self._indices).difference(kept):
             # Which damaged frames a decoder with several threads drops is a matter of chance.
-            self.notes.append(f"damaged: {len(lost)} frames did not come again, the nearest that did stand in for them")
-            self.indices = [min(kept, key=lambda frame: abs(frame - index)) for index in self.indices]
+            self._notes.append(f"damaged: {len(lost)} frames did not come again, the nearest that did stand in")
+            self._indices = [min(kept, key=lambda frame: abs(frame - index)) for index in self._indices]
 
     def _pass(self, decoder: VideoDecoder, wanted: set[int], stop: float = math.inf) -> list[float]:
         """Keep the wanted frames up to frame `stop`, and return when each frame on the way is shown."""
@@ -206,7 +208,7 @@ class FrameReader:
     def _read_parts(self, decoder: VideoDecoder, index: FrameIndex, parts: list[list[Span]]) -> bool:
         """Keep the wanted frames from parts that are decoded at once; False where the index was wrong."""
         failed = threading.Event()
-        self.parts = len(parts)
+        self._parts = len(parts)
 
         def read(part: list[Span]) -> bool:
             complete = False
@@ -226,10 +228,10 @@ class FrameReader:
         All frames that depend on no packet left out are expected, so the numbers of the index are those of a full
         decode; where the codec skips frames, the wanted ones are.
         """
-        wanted = set(self.indices)
+        wanted = set(self._indices)
         entries = {index.frames_of[span.start] for span in part}
         due = deque(frame for span in part for frame in (span.frames if decoder.skips else index.expected(span)))
-        with closing(decoder.get_frames_at(index, part, self.parts)) as frames:
+        with closing(decoder.get_frames_at(index, part, self._parts)) as frames:
             for frame in frames:
                 self._check_time()
                 number = int(np.searchsorted(index.times, frame.time))
@@ -246,20 +248,20 @@ class FrameReader:
         return not due
 
     def _helped(self) -> AbstractContextManager[None]:
-        return self._buffer.helped() if self.parts == 1 and reads_alone() else nullcontext()
+        return self._buffer.helped() if self._parts == 1 and reads_alone() else nullcontext()
 
     def _compare(self, decoder: VideoDecoder, times: NDArray[np.float64]) -> None:
         """Note where the container promises another number of frames, or more seconds, than it holds."""
         if decoder.header_frame_count not in (0, times.size):
-            self.notes.append(f"the container promises {decoder.header_frame_count} frames and holds {times.size}")
+            self._notes.append(f"the container promises {decoder.header_frame_count} frames and holds {times.size}")
         seconds = (times[-1] - times[0]) / 1e3
         if decoder.duration and decoder.duration > 1.1 * seconds + _DURATION_OF_A_FRAME:
-            self.notes.append(f"the container promises {decoder.duration:.1f} s and holds {seconds:.1f} s of video")
+            self._notes.append(f"the container promises {decoder.duration:.1f} s and holds {seconds:.1f} s of video")
 
     def _silent(self, decoder: VideoDecoder) -> VideoError:
         """Make the error for a video that opens and then yields no frame."""
-        name, advice = self._name, "check that it plays, or convert it to MP4 (H.264)"
-        if decoder.packet_count == 0:
-            return NoFramesError(f"{name} contains no video frames: {advice}")
-        count, codec = decoder.packet_count, decoder.codec
-        return VideoDecodeError(f"{name}: none of its {count} frames, of codec {codec}, can be decoded: {advice}")
+        count, advice = decoder.packet_count, "check that it plays, or convert it to MP4 (H.264)"
+        if count == 0:
+            return NoFramesError(f"{self._name} contains no video frames: {advice}")
+        message = f"{self._name}: none of its {count} frames, of codec {decoder.codec}, can be decoded: {advice}"
+        return VideoDecodeError(message)

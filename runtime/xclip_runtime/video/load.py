@@ -48,12 +48,7 @@ def read_video(video: Video, num_frames: int, transform: FrameTransform, reading
 
 
 def clip_of_frames(frames: NDArray[np.uint8], num_frames: int, transform: FrameTransform) -> Clip:
-    """Sample and prepare frames that are already decoded.
-
-    Args:
-        frames: uint8 RGB (T, H, W, 3), any T ≥ 1.
-        num_frames: How many to sample uniformly.
-        transform: How to bring them to the model's size.
+    """Sample `num_frames` uniformly of frames that are already decoded, uint8 RGB (T, H, W, 3), and preprocess them.
 
     Raises:
         FramesError: The array has another dtype or shape.

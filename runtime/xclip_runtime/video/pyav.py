@@ -13,7 +13,7 @@ import av
 
 from xclip_runtime.util.paths import printable
 from xclip_runtime.video.container import open_file, picture_track
-from xclip_runtime.video.conversion import FrameConverter, check_pixels
+from xclip_runtime.video.conversion import FrameConverter, check_limits
 from xclip_runtime.video.decoder import Frame
 from xclip_runtime.video.frame_index import FrameIndex, Packet
 from xclip_runtime.video.options import ReadOptions
@@ -38,13 +38,7 @@ _WITH_NON_REFERENCE = ("h264", "hevc", "mpeg1video", "mpeg2video")
 
 
 class PyAVDecoder:
-    """An open video file; see `decoder.VideoDecoder`.
-
-    Args:
-        path: The file, or the name of what `open_container` opens.
-        options: Of these, the track, the pixels and the threads.
-        open_container: Gives a container of PyAV.
-    """
+    """An open video file, or whatever `open_container` opens by its name; see `decoder.VideoDecoder`."""
 
     name = "pyav"
 
@@ -65,10 +59,10 @@ class PyAVDecoder:
         self.skips = self.codec in _WITH_NON_REFERENCE
         self.width: int = self._context.width
         self.height: int = self._context.height
-        check_pixels(self._name, self.width, self.height, self._options.max_pixels)
         rate, duration = self._stream.guessed_rate, self._stream.container.duration
         self.fps = float(rate) if rate else None
         self.duration: float | None = duration / av.time_base if duration and duration > 0 else None
+        check_limits(self._name, self._options, self.width, self.height, self.duration)
         self.header_frame_count: int = self._stream.frames
         self.packet_count = 0
 
@@ -143,7 +137,7 @@ class PyAVDecoder:
         self._context = self._stream.codec_context
         self._tick = float(self._stream.time_base) * 1e3
         aspect = self._stream.sample_aspect_ratio if self._options.square_pixels else None
-        self._convert = FrameConverter(self._name, self._options.max_pixels, aspect)
+        self._convert = FrameConverter(self._name, self._options, aspect)
         self._at_start = True
 
     def _demux(self) -> Iterator[Any]:
@@ -160,11 +154,7 @@ class PyAVDecoder:
         return self._demux()
 
     def _seek(self, index: FrameIndex, target: int) -> tuple[int, Iterator[Any]]:
-        """Go to a packet, by seeking where that pays, else to the start.
-
-        Returns:
-            The place of the first packet, and the packets.
-        """
+        """Go to a packet, by seeking where that pays, else to the start; return the place there and the packets."""
         sought = index.packets[target]
         if sought.dts is not None and self._worth_seeking(index, 0, target):
             self._container.seek(sought.dts, stream=self._stream)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from xclip_runtime.util.deadline import DeadlineError, within
 from xclip_runtime.util.paths import printable, regular_file
-from xclip_runtime.video.frame_reader import FrameReader, Method
+from xclip_runtime.video.frame_reader import Clip, FrameReader
 from xclip_runtime.video.options import ReadOptions
 from xclip_runtime.video.pyav import PyAVDecoder
 from xclip_runtime.video.sampling import Sampling, uniform
@@ -24,35 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xclip_runtime.video.transforms import FrameTransform
-
-
-@dataclass(frozen=True)
-class Clip:
-    """The prepared frames of one video and how they were read."""
-
-    frames: NDArray[np.uint8]
-    """uint8 RGB (T, size, size, 3); from `read_views` (V, T, size, size, 3)."""
-    indices: tuple[int, ...]
-    """The T frame numbers, counted from 0 in the whole video; from `read_views` clips x T, clip after clip."""
-    decoded: int
-    """Distinct frames that were kept."""
-    total: int
-    """Frames in the video, or in the range from `start` to `end`."""
-    decode_ms: float
-    """Time spent opening and decoding, milliseconds."""
-    prepare_ms: float
-    """Time that decoding waited for resizing and cropping, milliseconds, on average of the parts that were decoded at
-    once; where no other video is being read and there is one part, they go on beside decoding."""
-    decoder: str
-    """The decoder that delivered the frames: "pyav"; "array" where they were in memory."""
-    codec: str
-    """FFmpeg's name of the codec."""
-    fps: float | None
-    """Frames per second by the container, when it says."""
-    method: Method
-    """How the frames were reached: by decoding all frames, or only those that they depend on."""
-    notes: tuple[str, ...] = ()
-    """What was out of the ordinary, such as a wrong frame count in the container."""
 
 
 def read_clip(
@@ -91,28 +61,14 @@ def read_clip(
             picture track of that number.
         ValueError: An option out of its range.
     """
-    begun = time.perf_counter()
     chosen = ReadOptions(**options)
     name = regular_file(path)
     opened = partial(PyAVDecoder, name, chosen)
     reader = FrameReader(printable(name), num_frames, sampling, transform, options=chosen, open_decoder=opened)
     try:
-        decoder = within(chosen.time_limit, reader.read)
+        return within(chosen.time_limit, reader.read)
     except DeadlineError:
         raise reader.timeout() from None
-    return Clip(
-        frames=reader.frames,
-        indices=tuple(reader.indices),
-        decoded=len(set(reader.indices)),
-        total=reader.in_range,
-        decode_ms=(time.perf_counter() - begun) * 1e3 - reader.prepare_ms,
-        prepare_ms=reader.prepare_ms,
-        decoder=decoder.name,
-        codec=decoder.codec,
-        fps=decoder.fps,
-        method=reader.method,
-        notes=tuple(reader.notes),
-    )
 
 
 def read_views(
