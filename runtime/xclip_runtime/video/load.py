@@ -11,6 +11,7 @@ import numpy as np
 
 from xclip_runtime.errors import FramesError
 from xclip_runtime.video import Clip, ReadOptions, Views, prepare_frames, read_views, uniform_indices
+from xclip_runtime.video.inputs import Video, as_file, frames_of, is_file_content
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xclip_runtime.util.deadline import DeadlineError, within
+from xclip_runtime.util.deadline import UnresponsiveError, within
 from xclip_runtime.util.paths import printable, regular_file
 from xclip_runtime.video.frame_reader import Clip, FrameReader
 from xclip_runtime.video.options import ReadOptions
@@ -67,7 +67,7 @@ def read_clip(
     reader = FrameReader(printable(name), num_frames, sampling, transform, options=chosen, open_decoder=opened)
     try:
         return within(chosen.time_limit, reader.read)
-    except DeadlineError:
+    except UnresponsiveError:
         raise reader.timeout() from None
 
 

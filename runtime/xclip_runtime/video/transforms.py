@@ -99,7 +99,7 @@ def prepare_frames(
         is_array = isinstance(frame, np.ndarray)
         if not is_array or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
             found = f"{frame.dtype} {frame.shape}" if is_array else type(frame).__name__
-            message = f"frame {index} is {found}: pass uint8 RGB of shape (T, H, W, 3), with pixels"
+            message = f"frame {index} is {found}: pass uint8 RGB of shape (T, H, W, 3)"
             raise FramesError(message)
         transform(frame, out[index])
     return out
