@@ -163,11 +163,6 @@ def ours(path: Path) -> NDArray[np.uint8]:
     return read_clip(path, num_frames=FRAMES, transform=TRANSFORM).frames
 
 
-def ours_pyav(path: Path) -> NDArray[np.uint8]:
-    """`read_clip` with PyAV."""
-    return read_clip(path, num_frames=FRAMES, transform=TRANSFORM, decoder="pyav").frames
-
-
 def _resize_crop(picture: Any) -> Any:
     height, width = TRANSFORM.resized(*picture.shape[:2])
     top, left = (height - TRANSFORM.size) // 2, (width - TRANSFORM.size) // 2
@@ -247,8 +242,7 @@ def with_transformers(path: Path) -> NDArray[np.uint8]:
 def arms(names: list[str] | None = None) -> dict[str, Callable[[Path], Any]]:
     """The arms whose packages are installed."""
     every: dict[str, tuple[str, Callable[[Path], Any]]] = {
-        "ours": ("cv2", ours),
-        "ours, pyav": ("av", ours_pyav),
+        "ours": ("av", ours),
         "opencv": ("cv2", plain_opencv),
         "opencv read": ("cv2", opencv_read),
         "pyav": ("av", plain_pyav),
@@ -402,7 +396,7 @@ def main() -> None:
             for name, row in wrong.items():
                 print(f"{name:32}", ", ".join(f"{arm} {frames:.0f}" for arm, frames in row.items() if frames) or "none")
             figures["wrong_frames"] = wrong
-        long_arms = arms(options.arms or ["ours", "ours, pyav", "opencv", "opencv read", "decord"])
+        long_arms = arms(options.arms or ["ours", "opencv", "opencv read", "decord"])
         long = measure(LONG, long_arms, Bench(options.long_rounds, warm_up=0))
         record("A ten-minute clip to 32 prepared frames", "long", long)
         if chosen.search("prepare"):

@@ -59,7 +59,7 @@ def arms(cpus: int) -> list[Arm]:
 
 def work(arm: Arm, graph: Path, video: Path) -> None:
     """The life of a worker: say that it is ready, run for a while at every line of stdin, and answer."""
-    import cv2
+    import av
 
     from xclip_runtime.inference.session import Session, SessionOptions
 
@@ -73,9 +73,13 @@ def work(arm: Arm, graph: Path, video: Path) -> None:
 
         def decode(stop: threading.Event = stop, decoded: list[int] = decoded) -> None:
             while not stop.is_set():
-                capture = cv2.VideoCapture(str(video), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-                while not stop.is_set() and capture.read()[0]:
-                    decoded[0] += 1
+                with av.open(str(video)) as container:
+                    container.streams.video[0].codec_context.thread_count = 1
+                    for frame in container.decode(video=0):
+                        frame.reformat(format="rgb24")
+                        decoded[0] += 1
+                        if stop.is_set():
+                            break
 
         decoder = threading.Thread(target=decode)
         if arm.decoder:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xclip_runtime.util.paths import videos_in
@@ -23,9 +22,9 @@ def expand(names: Iterable[str]) -> Iterator[str]:
     for name in names:
         if name == "-":
             yield from _standard_input()
-        elif Path(name).is_dir():
+        elif os.path.isdir(name):  # noqa: PTH112 - Path raises for a name that is too long
             yield from list(videos_in(name)) or [name]
-        elif glob.has_magic(name) and not Path(name).exists():
+        elif glob.has_magic(name) and not os.path.exists(name):  # noqa: PTH110
             matches = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - keeps the spelling, such as ./
             yield from expand(matches) if matches else [name]
         else:

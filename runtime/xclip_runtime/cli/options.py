@@ -83,7 +83,7 @@ FILE_OPTIONS = ("start", "end", "decoder", "time_limit", "track", "square_pixels
 
 
 def _check_decoder(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    from xclip_runtime.video.read import check_decoder  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.video.options import check_decoder  # noqa: PLC0415 - keeps --help quick
 
     try:
         check_decoder(value)

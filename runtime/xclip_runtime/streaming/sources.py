@@ -21,8 +21,8 @@ import numpy as np
 from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundError
 from xclip_runtime.video.container import open_input, open_standard_input
 from xclip_runtime.video.frame_reader import ASSUMED_FPS
+from xclip_runtime.video.options import ReadOptions, check_decoder
 from xclip_runtime.video.pyav import PyAVDecoder
-from xclip_runtime.video.read import check_decoder
 from xclip_runtime.video.threads import LIVE_THREADS, ThreadPolicy
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xclip_runtime.video.decoder import Frame, VideoDecoder
-    from xclip_runtime.video.read import Decoder
+    from xclip_runtime.video.options import Decoder
 
 logger = logging.getLogger(__name__)
 
@@ -357,10 +357,9 @@ def _open_address(address: str, timeout: float) -> PyAVDecoder:
 
 
 def _connect(name: str, opened: Callable[..., Any]) -> PyAVDecoder:
+    options = ReadOptions(policy=ThreadPolicy(max_threads=LIVE_THREADS))
     try:
-        return PyAVDecoder(
-            name, open_container=lambda _: opened(name=name), policy=ThreadPolicy(max_threads=LIVE_THREADS)
-        )
+        return PyAVDecoder(name, options, lambda _: opened(name=name))
     except VideoDecodeError:
         message = f"{name} cannot be opened: check that it is there and sends video"
         raise VideoDecodeError(message) from None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
+
+from xclip_runtime.errors import VideoDecodeError, VideoNotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,6 +28,40 @@ def videos_in(folder: str) -> Iterator[str]:
             # macOS leaves "._clip.mp4" beside "clip.mp4" on foreign file systems.
             if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
                 yield os.path.join(parent, name)  # noqa: PTH118 - keeps the spelling of the folder
+
+
+def printable(name: str) -> str:
+    """Quote a name that would not be one line of text."""
+    return name if name.isprintable() else ascii(name)
+
+
+def regular_file(path: str | os.PathLike[str]) -> str:
+    """Return the name of a file that is there and not empty.
+
+    Raises:
+        VideoNotFoundError: It is not there, or may not be read.
+        VideoDecodeError: It is empty, a folder or a device.
+    """
+    name = os.fspath(path)
+    shown = printable(name)
+    try:
+        status = os.stat(name)  # noqa: PTH116 - Path would change the name that the messages quote
+    except FileNotFoundError:
+        message = f"no such file: {shown}: check the path"
+        raise VideoNotFoundError(message) from None
+    except (OSError, ValueError) as error:
+        message = f"{name!r} cannot be read ({error}): check the path and its permissions"
+        raise VideoNotFoundError(message) from None
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        message = f"{shown} is {kind}: pass a video file"
+        if stat.S_ISDIR(status.st_mode):
+            message += ", or to the command a folder with files such as .mp4, .mkv or .webm in it"
+        raise VideoDecodeError(message)
+    if status.st_size == 0:
+        message = f"{shown} is empty (0 bytes): copy or download it again"
+        raise VideoDecodeError(message)
+    return name
 
 
 def read_text(path: Path, refuse: Callable[[str], Exception], *, content: str, layout: str) -> str:

@@ -1,6 +1,8 @@
 """Videos to frames: sampling, decoding and preprocessing."""
 
-from xclip_runtime.video.read import Clip, Decoder, read_clip, read_views
+from xclip_runtime.video.frame_reader import Clip
+from xclip_runtime.video.options import Decoder, ReadOptions
+from xclip_runtime.video.read import read_clip, read_views
 from xclip_runtime.video.sampling import Sampling, uniform_indices
 from xclip_runtime.video.transforms import FrameTransform, Profile, prepare_frames
 from xclip_runtime.video.views import Views
@@ -10,6 +12,7 @@ __all__ = [
     "Decoder",
     "FrameTransform",
     "Profile",
+    "ReadOptions",
     "Sampling",
     "Views",
     "prepare_frames",

@@ -6,8 +6,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import av
+from av.stream import Discard, Disposition
 
 from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError
+from xclip_runtime.util.paths import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +24,7 @@ DEMUXERS = (
 """FFmpeg's names of the formats that files and uploads may have. Playlists and other formats that name further files or
 addresses are left out."""
 
-_PICTURES = ("attached_pic", "still_image", "timed_thumbnails")
+_NO_FILMS = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 _KNOWN_FORMATS = {"format_whitelist": ",".join(DEMUXERS)}
 
 
@@ -33,7 +35,7 @@ def open_file(path: str) -> Any:
         VideoDecodeError: It is damaged or of a format that is not in `DEMUXERS`.
     """
     options = {**_KNOWN_FORMATS, "protocol_whitelist": "file"}
-    return open_input(f"file:{os.path.abspath(path)}", path, options)  # noqa: PTH100 - Path would change the name
+    return open_input(f"file:{os.path.abspath(path)}", printable(path), options)  # noqa: PTH100 - as it is spelt
 
 
 def open_standard_input(name: str) -> Any:
@@ -44,14 +46,9 @@ def open_standard_input(name: str) -> Any:
 def open_input(
     address: str, name: str, options: Mapping[str, str], form: str | None = None, timeout: float | None = None
 ) -> Any:
-    """Open what FFmpeg finds at an address.
+    """Open what FFmpeg finds at an address, called `name` in messages, in the format `form`, or the one it detects.
 
-    Args:
-        address: For FFmpeg.
-        name: For messages.
-        options: Of FFmpeg.
-        form: FFmpeg's name of the format; None to detect it.
-        timeout: Seconds that opening, and each read, may take; None for no limit.
+    Opening and each read may take `timeout` seconds.
 
     Raises:
         VideoDecodeError: It cannot be opened.
@@ -60,29 +57,15 @@ def open_input(
         return av.open(address, format=form, options=dict(options), metadata_errors="replace", timeout=timeout)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if isinstance(error, av.error.ArgumentError) and "format_whitelist" in options:
-            message = (
-                f"{name} is a playlist, an image or of another format that is not read as a video: "
-                "give the video itself, or convert it to MP4 (H.264)"
-            )
-            raise VideoDecodeError(message) from None
-        raise cannot_open(name) from error
-
-
-def cannot_open(name: str) -> VideoDecodeError:
-    """Make the error for what does not open as a video."""
-    return VideoDecodeError(
-        f"{name} cannot be opened as a video: it is damaged, cut short, or has no picture track; "
-        "check that it plays, or convert it to MP4 (H.264)"
-    )
+            reason = "is a playlist, an image or of another format that is not read as a video: give the video itself"
+        else:
+            reason = "cannot be opened as a video: it is damaged, cut short, or has no picture track; check it"
+        message = f"{name} {reason}, or convert it to MP4 (H.264)"
+        raise VideoDecodeError(message) from error
 
 
 def picture_track(container: Any, name: str, track: int | None = None) -> Any:
-    """Choose a picture track: FFmpeg's best, but no cover art or thumbnail, or one by its number.
-
-    Args:
-        container: Of PyAV.
-        name: For messages.
-        track: Number among the picture tracks, from 0; None for the best.
+    """Choose a picture track by its number, from 0, or FFmpeg's best, if that is neither cover art nor a thumbnail.
 
     Raises:
         NoFramesError: There is no picture track.
@@ -90,24 +73,23 @@ def picture_track(container: Any, name: str, track: int | None = None) -> Any:
         VideoDecodeError: It is in a codec that FFmpeg does not know.
     """
     tracks = container.streams.video
-    films = [stream for stream in tracks if not any(flag in str(stream.disposition.name) for flag in _PICTURES)]
+    films = [stream for stream in tracks if not stream.disposition & _NO_FILMS]
     if track is None and not films:
         message = f"{name} has no picture track: pass a video, not a sound file"
         raise NoFramesError(message)
     if track is not None and not 0 <= track < len(tracks):
         message = f"{name} has {len(tracks)} picture tracks, and none of number {track}: count them from 0"
         raise VideoError(message)
-    stream = _best(container, films) if track is None else tracks[track]
+    if track is None:
+        moving = [stream for stream in films if stream.frames != 1] or films
+        best = container.streams.best("video")
+        stream = best if best in moving else moving[0]
+    else:
+        stream = tracks[track]
     if stream.codec_context is None:
         message = f"{name} is in a codec that FFmpeg does not know: convert it to MP4 (H.264)"
         raise VideoDecodeError(message)
     for other in container.streams:
         if other.index != stream.index:
-            other.discard = av.stream.Discard.all
+            other.discard = Discard.all
     return stream
-
-
-def _best(container: Any, films: list[Any]) -> Any:
-    moving = [stream for stream in films if stream.frames != 1] or films
-    best = container.streams.best("video")
-    return next((stream for stream in moving if best is not None and stream.index == best.index), moving[0])

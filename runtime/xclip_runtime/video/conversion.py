@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from xclip_runtime.video.options import ReadOptions
+
 # AVColorSpace of libavutil/pixfmt.h: RGB, and the matrices that swscale knows. Without one, FFmpeg takes BT.601.
 _MATRICES = (0, 1, 4, 5, 6, 7, 9)
 _BT601 = 5
@@ -26,32 +28,24 @@ class FrameConverter:
     """Converts the frames of one decoder, one at a time.
 
     Interlaced frames are taken as they are stored, both fields woven, as the loaders of the checkpoints' training did.
-
-    Args:
-        name: Of the file, for messages.
-        max_pixels: Largest width times height that is converted; None for any.
-        aspect: Width of a pixel by its height, by which frames are stretched to square pixels; None to take pixels as
-            they are, as the original and transformers do.
+    They are stretched by `aspect`, the width of a pixel by its height, where there is one.
     """
 
-    def __init__(self, name: str, max_pixels: int | None = None, aspect: Fraction | None = None) -> None:
+    def __init__(self, name: str, options: ReadOptions, aspect: Fraction | None = None) -> None:
         self._name = name
-        self._max_pixels = max_pixels
+        self._options = options
         self._aspect = aspect or 1
         self._reformatter = VideoReformatter()
         self._weaver = _Weaver()
 
     def __call__(self, frame: Any) -> NDArray[np.uint8]:
-        """Convert a frame of PyAV.
-
-        Returns:
-            uint8 RGB (H, W, 3), upright; its memory belongs to no other frame.
+        """Convert a frame of PyAV to uint8 RGB (H, W, 3), upright, in memory that belongs to no other frame.
 
         Raises:
             VideoLimitError: The frame has too many pixels.
             VideoDecodeError: FFmpeg cannot convert its pixel format.
         """
-        check_pixels(self._name, frame.width, frame.height, self._max_pixels)
+        check_limits(self._name, self._options, frame.width, frame.height)
         try:
             woven = self._weaver(frame) if frame.interlaced_frame else frame
             matrix = None if frame.colorspace in (*_MATRICES, _UNSPECIFIED) else _BT601
@@ -68,10 +62,14 @@ class FrameConverter:
         return upright(picture, frame)
 
 
-def check_pixels(name: str, width: int, height: int, max_pixels: int | None) -> None:
-    """Raise VideoLimitError for a frame with too many pixels."""
-    if max_pixels is not None and width * height > max_pixels:
-        message = f"{name} has frames of {width}x{height} pixels, at most {max_pixels} are allowed: make it smaller"
+def check_limits(name: str, options: ReadOptions, width: int, height: int, duration: float | None = None) -> None:
+    """Raise VideoLimitError for more pixels or seconds than allowed."""
+    pixels, seconds = options.max_pixels, options.max_duration
+    if pixels is not None and width * height > pixels:
+        message = f"{name} has frames of {width}x{height} pixels, at most {pixels} are allowed: make it smaller"
+        raise VideoLimitError(message)
+    if seconds is not None and duration is not None and duration > seconds:
+        message = f"{name} lasts {duration:.0f} s, at most {seconds:g} s are allowed: cut it"
         raise VideoLimitError(message)
 
 

@@ -18,6 +18,8 @@ class Frame(NamedTuple):
 
     time: float
     """When it is shown, milliseconds; NaN where the file does not say."""
+    keyframe: bool
+    """It depends on no other frame, says the codec."""
     to_rgb: Callable[[], NDArray[np.uint8]]
     """Convert it: uint8 RGB (H, W, 3), upright. May be called later and in another thread, one frame at a time."""
 
@@ -41,25 +43,18 @@ class VideoDecoder(Protocol):
     """`get_frames_at` leaves out frames that are not wanted and that none depends on."""
 
     def scan(self, check_time: Callable[[], None]) -> FrameIndex | None:
-        """Read all packets without decoding them.
+        """Read all packets without decoding them; `check_time` is called now and then, to raise when time is over.
 
-        Args:
-            check_time: Called now and then; what it raises ends the scan.
-
-        Returns:
-            The frames of the video, or None where packets do not identify them.
+        Returns None where the packets do not identify the frames.
         """
 
     def decode(self) -> Generator[Frame]:
         """Decode all frames, in the order in which they are shown."""
 
     def get_frames_at(self, index: FrameIndex, spans: Sequence[Span], parts: int = 1) -> Generator[Frame]:
-        """Decode the wanted frames of some spans, and those on the way to them that the codec does not skip.
+        """Decode the wanted frames of spans, in the order of the file, and those between that the codec does not skip.
 
-        Args:
-            index: What `scan` returned for this file.
-            spans: Packets to decode, in the order of the file.
-            parts: Decoders that share the CPUs for this video.
+        May be called in several threads at once, for so many `parts` of the video.
         """
 
     def close(self) -> None:

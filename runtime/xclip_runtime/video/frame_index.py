@@ -15,26 +15,22 @@ if TYPE_CHECKING:
 
 
 class Packet(NamedTuple):
-    """A packet as the container describes it."""
+    """A packet as the container describes it; an edit list hides the frame of one to discard, which decoding needs."""
 
     pts: int | None
     dts: int | None
     keyframe: bool
     discard: bool
-    """An edit list hides its frame; decoding needs it."""
     size: int
-    """Bytes."""
 
 
 @dataclass
 class Span:
-    """Successive packets, from a keyframe to the last wanted frame that depends on it."""
+    """Packets from `start` to before `stop`: from a keyframe to the last of the wanted `frames` that depend on it."""
 
     start: int
     stop: int
-    """One past the last packet."""
     frames: list[int]
-    """Wanted frames, sorted."""
 
 
 @dataclass(frozen=True)
@@ -49,26 +45,28 @@ class FrameIndex:
     """When each frame is shown, milliseconds, strictly increasing: what tells frames apart."""
 
     @classmethod
-    def from_packets(cls, packets: Sequence[Packet], tick: float) -> FrameIndex | None:
-        """Sort packets by the time at which their frames are shown.
+    def from_packets(cls, packets: Sequence[Packet], tick: float, *, reorders: bool = False) -> FrameIndex | None:
+        """Sort packets, given in the order of the file, by the time at which their frames are shown.
 
         Args:
-            packets: In the order of the file.
+            packets: All of the track.
             tick: Milliseconds of a unit of their times.
+            reorders: The codec stores frames in another order than they are shown in. Where times go up all the same,
+                the container has none, as AVI, and FFmpeg has made them up.
 
         Returns:
-            None where times are missing or repeated, or where frames come before the first keyframe.
+            None where times are missing, repeated or made up, or where frames come before the first keyframe.
         """
-        shown = [place for place, packet in enumerate(packets) if not packet.discard]
-        if not shown or not packets[0].keyframe or any(packets[place].pts is None for place in shown):
+        shown = np.array([place for place, packet in enumerate(packets) if not packet.discard], np.int64)
+        times = [packet.pts for packet in packets if not packet.discard]
+        if not times or None in times or not packets[0].keyframe:
             return None
-        pts = np.array([packets[place].pts for place in shown], np.int64)
+        pts = np.array(times, np.int64)
         order = np.argsort(pts, kind="stable")
-        if np.any(np.diff(pts[order]) <= 0) or (first := packets[0]).pts is None:
+        repeated, made_up = np.any(np.diff(pts[order]) == 0), reorders and np.all(np.diff(pts) > 0)
+        if repeated or made_up or (shown[0] == 0 and order[0] > 0):
             return None
-        if not first.discard and first.pts != pts[order[0]]:
-            return None
-        return cls(packets, np.array(shown, np.int64)[order], np.asarray(pts[order] * tick, np.float64))
+        return cls(packets, shown[order], np.asarray(pts[order] * tick, np.float64))
 
     def __len__(self) -> int:
         return self.places.size

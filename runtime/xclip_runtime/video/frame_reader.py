@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoLimitError, VideoTimeoutError
+from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoTimeoutError
 from xclip_runtime.util.deadline import together
-from xclip_runtime.video.frame_buffer import FrameBuffer, Preparer
-from xclip_runtime.video.threads import reading, reads_alone
+from xclip_runtime.video.frame_buffer import FrameBuffer
+from xclip_runtime.video.threads import ThreadPolicy, reading, reads_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
     from xclip_runtime.video.decoder import VideoDecoder
     from xclip_runtime.video.frame_index import FrameIndex, Span
+    from xclip_runtime.video.options import ReadOptions
     from xclip_runtime.video.sampling import Sampling
-    from xclip_runtime.video.threads import ThreadPolicy
 
 Method = Literal["sequential", "selective"]
 
@@ -42,145 +43,108 @@ ASSUMED_FPS = 30.0
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to read from one file."""
+class Clip:
+    """The prepared frames of one video and how they were read."""
 
-    name: str
-    """The path, as the messages quote it."""
-    count: int
-    """Frames to sample."""
-    sampling: Sampling
-    start: float
-    """Seconds from the first frame."""
-    end: float | None
-    """Seconds; None for the end of the video."""
-    time_limit: float | None
-    """Seconds; None for no limit."""
-    prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-    """From uint8 RGB (H, W, 3) to what is kept of a frame."""
-    max_duration: float | None = None
-    """Seconds by the container that are accepted; None for any."""
-    begun: float = field(default_factory=time.perf_counter)
-    """When the time limit began to run."""
+    frames: NDArray[np.uint8]
+    """uint8 RGB (T, size, size, 3); from `read_views` (V, T, size, size, 3)."""
+    indices: tuple[int, ...]
+    """The T frame numbers, counted from 0 in the whole video; from `read_views` clips x T, clip after clip."""
+    decoded: int
+    """Distinct frames that were kept."""
+    total: int
+    """Frames in the video, or in the range from `start` to `end`."""
+    decode_ms: float
+    """Time spent opening and decoding, milliseconds."""
+    prepare_ms: float
+    """Time that decoding waited for preprocessing, milliseconds, on average of the parts that were decoded at once."""
+    decoder: str
+    """The decoder that delivered the frames: "pyav"; "array" where they were in memory."""
+    codec: str
+    """FFmpeg's name of the codec."""
+    fps: float | None
+    """Frames per second by the container, when it says."""
+    method: Method
+    """How the frames were reached: by decoding all frames, or only those that they depend on."""
+    notes: tuple[str, ...] = ()
+    """What was out of the ordinary, such as a wrong frame count in the container."""
 
-    def __post_init__(self) -> None:
-        if self.count < 1:
-            message = f"{self.count} frames are asked for: ask for at least 1"
+
+class FrameReader:
+    """Reads frames of one video; the arguments are those of `read.read_clip`, but for the name that messages quote."""
+
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        sampling: Sampling,
+        prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+        *,
+        options: ReadOptions,
+        open_decoder: Callable[[], VideoDecoder],
+    ) -> None:
+        if count < 1:
+            message = f"{count} frames are asked for: ask for at least 1"
             raise ValueError(message)
-        if not self.start >= 0 or (self.end is not None and not self.end > self.start):
-            message = f"start is {self.start} s and end is {self.end} s: give 0 <= start < end"
-            raise ValueError(message)
+        self._name = name
+        self._count = count
+        self._sampling = sampling
+        self._prepare = prepare
+        self._options = options
+        self._policy = options.policy or ThreadPolicy()
+        self._open_decoder = open_decoder
+        self._begun = time.perf_counter()
+        self._buffer = FrameBuffer(prepare)
+        self._indices: list[int] = []
+        self._in_range = 0
+        self._notes: list[str] = []
+        self._parts = 1
 
-    def select(self, times: NDArray[np.float64], fps: float | None) -> tuple[list[int], int]:
-        """Choose frames.
+    def read(self) -> Clip:
+        """Read the frames; raises what `read.read_clip` says."""
+        method: Method = "sequential"
+        with reading(), closing(self._open_decoder()) as decoder:
+            index = decoder.scan(self._check_time)
+            parts = [] if index is None else self._plan(decoder, index)
+            if index is None or not parts:
+                self._read_in_order(decoder)
+            elif self._read_parts(decoder, index, parts):
+                method = "selective"
+                self._compare(decoder, index.times)
+            else:
+                self._notes.append("the packets do not hold the frames that the file says: read from the start instead")
+                self._buffer, self._parts = FrameBuffer(self._prepare), 1
+                self._read_in_order(decoder)
+        waited = self._buffer.waited_ms / self._parts
+        return Clip(
+            frames=np.stack([self._buffer.frames[number] for number in self._indices]),
+            indices=tuple(self._indices),
+            decoded=len(set(self._indices)),
+            total=self._in_range,
+            decode_ms=(time.perf_counter() - self._begun) * 1e3 - waited,
+            prepare_ms=waited,
+            decoder=decoder.name,
+            codec=decoder.codec,
+            fps=decoder.fps,
+            method=method,
+            notes=tuple(self._notes),
+        )
 
-        Args:
-            times: When each frame of the video is shown, milliseconds.
-            fps: Frames per second, used when `times` say nothing.
-
-        Returns:
-            The frames to read, and how many there are in the range.
-        """
-        seconds = (times - times[0]) / 1e3
-        if not np.all(np.diff(seconds) > 0):
-            seconds = np.arange(times.size) / (fps or ASSUMED_FPS)
-        # Half a millisecond is the rounding of timestamps in Matroska.
-        first = int(np.searchsorted(seconds, self.start - 5e-4))
-        last = times.size if self.end is None else int(np.searchsorted(seconds, self.end - 5e-4))
-        if first == last:
-            until = "" if self.end is None else f" to {self.end:g} s"
-            message = f"{self.name} has no frame from {self.start:g} s{until}: its last is at {seconds[-1]:.2f} s"
-            raise VideoError(message)
-        return (first + self.sampling(seconds[first:last], self.count)).tolist(), last - first
-
-    def check_time(self) -> None:
-        """Raise VideoTimeoutError when the time limit is over."""
-        if self.time_limit is not None and time.perf_counter() - self.begun > self.time_limit:
+    def _check_time(self) -> None:
+        limit = self._options.time_limit
+        if limit is not None and time.perf_counter() - self._begun > limit:
             raise self.timeout()
 
     def timeout(self) -> VideoTimeoutError:
         """Make the error for a read that is over its time limit."""
-        return VideoTimeoutError(
-            f"{self.name} takes longer than {self.time_limit:g} s to read: raise the time limit or cut the video"
-        )
-
-
-class FrameReader:
-    """Reads one request.
-
-    Args:
-        request: What to read.
-        open_decoder: Opens the video; called again where reading begins anew.
-        policy: Sizes from which parts are decoded at once.
-    """
-
-    def __init__(self, request: Request, open_decoder: Callable[[], VideoDecoder], policy: ThreadPolicy) -> None:
-        self._request = request
-        self._open_decoder = open_decoder
-        self._policy = policy
-        self._kept = FrameBuffer()
-        self.indices: list[int] = []
-        """The frames that were asked for."""
-        self.in_range = 0
-        """Frames from which they were chosen."""
-        self.method: Method = "sequential"
-        self.notes: list[str] = []
-        self._preparers: list[Preparer] = []
-        self._at_once = 1
-        """Parts that are decoded at once."""
-
-    def read(self) -> VideoDecoder:
-        """Read the frames.
-
-        Returns:
-            The decoder, closed; its constant attributes can be read.
-
-        Raises:
-            VideoError: And its subclasses, as `read.read_clip` says.
-        """
-        with reading():
-            return self._read()
-
-    @property
-    def frames(self) -> NDArray[np.uint8]:
-        """uint8 (T, …): what was made of the frames `indices`, after `read`."""
-        return self._kept.stacked(self.indices)
-
-    @property
-    def prepare_ms(self) -> float:
-        """How long decoding waited for frames to be prepared, milliseconds, on average of the parts."""
-        return sum(preparer.waited_ms for preparer in self._preparers) / self._at_once
-
-    def _read(self) -> VideoDecoder:
-        with closing(self._open_decoder()) as decoder:
-            self._check_duration(decoder)
-            index = decoder.scan(self._request.check_time)
-            parts = [] if index is None else self._plan(decoder, index)
-            if index is None or not parts:
-                self._read_in_order(decoder)
-                return decoder
-            if self._read_parts(decoder, index, parts):
-                self.method = "selective"
-                self._compare(decoder, index.times)
-                return decoder
-            self.notes.append("the packets do not hold the frames that the file says: read from the start instead")
-        self._at_once = 1
-        with closing(self._open_decoder()) as again:
-            again.packet_count, again.header_frame_count = decoder.packet_count, decoder.header_frame_count
-            self._read_in_order(again)
-        return again
-
-    def _check_duration(self, decoder: VideoDecoder) -> None:
-        most = self._request.max_duration
-        if most is not None and (decoder.duration or 0) > most:
-            message = f"{self._request.name} lasts {decoder.duration:.0f} s, at most {most:g} s are allowed: cut it"
-            raise VideoLimitError(message)
+        taken = f"{self._name} takes longer than {self._options.time_limit:g} s to read"
+        return VideoTimeoutError(f"{taken}: raise the time limit or cut the video")
 
     def _plan(self, decoder: VideoDecoder, index: FrameIndex) -> list[list[Span]]:
         """Choose the packets to decode, in parts that are decoded at once; none where all in order take no longer."""
-        self.indices, self.in_range = self._request.select(index.times, decoder.fps)
+        self._indices, self._in_range = self._select(index.times, decoder.fps)
         # The first frame and the last belong to the proof that the index is right.
-        spans = index.spans({*self.indices, 0, len(index) - 1})
+        spans = index.spans({*self._indices, 0, len(index) - 1})
         whole, pixels = index.share(spans), decoder.width * decoder.height
         most = min(self._policy.parts(pixels), int(whole * len(index) * pixels / self._policy.pixels_of_a_part))
         parts = index.split(spans, max(most, 1))
@@ -189,48 +153,54 @@ class FrameReader:
             return parts
         return [spans] if decoder.skips or whole <= _WORTH_SELECTING else []
 
+    def _select(self, times: NDArray[np.float64], fps: float | None) -> tuple[list[int], int]:
+        """Choose frames by when each is shown, milliseconds, or by `fps` where that says nothing.
+
+        Returns:
+            The frames to read, and how many there are in the range.
+        """
+        seconds, start, end = (times - times[0]) / 1e3, self._options.start, self._options.end
+        if not np.all(np.diff(seconds) > 0):
+            seconds = np.arange(times.size) / (fps or ASSUMED_FPS)
+        # Half a millisecond is the rounding of timestamps in Matroska.
+        first = int(np.searchsorted(seconds, start - 5e-4))
+        last = times.size if end is None else int(np.searchsorted(seconds, end - 5e-4))
+        if first == last:
+            until = "" if end is None else f" to {end:g} s"
+            message = f"{self._name} has no frame from {start:g} s{until}: its last is at {seconds[-1]:.2f} s"
+            raise VideoError(message)
+        return (first + self._sampling(seconds[first:last], self._count)).tolist(), last - first
+
     def _read_in_order(self, decoder: VideoDecoder) -> None:
         """Keep the wanted frames of one pass, for which their number is a guess, or of a second one if it was wrong."""
-        count = max(decoder.packet_count, 1)
-        guess = np.arange(count, dtype=np.float64) * (1e3 / (decoder.fps or ASSUMED_FPS))
+        guess = np.arange(max(decoder.packet_count, 1), dtype=np.float64) * (1e3 / (decoder.fps or ASSUMED_FPS))
         wanted: set[int] = set()
         with suppress(VideoError):  # What the guess does not hold, the video may.
-            wanted.update(self._request.select(guess, decoder.fps)[0])
-        self._kept.reserve(wanted)
+            wanted.update(self._select(guess, decoder.fps)[0])
         times = self._pass(decoder, wanted)
         if not times:
-            raise _silent(self._request.name, decoder)
+            raise self._silent(decoder)
         self._compare(decoder, np.array(times))
-        self.indices, self.in_range = self._request.select(np.array(times), decoder.fps)
-        missing = {index for index in self.indices if index not in self._kept}
-        if missing:
-            with closing(self._open_decoder()) as again:
-                self._pass(again, missing, stop=max(missing))
-        if not self._kept:
-            raise _silent(self._request.name, decoder)
-        lost = {index for index in missing if index not in self._kept}
-        if lost:
+        self._indices, self._in_range = self._select(np.array(times), decoder.fps)
+        kept = self._buffer.frames
+        if missing := set(self._indices).difference(kept):
+            self._pass(decoder, missing, stop=max(missing))
+        if not kept:
+            raise self._silent(decoder)
+        if lost := set(self._indices).difference(kept):
             # Which damaged frames a decoder with several threads drops is a matter of chance.
-            self.notes.append(f"damaged: {len(lost)} frames did not come again, the nearest that did stand in for them")
-            self.indices = [self._kept.nearest(index) for index in self.indices]
+            self._notes.append(f"damaged: {len(lost)} frames did not come again, the nearest that did stand in")
+            self._indices = [min(kept, key=lambda frame: abs(frame - index)) for index in self._indices]
 
-    def _compare(self, decoder: VideoDecoder, times: NDArray[np.float64]) -> None:
-        """Note where the container promises another number of frames, or more seconds, than it holds."""
-        if decoder.header_frame_count not in (0, times.size):
-            self.notes.append(f"the container promises {decoder.header_frame_count} frames and holds {times.size}")
-        seconds = (times[-1] - times[0]) / 1e3
-        if decoder.duration and decoder.duration > 1.1 * seconds + _DURATION_OF_A_FRAME:
-            self.notes.append(f"the container promises {decoder.duration:.1f} s and holds {seconds:.1f} s of video")
-
-    def _pass(self, decoder: VideoDecoder, wanted: set[int], stop: float = float("inf")) -> list[float]:
+    def _pass(self, decoder: VideoDecoder, wanted: set[int], stop: float = math.inf) -> list[float]:
         """Keep the wanted frames up to frame `stop`, and return when each frame on the way is shown."""
         times: list[float] = []
-        with self._preparer() as preparer:
-            for number, frame in enumerate(decoder.decode()):
+        with self._helped(), closing(decoder.decode()) as frames:
+            for number, frame in enumerate(frames):
                 if number in wanted:
-                    preparer.keep(number, frame)
+                    self._buffer.add(number, frame)
                 times.append(frame.time)
-                self._request.check_time()
+                self._check_time()
                 if number >= stop:
                     break
         return times
@@ -238,8 +208,7 @@ class FrameReader:
     def _read_parts(self, decoder: VideoDecoder, index: FrameIndex, parts: list[list[Span]]) -> bool:
         """Keep the wanted frames from parts that are decoded at once; False where the index was wrong."""
         failed = threading.Event()
-        self._at_once = len(parts)
-        self._kept.reserve(self.indices)
+        self._parts = len(parts)
 
         def read(part: list[Span]) -> bool:
             complete = False
@@ -250,43 +219,49 @@ class FrameReader:
                     failed.set()
             return complete
 
-        return all(together([partial(read, part) for part in parts]))
+        with self._helped():
+            return all(together([partial(read, part) for part in parts]))
 
     def _read_part(self, decoder: VideoDecoder, index: FrameIndex, part: list[Span], failed: threading.Event) -> bool:
-        """Keep the wanted frames; False as soon as a frame comes that the index does not know, or one is missing.
+        """Keep the wanted frames; False as soon as a frame comes that is not as the index says, or one is missing.
 
         All frames that depend on no packet left out are expected, so the numbers of the index are those of a full
         decode; where the codec skips frames, the wanted ones are.
         """
-        wanted = set(self.indices)
+        wanted = set(self._indices)
+        entries = {index.frames_of[span.start] for span in part}
         due = deque(frame for span in part for frame in (span.frames if decoder.skips else index.expected(span)))
-        with self._preparer() as preparer, closing(decoder.get_frames_at(index, part, self._at_once)) as frames:
+        with closing(decoder.get_frames_at(index, part, self._parts)) as frames:
             for frame in frames:
-                self._request.check_time()
+                self._check_time()
                 number = int(np.searchsorted(index.times, frame.time))
                 if failed.is_set() or number == len(index) or index.times[number] != frame.time:
+                    return False
+                if number in entries and not frame.keyframe:
                     return False
                 if not due or number < due[0]:
                     continue  # One that may also be missing: before the first of its span, or not skipped by the codec.
                 if number != due.popleft():
                     return False
                 if number in wanted:
-                    preparer.keep(number, frame)
+                    self._buffer.add(number, frame)
         return not due
 
-    def _preparer(self) -> Preparer:
-        def may_help() -> bool:
-            return self._at_once == 1 and reads_alone()
+    def _helped(self) -> AbstractContextManager[None]:
+        return self._buffer.helped() if self._parts == 1 and reads_alone() else nullcontext()
 
-        self._preparers.append(Preparer(self._request.prepare, self._kept, may_help))
-        return self._preparers[-1]
+    def _compare(self, decoder: VideoDecoder, times: NDArray[np.float64]) -> None:
+        """Note where the container promises another number of frames, or more seconds, than it holds."""
+        if decoder.header_frame_count not in (0, times.size):
+            self._notes.append(f"the container promises {decoder.header_frame_count} frames and holds {times.size}")
+        seconds = (times[-1] - times[0]) / 1e3
+        if decoder.duration and decoder.duration > 1.1 * seconds + _DURATION_OF_A_FRAME:
+            self._notes.append(f"the container promises {decoder.duration:.1f} s and holds {seconds:.1f} s of video")
 
-
-def _silent(name: str, decoder: VideoDecoder) -> VideoError:
-    """Make the error for a video that opens and then yields no frame."""
-    if decoder.packet_count == 0:
-        return NoFramesError(f"{name} contains no video frames: check that it plays, or convert it to MP4 (H.264)")
-    return VideoDecodeError(
-        f"{name}: none of its {decoder.packet_count} frames, of codec {decoder.codec}, can be decoded: "
-        "check that it plays, or convert it to MP4 (H.264)"
-    )
+    def _silent(self, decoder: VideoDecoder) -> VideoError:
+        """Make the error for a video that opens and then yields no frame."""
+        count, advice = decoder.packet_count, "check that it plays, or convert it to MP4 (H.264)"
+        if count == 0:
+            return NoFramesError(f"{self._name} contains no video frames: {advice}")
+        message = f"{self._name}: none of its {count} frames, of codec {decoder.codec}, can be decoded: {advice}"
+        return VideoDecodeError(message)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeGuard
 import numpy as np
 
 from xclip_runtime.errors import FramesError, VideoDecodeError, VideoError, VideoTypeError
-from xclip_runtime.video.read import Clip
+from xclip_runtime.video.frame_reader import Clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

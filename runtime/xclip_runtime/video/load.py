@@ -10,37 +10,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xclip_runtime.errors import FramesError
-from xclip_runtime.video import Clip, Views, prepare_frames, read_views, uniform_indices
+from xclip_runtime.video import Clip, ReadOptions, Views, prepare_frames, read_views, uniform_indices
 from xclip_runtime.video.inputs import Video, as_file, frames_of, is_file_content
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from xclip_runtime.video import Decoder, FrameTransform
+    from xclip_runtime.video import FrameTransform
 
 
 @dataclass(frozen=True)
-class Reading:
-    """Part of a file to read, and the manner of reading. Frames in memory are taken as they are."""
+class Reading(ReadOptions):
+    """Which part of a file is looked at, in how many views, and how. Frames in memory are taken as they are."""
 
     views: Views = field(default_factory=Views)
     """Temporal clips and crops; the probabilities are averaged over them."""
-    start: float = 0.0
-    """Seconds from the first frame."""
-    end: float | None = None
-    """Seconds; None for the end of the video."""
-    decoder: Decoder = "auto"
-    """"auto" or "pyav": both are PyAV, which is FFmpeg."""
-    time_limit: float | None = 600.0
-    """Largest time to read one file, seconds; None for no limit."""
-    track: int | None = None
-    """Number among the picture tracks, from 0; None for FFmpeg's best, cover art and thumbnails left out."""
-    square_pixels: bool = False
-    """Stretch frames by their sample aspect ratio, as players do; the original and transformers ignore it."""
-    max_pixels: int | None = None
-    """Largest width times height of any frame; None for any."""
-    max_duration: float | None = None
-    """Longest duration by the container, seconds; None for any."""
 
 
 def read_video(video: Video, num_frames: int, transform: FrameTransform, reading: Reading) -> Clip:
@@ -65,12 +49,7 @@ def read_video(video: Video, num_frames: int, transform: FrameTransform, reading
 
 
 def clip_of_frames(frames: NDArray[np.uint8], num_frames: int, transform: FrameTransform) -> Clip:
-    """Sample and prepare frames that are already decoded.
-
-    Args:
-        frames: uint8 RGB (T, H, W, 3), any T ≥ 1.
-        num_frames: How many to sample uniformly.
-        transform: How to bring them to the model's size.
+    """Sample `num_frames` uniformly of frames that are already decoded, uint8 RGB (T, H, W, 3), and preprocess them.
 
     Raises:
         FramesError: The array has another dtype or shape.

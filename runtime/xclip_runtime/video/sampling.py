@@ -1,4 +1,4 @@
-"""Which frames of a video to look at."""
+"""Sampling strategies: the frames of a video to look at."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Sampling: TypeAlias = "Callable[[NDArray[np.float64], int], NDArray[np.int64]]"
 
 
 def uniform_indices(total: int, num_frames: int) -> NDArray[np.int64]:
-    """The centre frame of each of `num_frames` equal segments.
+    """Take the centre frame of each of `num_frames` equal segments.
 
     The formula ((2i + 1) * total) // (2 * num_frames) is the test-mode sampling of the original X-CLIP (`SampleFrames`
     of microsoft/VideoX) in integers. A video shorter than `num_frames` repeats frames.
@@ -34,24 +34,21 @@ def uniform_indices(total: int, num_frames: int) -> NDArray[np.int64]:
         ValueError: `total` or `num_frames` is below 1.
     """
     if total < 1 or num_frames < 1:
-        msg = f"total and num_frames are {total} and {num_frames}: both must be at least 1"
-        raise ValueError(msg)
+        message = f"total and num_frames are {total} and {num_frames}: both must be at least 1"
+        raise ValueError(message)
     return (2 * np.arange(num_frames, dtype=np.int64) + 1) * total // (2 * num_frames)
 
 
 def uniform(times: NDArray[np.float64], num_frames: int) -> NDArray[np.int64]:
-    """The strategy of the checkpoints: `uniform_indices` over all frames."""
+    """Take `uniform_indices` over all frames, as the checkpoints do."""
     return uniform_indices(times.size, num_frames)
 
 
 def consecutive(stride: int = 1) -> Sampling:
-    """Every `stride`-th frame of a window in the middle of the video.
-
-    A video shorter than the window repeats its first and last frame.
-    """
+    """Take every `stride`-th frame of a window in the middle; a shorter video repeats its first and last frame."""
     if stride < 1:
-        msg = f"the stride is {stride}: it must be at least 1"
-        raise ValueError(msg)
+        message = f"the stride is {stride}: it must be at least 1"
+        raise ValueError(message)
 
     def sample(times: NDArray[np.float64], num_frames: int) -> NDArray[np.int64]:
         first = (times.size - 1 - (num_frames - 1) * stride) // 2
@@ -62,13 +59,10 @@ def consecutive(stride: int = 1) -> Sampling:
 
 
 def at_rate(fps: float) -> Sampling:
-    """The frames on show at `fps` regular moments a second of a window in the middle of the video.
-
-    A video shorter than the window repeats its first and last frame.
-    """
+    """Take the frames on show `fps` times a second, in a window in the middle, as `consecutive` does."""
     if not fps > 0:
-        msg = f"the rate is {fps} frames a second: it must be above 0"
-        raise ValueError(msg)
+        message = f"the rate is {fps} frames a second: it must be above 0"
+        raise ValueError(message)
 
     def sample(times: NDArray[np.float64], num_frames: int) -> NDArray[np.int64]:
         middle = (times[0] + times[-1]) / 2
@@ -80,16 +74,18 @@ def at_rate(fps: float) -> Sampling:
 
 
 def given(indices: Sequence[int]) -> Sampling:
-    """The caller's own frames, in the caller's order; negative indices are an error."""
+    """Take the caller's own frames, in the caller's order; negative indices are an error."""
     wanted = np.asarray(indices, np.int64)
 
     def sample(times: NDArray[np.float64], num_frames: int) -> NDArray[np.int64]:
         if wanted.size != num_frames:
-            msg = f"{wanted.size} frame indices are given where {num_frames} are needed: give exactly that many"
-            raise ValueError(msg)
+            message = f"{wanted.size} frame indices are given where {num_frames} are needed: give exactly that many"
+            raise ValueError(message)
         if wanted.min() < 0 or wanted.max() >= times.size:
-            msg = f"frame {wanted[(wanted < 0) | (wanted >= times.size)][0]} is asked for: give 0 to {times.size - 1}"
-            raise VideoError(msg)
+            message = (
+                f"frame {wanted[(wanted < 0) | (wanted >= times.size)][0]} is asked for: give 0 to {times.size - 1}"
+            )
+            raise VideoError(message)
         return wanted
 
     return sample

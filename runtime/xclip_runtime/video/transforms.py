@@ -1,4 +1,4 @@
-"""From a decoded picture to the square that the vision graph reads."""
+"""Preprocess decoded frames to the squares that the vision graph reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from xclip_runtime.errors import FramesError
-from xclip_runtime.video.resize import resize_crop
+from xclip_runtime.util.resize import resize_crop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,28 +29,19 @@ class FrameTransform:
     """
 
     profile: Profile
-    """Which of the two."""
     size: int = 224
     """Side of the square, pixels."""
 
     def __post_init__(self) -> None:
         if self.profile not in get_args(Profile):
-            msg = f"unknown profile {self.profile!r}: use one of {', '.join(get_args(Profile))}"
-            raise ValueError(msg)
+            message = f"unknown profile {self.profile!r}: use one of {', '.join(get_args(Profile))}"
+            raise ValueError(message)
         if self.size < 1:
-            msg = f"the size is {self.size}: it must be at least 1"
-            raise ValueError(msg)
+            message = f"the size is {self.size}: it must be at least 1"
+            raise ValueError(message)
 
     def __call__(self, frame: NDArray[np.uint8], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """Prepare one picture.
-
-        Args:
-            frame: uint8 RGB (H, W, 3).
-            out: uint8 (size, size, 3), contiguous, to write into; allocated when left out.
-
-        Returns:
-            uint8 (size, size, 3), RGB.
-        """
+        """Preprocess a frame, uint8 RGB (H, W, 3), to uint8 RGB (size, size, 3), into `out` where that is given."""
         if out is None:
             out = np.empty((self.size, self.size, 3), np.uint8)
         height, width = self.resized(frame.shape[0], frame.shape[1])
@@ -63,11 +54,11 @@ class FrameTransform:
         return out
 
     def resized(self, height: int, width: int, short_side: int | None = None) -> tuple[int, int]:
-        """Height and width of the whole picture before the crop, pixels.
+        """Height and width, pixels, to which a whole frame is resized before the crop.
 
         Args:
-            height: Of the decoded picture.
-            width: Of the decoded picture.
+            height: Of the frame.
+            width: Of the frame.
             short_side: Resized short side; the profile's own when left out.
         """
         short, long = sorted((height, width))
@@ -80,7 +71,7 @@ class FrameTransform:
 
 
 def _resize_corner(frame: NDArray[np.uint8], resized: tuple[int, int], corner: tuple[int, int]) -> NDArray[np.uint8]:
-    """The top left (height, width) `corner` of what `cv2.resize` makes of a picture, without the rest.
+    """Compute the top left (height, width) `corner` of a resized frame, without the rest.
 
     The scale is that of the whole, so the pixels are the same; a corner is also small enough for OpenCV not to wake
     threads, which at these sizes double the processor time.
@@ -95,29 +86,20 @@ def _resize_corner(frame: NDArray[np.uint8], resized: tuple[int, int], corner: t
 def prepare_frames(
     frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]], transform: FrameTransform
 ) -> NDArray[np.uint8]:
-    """Prepare pictures that are in memory already.
-
-    Args:
-        frames: uint8 RGB (T, H, W, 3), or T arrays (H, W, 3) whose sizes may differ.
-        transform: The profile and size.
-
-    Returns:
-        uint8 RGB (T, size, size, 3).
+    """Preprocess frames in memory, uint8 RGB (T, H, W, 3) or T arrays of different sizes, to (T, size, size, 3).
 
     Raises:
         FramesError: Not uint8, not three channels, or no frame at all.
     """
     if len(frames) == 0:
-        msg = "there is no frame: pass uint8 RGB of shape (T, H, W, 3)"
-        raise FramesError(msg)
+        message = "there is no frame: pass uint8 RGB of shape (T, H, W, 3)"
+        raise FramesError(message)
     out = np.empty((len(frames), transform.size, transform.size, 3), np.uint8)
     for index, frame in enumerate(frames):
-        if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-            found = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-            msg = f"frame {index} is {found}: pass uint8 RGB of shape (T, H, W, 3)"
-            raise FramesError(msg)
-        if 0 in frame.shape:
-            msg = f"frame {index} has no pixels, its shape is {frame.shape}: pass uint8 RGB of shape (T, H, W, 3)"
-            raise FramesError(msg)
+        is_array = isinstance(frame, np.ndarray)
+        if not is_array or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+            found = f"{frame.dtype} {frame.shape}" if is_array else type(frame).__name__
+            message = f"frame {index} is {found}: pass uint8 RGB of shape (T, H, W, 3)"
+            raise FramesError(message)
         transform(frame, out[index])
     return out

@@ -1,4 +1,4 @@
-"""Several views of one video, whose probabilities are averaged: crops and temporal clips."""
+"""Views of one video, whose probabilities are averaged: crops and temporal clips."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from xclip_runtime.video.resize import resize_crop
+from xclip_runtime.util.resize import resize_crop
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,16 +33,18 @@ class Views:
 
     def __post_init__(self) -> None:
         if self.clips < 1 or self.crops not in (1, 3):
-            msg = f"{self.clips}x{self.crops} views: use CLIPSxCROPS with at least 1 clip and 1 or 3 crops, such as 4x3"
-            raise ValueError(msg)
+            message = (
+                f"{self.clips}x{self.crops} views: use CLIPSxCROPS with at least 1 clip and 1 or 3 crops, such as 4x3"
+            )
+            raise ValueError(message)
 
     @classmethod
     def parse(cls, text: str) -> Views:
         """Read CLIPSxCROPS, such as 4x3."""
         match = re.fullmatch(r"(\d{1,4})x(\d)", text)
         if match is None:
-            msg = f"{text!r} is no number of views: use CLIPSxCROPS, such as 4x3"
-            raise ValueError(msg)
+            message = f"{text!r} cannot be read as views: use CLIPSxCROPS, such as 4x3"
+            raise ValueError(message)
         return cls(int(match[1]), int(match[2]))
 
     def __len__(self) -> int:
@@ -50,17 +52,13 @@ class Views:
 
 
 def three_crops(frame: NDArray[np.uint8], transform: FrameTransform) -> NDArray[np.uint8]:
-    """The crops of `ThreeCrop` of microsoft/VideoX, in its order: first edge, last edge, middle.
+    """Crop a frame, uint8 RGB (H, W, 3), as `ThreeCrop` of microsoft/VideoX does: first edge, last edge, middle.
 
     The short side is resized to `transform.size`, with the profile's interpolation and rounding, so the three squares
     cover it wholly. When the spare length is odd the last edge's square ends one pixel early, as in the original.
 
-    Args:
-        frame: uint8 RGB (H, W, 3).
-        transform: The profile and size.
-
     Returns:
-        uint8 (3, size, size, 3), RGB.
+        uint8 RGB (3, size, size, 3).
     """
     size = transform.size
     height, width = transform.resized(frame.shape[0], frame.shape[1], short_side=size)

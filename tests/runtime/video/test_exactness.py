@@ -42,6 +42,7 @@ RECIPES = [
     Recipe("mpeg2.avi", "mpeg2video", options={"bf": "2"}),
     Recipe("mpeg1.mpg", "mpeg1video", options={"bf": "2"}),
     Recipe("mpeg4-ip.avi", "mpeg4"),
+    Recipe("h264-b-frames.avi", options={"bf": "3"}),
     Recipe("mjpeg.avi", "mjpeg", pix_fmt="yuvj420p"),
     Recipe("prores-alpha.mov", "prores_ks", pix_fmt="yuva444p10le"),
     Recipe("png-alpha.mov", "png", pix_fmt="rgba"),
@@ -59,7 +60,7 @@ RECIPES = [
     Recipe("turned-270.mp4", rotation=270),
 ]
 # Where packets do not identify the frames, or hold others than they say, reading in order is what remains.
-WHOLLY_DECODED = {"intra-refresh.ts", "mpeg2.mpg"}
+WHOLLY_DECODED = {"intra-refresh.ts", "mpeg2.mpg", "h264-b-frames.avi"}
 
 
 @pytest.fixture(params=RECIPES, ids=lambda recipe: recipe.name, scope="module")

@@ -32,6 +32,12 @@ def test_packets_that_do_not_identify_frames_make_no_index(packets):
     assert index_of(*packets) is None
 
 
+def test_times_that_go_up_though_the_codec_reorders_are_made_up():
+    packets = [Packet(pts, pts, pts == 0, False, 100) for pts in range(5)]
+    assert FrameIndex.from_packets(packets, 10.0) is not None
+    assert FrameIndex.from_packets(packets, 10.0, reorders=True) is None
+
+
 def test_frames_are_sorted_by_time():
     index = index_of((0, "K"), (3, "P"), (1, "P"), (2, "P"))
     assert index.times.tolist() == [0, 10, 20, 30]

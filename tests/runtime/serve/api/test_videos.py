@@ -55,7 +55,7 @@ def test_a_form_is_classified_too_and_its_file_keeps_its_name(server):
 def test_part_of_a_video_and_views_are_those_of_the_library(server, model):
     options = {"start": 1, "end": 2.5, "views": "2x3"}
     answer = server.client.post("/v1/classify", params=options, content=VIDEO).json()
-    here = model.classify(DEMO_VIDEO, reading=Reading(Views(2, 3), 1, 2.5))
+    here = model.classify(DEMO_VIDEO, reading=Reading(Views(2, 3), start=1, end=2.5))
 
     assert answer["frames"]["indices"] == list(here.frames.indices)
     assert answer["labels"][0]["prob"] == pytest.approx(here.top.prob, abs=1e-5)

@@ -53,25 +53,8 @@ class Band(NamedTuple):
     """float32 (outputs, inputs)."""
 
 
-class Product(NamedTuple):
-    """A band of a filter, or a tile of it, as a product of matrices."""
-
-    weights: NDArray[np.float32]
-    source: tuple[slice, slice]
-    """Rows and columns of the matrix that is read."""
-    target: tuple[slice, slice]
-    """Rows and columns of the matrix that is written."""
-
-
-class Strip(NamedTuple):
-    """Rows of a picture that are converted to float at once."""
-
-    rows: slice
-    products: tuple[Product, ...]
-    """What is made of them; `source` counts from the first of the rows."""
-
-
-def triangle_bands(length: int, resized: int, start: int, count: int) -> list[Band]:
+@lru_cache(maxsize=64)
+def triangle_bands(length: int, resized: int, start: int, count: int) -> tuple[Band, ...]:
     """A triangle filter that resizes `length` samples to `resized`, for the outputs from `start` to `start` + `count`.
 
     When shrinking, the triangle is as wide as the scale (antialiasing); when enlarging this is linear interpolation.
@@ -89,62 +72,26 @@ def triangle_bands(length: int, resized: int, start: int, count: int) -> list[Ba
         weights = np.maximum(1.0 - distance, 0.0)
         weights /= weights.sum(axis=1, keepdims=True)
         bands.append(Band(slice(first, last), slice(low, high), weights.astype(np.float32)))
-    return bands
+    return tuple(bands)
 
 
 @lru_cache(maxsize=64)
-def _down(length: int, resized: int, start: int, count: int, width: int) -> tuple[Strip, ...]:
-    """A filter of columns, for rows of `width` numbers."""
-    bands = triangle_bands(length, resized, start, count)
-    return tuple(_strip(run, width) for run in _runs(bands, _STRIP // width))
+def _interleaved_bands(length: int, resized: int, start: int, count: int) -> tuple[Band, ...]:
+    """Like `triangle_bands`, for rows of pixels of three channels, which do not mix; weights are (inputs, outputs)."""
+    return tuple(
+        Band(_channels(band.outputs), _channels(band.inputs), np.kron(band.weights.T, np.eye(3, dtype=np.float32)))
+        for band in triangle_bands(length, resized, start, count)
+    )
 
 
-def _runs(bands: list[Band], inputs: int) -> Iterator[list[Band]]:
-    """Split bands into runs that depend on at most so many inputs each, or on more where one band alone does."""
-    first = 0
-    for place, band in enumerate(bands):
-        if place > first and band.inputs.stop - bands[first].inputs.start > inputs:
-            yield bands[first:place]
-            first = place
-    yield bands[first:]
-
-
-def _strip(bands: list[Band], width: int) -> Strip:
-    first = bands[0].inputs.start
-    products = [
-        Product(band.weights, (_behind(band.inputs, first), columns), (band.outputs, columns))
-        for band in bands
-        for columns in _tiles(width, band.weights)
-    ]
-    return Strip(slice(first, bands[-1].inputs.stop), tuple(products))
-
-
-@lru_cache(maxsize=64)
-def _across(length: int, resized: int, start: int, count: int, height: int) -> tuple[slice, tuple[Product, ...]]:
-    """The columns that a filter of so many rows reads, and what is made of them; `source` counts from their first."""
-    bands = triangle_bands(length, resized, start, count)
-    columns = slice(bands[0].inputs.start, bands[-1].inputs.stop)
-    products = []
-    for band in bands:
-        # The same for rows of pixels of three channels, which do not mix.
-        weights = np.kron(band.weights.T, np.eye(3, dtype=np.float32))
-        source, target = _channels(_behind(band.inputs, columns.start)), _channels(band.outputs)
-        products += [Product(weights, (rows, source), (rows, target)) for rows in _tiles(height, weights)]
-    return columns, tuple(products)
+def _channels(pixels: slice) -> slice:
+    return slice(3 * pixels.start, 3 * pixels.stop)
 
 
 def _tiles(length: int, weights: NDArray[np.float32]) -> Iterator[slice]:
     """Split the dimension that a product with `weights` leaves as it is."""
     step = max(_PRODUCT // weights.size, 1)
     return (slice(place, min(place + step, length)) for place in range(0, length, step))
-
-
-def _behind(part: slice, first: int) -> slice:
-    return slice(part.start - first, part.stop - first)
-
-
-def _channels(pixels: slice) -> slice:
-    return slice(3 * pixels.start, 3 * pixels.stop)
 
 
 def resize_crop(
@@ -161,17 +108,26 @@ def resize_crop(
         uint8 (height, width, 3).
     """
     top, left, height, width = crop
-    columns, across = _across(frame.shape[1], resized[1], left, width, height)
-    used = frame[:, columns]
-    down = _down(frame.shape[0], resized[0], top, height, 3 * used.shape[1])
-    rows = _scratch("rows", height, 3 * used.shape[1])
-    for strip in down:
-        source = _converted(used[strip.rows])
-        for weights, read, written in strip.products:
-            np.matmul(weights, source[read], out=rows[written])
+    down = triangle_bands(frame.shape[0], resized[0], top, height)
+    across = _interleaved_bands(frame.shape[1], resized[1], left, width)
+    first = across[0].inputs.start
+    used = frame[:, first // 3 : across[-1].inputs.stop // 3]
+    numbers = 3 * used.shape[1]
+    rows = _scratch("rows", height, numbers)
+    begin = end = 0
+    for outputs, inputs, weights in down:
+        if inputs.stop > end:
+            begin = inputs.start
+            end = min(max(begin + _STRIP // numbers, inputs.stop), down[-1].inputs.stop)
+            strip = _converted(used[begin:end])
+        source = strip[inputs.start - begin : inputs.stop - begin]
+        for tile in _tiles(numbers, weights):
+            np.matmul(weights, source[:, tile], out=rows[outputs, tile])
     square = _scratch("square", height, 3 * width)
-    for weights, read, written in across:
-        np.matmul(rows[read], weights, out=square[written])
+    for outputs, inputs, weights in across:
+        source = rows[:, inputs.start - first : inputs.stop - first]
+        for tile in _tiles(height, weights):
+            np.matmul(source[tile], weights, out=square[tile, outputs])
     return np.asarray(cv2.convertScaleAbs(square), np.uint8).reshape(height, width, 3)
 
 
