@@ -1,4 +1,4 @@
-"""Ask Triton, OVMS or `xclip-onnx serve` what happens in videos; the frames are prepared here, by xclip-onnx's runtime.
+"""Classify videos with Triton, OVMS or `xclip-onnx serve`; frames are read and prepared on the client.
 
 pip install 'xclip-onnx' 'tritonclient[http]'
 python examples/triton_client.py ride.mp4 other.mp4 --url 127.0.0.1:8000
@@ -22,12 +22,12 @@ def main() -> None:
     parser.add_argument("--url", default="127.0.0.1:8000", help="host:port of the server's HTTP endpoint")
     parser.add_argument("--model", default="xclip")
     parser.add_argument("--profile", default="videox", choices=["videox", "hf"], help="see the ensemble's config.pbtxt")
-    parser.add_argument("--labels", metavar="FILE", help="labels.txt, for servers that do not know them, such as OVMS")
+    parser.add_argument("--labels", metavar="FILE", help="labels.txt, for servers without labels, such as OVMS")
     parser.add_argument("--top-k", type=int, default=3)
     options = parser.parse_args()
 
     client = InferenceServerClient(options.url)
-    # (batch, frames, size, size, 3): the model itself says how many frames it wants, and how large.
+    # Shape (batch, frames, size, size, 3).
     (pixels,) = client.get_model_metadata(options.model)["inputs"]
     _, num_frames, size, _, _ = map(int, pixels["shape"])
     transform = FrameTransform(options.profile, size)
@@ -42,9 +42,9 @@ def main() -> None:
 def top_labels(
     client: InferenceServerClient, model: str, tensor: InferInput, top_k: int, labels_file: str | None
 ) -> list[tuple[str, float]]:
-    """The best labels of one clip with their logits, named by the server or by a file."""
-    wanted = InferRequestedOutput("logits_per_video", class_count=0 if labels_file else top_k)
-    answer = client.infer(model, [tensor], outputs=[wanted]).as_numpy("logits_per_video")
+    """Return the best labels of one clip with their logits, named by the server or by a file."""
+    requested = InferRequestedOutput("logits_per_video", class_count=0 if labels_file else top_k)
+    answer = client.infer(model, [tensor], outputs=[requested]).as_numpy("logits_per_video")
     if labels_file is None:
         # The classification extension: b"20.149548:47:an orange shape circling".
         rows = (text.decode().split(":", 2) for text in answer.ravel())

@@ -48,7 +48,9 @@ BATCH_ON_GPU = 8
     help="Requests taken at a time; more are answered 503 with Retry-After.",
 )
 @click.option(
+    "--request-timeout",
     "--deadline",
+    "request_timeout",
     type=click.FloatRange(0, min_open=True),
     default=60.0,
     show_default=True,
@@ -85,7 +87,9 @@ BATCH_ON_GPU = 8
     "--max-pixels", type=click.IntRange(1), default=4096 * 2304, show_default=True, help="Width times height of video."
 )
 @click.option(
+    "--time-limit",
     "--decode-limit",
+    "time_limit",
     type=click.FloatRange(0, min_open=True),
     default=30.0,
     show_default=True,
@@ -108,14 +112,14 @@ def command(
     grpc_port: int | None,
     api_keys: str | None,
     queue: int,
-    deadline: float,
+    request_timeout: float,
     decode_workers: int | None,
     batch_size: int | None,
     batch_delay: float,
     max_upload: float,
     max_duration: float,
     max_pixels: int,
-    decode_limit: float,
+    time_limit: float,
     log_format: Any,
     **model_options: Any,
 ) -> None:
@@ -140,13 +144,11 @@ def command(
     log_to_stderr(log_format)
     # What a GPU is prepared for; the CPU takes any number of clips as it is.
     model = XClip(bundle, batch_size=batch_size or BATCH_ON_GPU, **model_options)
-    limits = Limits(
-        upload_bytes=int(max_upload * MIB), duration=max_duration, pixels=max_pixels, time_limit=decode_limit
-    )
+    limits = Limits(upload_bytes=int(max_upload * MIB), duration=max_duration, pixels=max_pixels, time_limit=time_limit)
     settings = ServeSettings(
         limits=limits,
         queue_size=queue,
-        request_timeout=deadline,
+        request_timeout=request_timeout,
         decode_workers=decode_workers or default_workers(),
         batch_size=batch_size or (1 if model.provider == CPU_PROVIDER else BATCH_ON_GPU),
         batch_delay=batch_delay / 1000,

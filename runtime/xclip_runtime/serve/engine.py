@@ -177,9 +177,9 @@ class Engine:
         Raises:
             VideoError: See :meth:`DecodePool.clip`.
         """
-        begun = time.perf_counter()
+        submitted = time.perf_counter()
         clip = await self.pool.clip(path, name, views=views, start=start, end=end)
-        queue_ms = 1000 * (time.perf_counter() - begun) - clip.decode_ms - clip.prepare_ms
+        queue_ms = 1000 * (time.perf_counter() - submitted) - clip.decode_ms - clip.prepare_ms
         self._observe_stages(decode=clip.decode_ms, prepare=clip.prepare_ms, decode_queue=queue_ms)
         encoded = await self.encode_frames(clip.frames)
         timings = {

@@ -42,7 +42,7 @@ def test_every_status_that_it_names_is_in_the_documentation_of_the_api(server):
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_the_client_in_it_works(model, tmp_path, protocol):
     shutil.copy(DEMO_VIDEO, tmp_path / "ride.mp4")
-    code = re.search(r"^```python client\n(.*?)^```$", DOCS, flags=re.MULTILINE | re.DOTALL)[1]
+    code = re.search(r"^```python\n(.*?)^```$", DOCS, flags=re.MULTILINE | re.DOTALL)[1]
     with running(model, grpc_port=0) as server:
         address = {"http": server.address.removeprefix("http://"), "grpc": server.server.grpc_address}[protocol]
         code = code.replace("127.0.0.1:8000", address).replace("tritonclient.http", f"tritonclient.{protocol}")

@@ -77,8 +77,8 @@ class Shards:
                 raise BulkError(message)
             self._fs.pipe_file(path, json.dumps(settings, indent=2).encode())
             return set()
-        begun = json.loads(self._fs.cat_file(path))
-        others = [name for name in settings if begun.get(name) != settings[name]]
+        written = json.loads(self._fs.cat_file(path))
+        others = [name for name in settings if written.get(name) != settings[name]]
         if others:
             message = f"{self.url} belongs to a run with other settings ({', '.join(others)}): choose another folder"
             raise BulkError(message)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Job = Mapping[str, Any]
-    Answer = tuple[dict[str, Any], NDArray[np.uint8] | None]
+    Response = tuple[dict[str, Any], NDArray[np.uint8] | None]
 
 PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
@@ -28,21 +28,23 @@ _F_SETPIPE_SZ = 1031
 def main() -> None:
     """Run jobs until the server closes the pipe; the first argument is the pool's configuration as JSON."""
     config = json.loads(sys.argv[1])
-    requests, answers = sys.stdin.buffer, _take_stdout()
+    requests, responses = sys.stdin.buffer, _take_stdout()
     # Terminals and service managers signal every process, but the server ends its workers itself, after the admitted
     # requests are answered.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     jobs = _jobs(config)
     _limit_resources(config["memory"])
-    answers.write(pack({"ready": True}))
-    answers.flush()
+    responses.write(pack({"ready": True}))
+    responses.flush()
     with suppress(BrokenPipeError):
         while (message := read(requests)) is not None:
-            _answer(jobs, *message, answers)
+            _run_job(jobs, *message, responses)
 
 
-def _answer(jobs: Mapping[str, Callable[[Job, bytes], Answer]], job: Job, payload: bytes, answers: IO[bytes]) -> None:
+def _run_job(
+    jobs: Mapping[str, Callable[[Job, bytes], Response]], job: Job, payload: bytes, responses: IO[bytes]
+) -> None:
     _set_alarm(job["time_limit"])
     frames: NDArray[np.uint8] | None = None
     try:
@@ -55,13 +57,13 @@ def _answer(jobs: Mapping[str, Callable[[Job, bytes], Answer]], job: Job, payloa
         message = f"{job['name']} cannot be decoded ({reason}): convert it to MP4 (H.264)"
         header = {"error": VideoDecodeError.__name__, "message": message}
     _set_alarm(0)
-    answers.write(pack(header, 0 if frames is None else frames.nbytes))
+    responses.write(pack(header, 0 if frames is None else frames.nbytes))
     if frames is not None:
-        answers.write(frames.data.cast("B"))
-    answers.flush()
+        responses.write(frames.data.cast("B"))
+    responses.flush()
 
 
-def _jobs(config: Mapping[str, Any]) -> Mapping[str, Callable[[Job, bytes], Answer]]:
+def _jobs(config: Mapping[str, Any]) -> Mapping[str, Callable[[Job, bytes], Response]]:
     import cv2  # noqa: PLC0415 - loaded once a worker runs
     import numpy as np  # noqa: PLC0415
 
@@ -72,7 +74,7 @@ def _jobs(config: Mapping[str, Any]) -> Mapping[str, Callable[[Job, bytes], Answ
     cv2.setNumThreads(1)
     transform = FrameTransform(config["profile"], config["image_size"])
 
-    def read_clip(job: Job, _: bytes) -> Answer:
+    def read_clip(job: Job, _: bytes) -> Response:
         limits = {name: job[name] for name in ("start", "end", "time_limit", "max_pixels", "max_duration")}
         reading = Reading(Views(job["clips"], job["crops"]), **limits)
         clip = read_video(job["path"], config["num_frames"], transform, reading)
@@ -80,7 +82,7 @@ def _jobs(config: Mapping[str, Any]) -> Mapping[str, Callable[[Job, bytes], Answ
         facts = ("indices", "decoded", "total", "decode_ms", "prepare_ms", "decoder", "codec", "fps", "method", "notes")
         return {"shape": frames.shape, **{name: getattr(clip, name) for name in facts}}, frames
 
-    def read_image(job: Job, payload: bytes) -> Answer:
+    def read_image(job: Job, payload: bytes) -> Response:
         image = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR_RGB)
         if image is None:
             message = f"{job['name']} is not an image: send JPEG, PNG or WebP"

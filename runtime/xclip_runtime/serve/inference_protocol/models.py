@@ -49,10 +49,10 @@ class Models:
         """Check that a model exists.
 
         Raises:
-            UnknownModelError: There is no such model or version.
+            UnknownModelError: The model or version is unknown.
         """
         if model not in self._inputs or version != VERSION:
-            message = f"there is no model {model} of version {version}: ask for {CLIPS} or {VIDEOS}"
+            message = f"no model {model} version {version}: use {CLIPS} or {VIDEOS}"
             raise UnknownModelError(message)
 
     def metadata(self, model: str) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class Models:
     def _requested_outputs(self, request: InferRequest) -> tuple[RequestedOutput, ...]:
         unknown = next((output.name for output in request.outputs if output.name not in self._outputs), None)
         if unknown is not None:
-            message = f"there is no output {unknown}: ask for {' or '.join(self._outputs)}"
+            message = f"no output {unknown}: use {' or '.join(self._outputs)}"
             raise TensorError(message)
         if any(output.classes and output.name != LOGITS for output in request.outputs):
             message = f"only {LOGITS} supports classification"
