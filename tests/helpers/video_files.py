@@ -6,6 +6,7 @@ It shares no conversion with the reader, nor a buffer. `ffmpeg_frames` asks the 
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -216,7 +217,8 @@ def with_matrix(source: Path, target: Path, matrix: Sequence[int]) -> Path:
 # References
 
 
-def decoded(path: Path, track: int = 0) -> list[np.ndarray]:
+@functools.lru_cache(maxsize=16)
+def decoded(path: Path, track: int = 0) -> Sequence[np.ndarray]:
     """Every frame of PyAV's own full decode, as stored, uint8 RGB by `rgb_of`."""
     return [rgb_of(frame) for frame in _full_decode(path, track)]
 

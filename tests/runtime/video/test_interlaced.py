@@ -11,6 +11,7 @@ import pytest
 from helpers.video_files import (
     assert_same_pictures,
     decoded,
+    decoded_at,
     ffmpeg,
     film_input,
     number_in,
@@ -123,10 +124,10 @@ def test_interlaced_frames_are_whole_and_in_order(folder, name):
     "name", ["h264-tff.mp4", "h264-bff.ts", "h264-tff.mkv", "mpeg2.ts", "mpeg2.mkv", "mpeg4.avi", "mpeg4.mp4"]
 )
 def test_interlaced_frames_picked_out_of_a_long_video_are_the_same(long_folder, name, decoder):
-    wanted = decoded(long_folder / name)
     indices = [0, 1, 37, 100, 101, 102, 170, 239]
+    wanted = decoded_at(long_folder / name, indices)
     seen, clip = read_whole_clip(long_folder / name, indices, decoder=decoder)
-    assert clip.total == len(wanted) == 240
+    assert clip.total == 240
     assert [number_in(picture) for picture in seen] == indices
     assert_same_pictures(seen, [wanted[index] for index in indices])
 
