@@ -20,6 +20,8 @@ class Frame(NamedTuple):
     """When it is shown, milliseconds; NaN where the file does not say."""
     keyframe: bool
     """It depends on no other frame, says the codec."""
+    corrupt: bool
+    """The codec has concealed damage."""
     to_rgb: Callable[[], NDArray[np.uint8]]
     """Convert it: uint8 RGB (H, W, 3), upright. May be called later and in another thread, one frame at a time."""
 

@@ -99,6 +99,7 @@ class FrameReader:
         self._in_range = 0
         self._notes: list[str] = []
         self._parts = 1
+        self._concealed = 0
 
     def read(self) -> Clip:
         """Read the frames; raises what `read.read_clip` says."""
@@ -115,6 +116,8 @@ class FrameReader:
                 self._notes.append("the packets do not hold the frames that the file says: read from the start instead")
                 self._buffer, self._parts = FrameBuffer(self._prepare), 1
                 self._read_in_order(decoder)
+        if self._concealed:
+            self._notes.append(f"damaged: {self._concealed} of the frames are concealed")
         waited = self._buffer.waited_ms / self._parts
         return Clip(
             frames=np.stack([self._buffer.frames[number] for number in self._indices]),
@@ -199,6 +202,7 @@ class FrameReader:
             for number, frame in enumerate(frames):
                 if number in wanted:
                     self._buffer.add(number, frame)
+                    self._concealed += frame.corrupt
                 times.append(frame.time)
                 self._check_time()
                 if number >= stop:
@@ -237,7 +241,7 @@ class FrameReader:
                 number = int(np.searchsorted(index.times, frame.time))
                 if failed.is_set() or number == len(index) or index.times[number] != frame.time:
                     return False
-                if number in entries and not frame.keyframe:
+                if frame.corrupt or (number in entries and not frame.keyframe):
                     return False
                 if not due or number < due[0]:
                     continue  # One that may also be missing: before the first of its span, or not skipped by the codec.

@@ -180,4 +180,4 @@ class PyAVDecoder:
         with suppress(av.error.FFmpegError):
             for frame in self._context.decode(packet):
                 time = math.nan if frame.pts is None else frame.pts * self._tick
-                yield Frame(time, frame.key_frame, partial(self._convert, frame))
+                yield Frame(time, frame.key_frame, frame.is_corrupt, partial(self._convert, frame))

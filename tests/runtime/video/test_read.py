@@ -356,6 +356,16 @@ def test_a_damaged_packet_costs_only_the_frames_that_need_it(plain, tmp_path):
     assert numbers(clip)[-4:] == [index + 90 - clip.total for index in clip.indices[-4:]]
 
 
+def test_damage_that_the_codec_conceals_is_read_in_order_and_noted(clip_folder, tmp_path):
+    data = Recipe("concealed.ts", "mpeg2video", frames=100, size=(320, 256)).encode(clip_folder).read_bytes()
+    packets = [data[place : place + 188] for place in range(0, len(data), 188)]
+    kept = [packet for place, packet in enumerate(packets) if place < 20 or place % 40 != 17]
+    (tmp_path / "lost.ts").write_bytes(b"".join(kept))
+    clip = read(tmp_path / "lost.ts", 50)
+    assert clip.method == "sequential"
+    assert any(note.startswith("damaged: ") and note.endswith("are concealed") for note in clip.notes)
+
+
 def test_frames_that_a_damaged_file_gives_only_once_are_stood_in_for(plain, monkeypatch):
     class Forgetful(PyAVDecoder):
         passes = 0
