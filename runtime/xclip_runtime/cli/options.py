@@ -82,11 +82,11 @@ def model_options(function: Function) -> Function:
 FILE_OPTIONS = ("start", "end", "decoder", "time_limit", "track", "square_pixels")
 
 
-def _check_decoder(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
-    from xclip_runtime.video.options import check_decoder  # noqa: PLC0415 - keeps --help quick
+def _check_decoder(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
+    from xclip_runtime.video import ReadOptions  # noqa: PLC0415 - keeps --help quick
 
     try:
-        check_decoder(value)
+        ReadOptions(decoder=value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     return value

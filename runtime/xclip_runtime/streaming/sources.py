@@ -21,9 +21,9 @@ import numpy as np
 from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundError
 from xclip_runtime.video.container import open_input, open_standard_input
 from xclip_runtime.video.frame_reader import ASSUMED_FPS
-from xclip_runtime.video.options import ReadOptions, check_decoder
+from xclip_runtime.video.options import ReadOptions
 from xclip_runtime.video.pyav import PyAVDecoder
-from xclip_runtime.video.threads import LIVE_THREADS, ThreadPolicy
+from xclip_runtime.video.threads import ThreadPolicy
 
 if TYPE_CHECKING:
     import os
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from xclip_runtime.video.options import Decoder
 
 logger = logging.getLogger(__name__)
+
+LIVE_THREADS = 4
+"""Threads to decode a live source. Each holds a frame back: one a core would be seconds late on a large server."""
 
 STANDARD_INPUT = "-"
 _STANDARD_INPUT_NAME = "standard input"
@@ -54,11 +57,11 @@ class Moment(NamedTuple):
     """A frame of a source."""
 
     time: float
-    """When it is shown, seconds."""
+    """Presentation time, seconds."""
     picture: Callable[[], NDArray[np.uint8]]
     """Gives the frame, uint8 RGB (H, W, 3)."""
     after_gap: bool = False
-    """Whether the source broke and came back before this frame."""
+    """True where the source broke and came back before this frame."""
 
 
 class FrameSource(Protocol):
@@ -66,14 +69,14 @@ class FrameSource(Protocol):
 
     @property
     def live(self) -> bool:
-        """Whether frames come when they will, and are lost when no one takes them."""
+        """True where frames are lost when no one takes them."""
 
     @property
     def fps(self) -> float | None:
         """Frames a second, if known."""
 
     def __iter__(self) -> Iterator[Moment]:
-        """The frames; their times increase."""
+        """Iterate over the frames; their times increase."""
 
     def close(self) -> None:
         """End the iteration at its next step; any thread may call this."""
@@ -81,7 +84,7 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True)
 class Backoff:
-    """How a live source that broke is sought again."""
+    """Retry policy for a live source that broke."""
 
     first: float = 0.5
     """Seconds before the first attempt."""
@@ -116,7 +119,7 @@ class RawFormat:
         """Read WIDTHxHEIGHT@FPS, such as 640x480@25."""
         match = re.fullmatch(r"(\d{1,5})x(\d{1,5})@(\d+(?:\.\d+)?)", text)
         if match is None:
-            message = f"{text!r} is no raw format: use WIDTHxHEIGHT@FPS, such as 640x480@25"
+            message = f"{text!r} is not a raw format: use WIDTHxHEIGHT@FPS, such as 640x480@25"
             raise ValueError(message)
         return cls(int(match[1]), int(match[2]), float(match[3]))
 
@@ -146,7 +149,7 @@ def open_source(
     """
     backoff = backoff or Backoff()
     name = str(source)
-    check_decoder(decoder)
+    options = ReadOptions(decoder=decoder)
     if name == STANDARD_INPUT:
         if raw is not None:
             return RawSource(sys.stdin.buffer, raw, live=bool(live))
@@ -160,7 +163,7 @@ def open_source(
     if not Path(name).exists():
         message = f"no such file: {name}: check the path"
         raise VideoNotFoundError(message)
-    return DecoderSource(PyAVDecoder(name), name, live=bool(live))
+    return DecoderSource(PyAVDecoder(name, options), name, live=bool(live))
 
 
 class DecoderSource:
@@ -174,7 +177,7 @@ class DecoderSource:
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[Moment]:
-        """The frames with the file's own times, or, where it has none, evenly."""
+        """Iterate over the frames with the file's own times, or, where it has none, evenly."""
         last = -math.inf
         interval = 1 / (self.fps or ASSUMED_FPS)
         try:
@@ -216,7 +219,7 @@ class RawSource:
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[Moment]:
-        """The frames, evenly in time."""
+        """Iterate over the frames, evenly in time."""
         shape = (self._raw.height, self._raw.width, 3)
         for number in count():
             data = self._file.read(math.prod(shape))
@@ -247,7 +250,7 @@ class LiveSource:
         self.live: bool = self._connection.duration is None if live is None else live
 
     def __iter__(self) -> Iterator[Moment]:
-        """The frames, across all breaks."""
+        """Iterate over the frames, across all breaks."""
         before: StreamClock | None = None
         waits = self._backoff.waits()
         while not self._closed.is_set():
@@ -275,7 +278,7 @@ class LiveSource:
         self._closed.set()
 
     def _frames(self) -> Iterator[Frame]:
-        """The frames of one connection."""
+        """Iterate over the frames of one connection."""
         if self._connection is None:
             return
         try:
@@ -318,7 +321,7 @@ class StreamClock:
         """None while that is not known."""
 
     def read(self, t: float, arrived: float) -> float:
-        """The time of the next frame, which arrived at `arrived` and is shown at `t`, seconds, or NaN."""
+        """Return the time of the next frame, which arrived at `arrived` and is shown at `t`, seconds, or NaN."""
         elapsed = arrived - self._first_arrived
         if math.isnan(self._first):
             self._first, self._zero = t, t - self._read * self._interval
@@ -334,7 +337,7 @@ class StreamClock:
         return self._last
 
     def after(self, arrived: float) -> float:
-        """The time of a frame that arrived at `arrived` over another connection.
+        """Return the time of a frame that arrived at `arrived` over another connection.
 
         The last frames of this one may have been held back until it broke, hence the first counts, too.
         """

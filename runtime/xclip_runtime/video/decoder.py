@@ -17,7 +17,7 @@ class Frame(NamedTuple):
     """A decoded frame."""
 
     time: float
-    """When it is shown, milliseconds; NaN where the file does not say."""
+    """Presentation time, milliseconds; NaN where the file does not say."""
     keyframe: bool
     """It depends on no other frame, says the codec."""
     corrupt: bool

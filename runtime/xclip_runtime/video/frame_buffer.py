@@ -31,7 +31,7 @@ class FrameBuffer:
         self._pending: Future[None] | None = None
         self.frames: dict[int, NDArray[np.uint8]] = {}
         self.waited_ms = 0.0
-        """How long decoding waited for frames to be prepared, milliseconds, over all threads that add."""
+        """Time that decoding waited for frames to be prepared, milliseconds, over all threads that add."""
 
     @contextmanager
     def helped(self) -> Iterator[None]:

@@ -35,14 +35,14 @@ class Span:
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """The frames of a video, in the order in which they are shown."""
+    """Frames of a video, in the order in which they are shown."""
 
     packets: Sequence[Packet]
     """In the order of the file."""
     places: NDArray[np.int64]
-    """The packet of each frame."""
+    """Packet of each frame."""
     times: NDArray[np.float64]
-    """When each frame is shown, milliseconds, strictly increasing: what tells frames apart."""
+    """Presentation time of each frame, milliseconds, strictly increasing: frames are told apart by it."""
 
     @classmethod
     def from_packets(cls, packets: Sequence[Packet], tick: float, *, reorders: bool = False) -> FrameIndex | None:
@@ -105,7 +105,7 @@ class FrameIndex:
 
     @cached_property
     def frames_of(self) -> NDArray[np.int64]:
-        """The frame of each packet; -1 where it is hidden."""
+        """Frame of each packet; -1 where it is hidden."""
         frames = np.full(len(self.packets), -1, np.int64)
         frames[self.places] = np.arange(len(self))
         return frames

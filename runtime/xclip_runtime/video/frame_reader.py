@@ -44,12 +44,12 @@ ASSUMED_FPS = 30.0
 
 @dataclass(frozen=True)
 class Clip:
-    """The prepared frames of one video and how they were read."""
+    """Preprocessed frames of one video, and facts about their reading."""
 
     frames: NDArray[np.uint8]
     """uint8 RGB (T, size, size, 3); from `read_views` (V, T, size, size, 3)."""
     indices: tuple[int, ...]
-    """The T frame numbers, counted from 0 in the whole video; from `read_views` clips x T, clip after clip."""
+    """Numbers of the T frames, from 0 in the whole video; from `read_views` clips x T, clip after clip."""
     decoded: int
     """Distinct frames that were kept."""
     total: int
@@ -59,15 +59,15 @@ class Clip:
     prepare_ms: float
     """Time that decoding waited for preprocessing, milliseconds, on average of the parts that were decoded at once."""
     decoder: str
-    """The decoder that delivered the frames: "pyav"; "array" where they were in memory."""
+    """"pyav", or "array" for frames that were in memory."""
     codec: str
     """FFmpeg's name of the codec."""
     fps: float | None
     """Frames per second by the container, when it says."""
     method: Method
-    """How the frames were reached: by decoding all frames, or only those that they depend on."""
+    """Decoding of all frames in order, or only of those that the sampled ones depend on."""
     notes: tuple[str, ...] = ()
-    """What was out of the ordinary, such as a wrong frame count in the container."""
+    """Irregularities, such as a wrong frame count in the container."""
 
 
 class FrameReader:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reading(ReadOptions):
-    """Which part of a file is looked at, in how many views, and how. Frames in memory are taken as they are."""
+    """Part of a file to read, number of views, and manner of reading. Frames in memory are taken as they are."""
 
     views: Views = field(default_factory=Views)
     """Temporal clips and crops; the probabilities are averaged over them."""

@@ -1,4 +1,4 @@
-"""Options of reading a file."""
+"""Options for reading a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Decoder = Literal["auto", "pyav"]
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """Which part of a file is looked at, and how it is read."""
+    """Part of a file to read, and manner of reading."""
 
     start: float = 0.0
     """Seconds from the first frame."""
@@ -38,12 +38,7 @@ class ReadOptions:
         if not self.start >= 0 or (self.end is not None and not self.end > self.start):
             message = f"start is {self.start} s and end is {self.end} s: give 0 <= start < end"
             raise ValueError(message)
-        check_decoder(self.decoder)
-
-
-def check_decoder(decoder: str) -> None:
-    """Raise ValueError for a decoder that there is not, or no longer."""
-    if decoder not in get_args(Decoder):
-        unknown = f"unknown decoder {decoder!r}: use one of {', '.join(get_args(Decoder))}"
-        message = "OpenCV no longer reads videos: leave decoder out" if decoder == "opencv" else unknown
-        raise ValueError(message)
+        decoder: str = self.decoder
+        if decoder not in get_args(Decoder):
+            unknown = f"unknown decoder {decoder!r}: use one of {', '.join(get_args(Decoder))}"
+            raise ValueError("OpenCV no longer reads videos: leave decoder out" if decoder == "opencv" else unknown)

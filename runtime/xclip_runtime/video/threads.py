@@ -11,9 +11,6 @@ from xclip_runtime.util.cpus import available_cpus
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-LIVE_THREADS = 4
-"""Threads to decode a live source. Each holds a frame back: one a core would be seconds late on a large server."""
-
 # Codecs of which parts gain from one thread more than CPUs: one of them always waits to hand its frame over.
 _WITH_WAITING_THREADS = ("h264", "hevc", "vp9", "av1")
 _SMALL = {"h264": 120_000, "hevc": 80_000, "vp8": 50_000, "vp9": 80_000, "av1": 50_000}
