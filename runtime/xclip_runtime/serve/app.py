@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.errors import OverloadedError, UnauthorizedError, UploadTooLargeError, XClipError
 from xclip_runtime.serve.api import live, search, videos
 from xclip_runtime.serve.api_keys import ApiKeys, key_in
-from xclip_runtime.serve.error_responses import INTERNAL, INTERNAL_MESSAGE, error_response, first_problem, status_of
+from xclip_runtime.serve.error_responses import INTERNAL, describe, error_response, first_problem
 from xclip_runtime.serve.inference_protocol import rest
 from xclip_runtime.serve.metrics import CONTENT_TYPE
 from xclip_runtime.serve.middleware import CLIENT_GONE, BodyLimit, Observability
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from xclip_runtime.serve.engine import Engine
-
-logger = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parent / "page"
 
@@ -129,12 +126,9 @@ def _add_page(app: FastAPI, engine: Engine) -> None:
 def _add_error_handlers(app: FastAPI, engine: Engine, keys: ApiKeys) -> None:
     @app.exception_handler(XClipError)
     async def on_error(request: Request, error: XClipError) -> Response:
-        status = status_of(error)
-        if status == INTERNAL:
-            # The message may name paths and devices of this server: log it, do not send it.
-            logger.error("unexpected error", exc_info=error)
-            return error_response(request, INTERNAL, "InternalError", INTERNAL_MESSAGE)
-        response = error_response(request, status, type(error).__name__, str(error))
+        status, message = describe(error)
+        kind = "InternalError" if status == INTERNAL else type(error).__name__
+        response = error_response(request, status, kind, message)
         if isinstance(error, OverloadedError):
             response.headers["Retry-After"] = str(engine.retry_after)
         elif isinstance(error, UnauthorizedError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
     from starlette.requests import Request
 
+logger = logging.getLogger(__name__)
+
 INTERNAL = 500
 INTERNAL_MESSAGE = "internal error: see the server's log"
 
@@ -50,6 +53,18 @@ _STATUS: tuple[tuple[type[XClipError], int], ...] = (
 def status_of(error: XClipError) -> int:
     """Return the HTTP status of an error; 500 for faults of the server itself."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), INTERNAL)
+
+
+def describe(error: Exception) -> tuple[int, str]:
+    """Return the HTTP status and the message of an error for the client.
+
+    The messages of internal errors may name paths and devices of the server: they are logged, not sent.
+    """
+    status = status_of(error) if isinstance(error, XClipError) else INTERNAL
+    if status == INTERNAL:
+        logger.error("unexpected error", exc_info=error)
+        return INTERNAL, INTERNAL_MESSAGE
+    return status, str(error)
 
 
 def first_problem(error: RequestValidationError | ValidationError) -> str:

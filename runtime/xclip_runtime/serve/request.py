@@ -77,6 +77,8 @@ class AdmittedRequest(Deadline):
     def __init__(self, request: Request, seconds: float) -> None:
         super().__init__(seconds)
         self.request = request
+        self.upload_ms = 0.0
+        """Time to receive the body, milliseconds."""
 
     async def while_connected(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Await `work`; cancel it when the client disconnects or the deadline passes. The body must have been read.
@@ -125,6 +127,7 @@ async def admit_upload(engine: Engine, request: Request) -> AsyncIterator[tuple[
     async with admit(engine, request) as admitted:
         body = receive_upload(request, engine.upload_dir)
         upload = await admitted.within(body.__aenter__())
+        admitted.upload_ms = admitted.elapsed_ms
         try:
             yield admitted, upload
         finally:

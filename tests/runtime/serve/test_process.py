@@ -18,7 +18,7 @@ import pytest
 from helpers.servers import COMMAND, PATIENCE, eventually, finished, process
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
 
-README = (Path(__file__).parents[3] / "README.md").read_text()
+DOCS = (Path(__file__).parents[3] / "docs/serving.md").read_text()
 
 
 def children_of(pid):
@@ -120,8 +120,8 @@ def test_without_the_extra_the_command_says_what_to_install():
     assert done.stderr.splitlines()[-1].endswith("pip install 'xclip-onnx[serve]'")
 
 
-def test_the_requests_of_the_readme_are_answered(server, tmp_path):
-    block = re.search(r"^```bash serve\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)[1]
+def test_the_requests_of_the_documentation_are_answered(server, tmp_path):
+    block = re.search(r"^```bash\n(curl .*?)^```$", DOCS, flags=re.MULTILINE | re.DOTALL)[1]
     requests = [line for line in block.splitlines() if line.startswith("curl")]
     shutil.copy(DEMO_VIDEO, tmp_path / "ride.mp4")
 

@@ -31,8 +31,10 @@ from xclip_runtime.video import Views
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from xclip_runtime.inference.scoring import ViewScores
     from xclip_runtime.serve.engine import EncodedVideo, Engine
     from xclip_runtime.serve.request import AdmittedRequest
+    from xclip_runtime.serve.text_cache import LabelEmbeds
     from xclip_runtime.serve.uploads import Upload
 
 Options = TypeVar("Options", bound=VideoOptions)
@@ -76,6 +78,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 def router(engine: Engine) -> APIRouter:
     """Return the routes of /v1."""
     routes = APIRouter(prefix="/v1")
+    logit_scale = float(engine.model.bundle.manifest["model"]["logit_scale"])
 
     async def handle(
         request: Request, query: Options, run: Callable[[AdmittedRequest, Upload, Options], Awaitable[Result]]
@@ -89,33 +92,29 @@ def router(engine: Engine) -> APIRouter:
 
             return await admitted.while_connected(work())
 
-    async def run_classify(admitted: AdmittedRequest, upload: Upload, options: ClassifyOptions) -> ClassifyResponse:
-        upload_ms = admitted.elapsed_ms
-        labels = await engine.labels(options.labels, options.texts)
-        video = await _encode(engine, upload, options, Views.parse(options.views))
+    async def score_labels(
+        admitted: AdmittedRequest, upload: Upload, options: VideoOptions, labels: LabelEmbeds, views: Views
+    ) -> tuple[ViewScores, dict[str, Any]]:
+        """Return the scores of a label set, and the fields that all responses have."""
+        video = await _encode(engine, upload, options, views)
         logits, prompt_ms = await engine.score(video, labels)
-        return ClassifyResponse(
-            labels=best_labels(labels.names, *average_views(logits), options.top_k),
-            **await _common(engine, upload, options, video, _timings(admitted, options, video, upload_ms, prompt_ms)),
-        )
+        return average_views(logits), await _common(engine, admitted, upload, options, video, prompt_ms=prompt_ms)
+
+    async def run_classify(admitted: AdmittedRequest, upload: Upload, options: ClassifyOptions) -> ClassifyResponse:
+        labels = await engine.labels(options.labels, options.texts)
+        scores, common = await score_labels(admitted, upload, options, labels, Views.parse(options.views))
+        return ClassifyResponse(labels=best_labels(labels.names, *scores, options.top_k), **common)
 
     async def run_score(admitted: AdmittedRequest, upload: Upload, options: ScoreOptions) -> ScoreResponse:
-        upload_ms = admitted.elapsed_ms
         labels = await engine.labels((), options.texts)
-        video = await _encode(engine, upload, options, Views())
-        logits, prompt_ms = await engine.score(video, labels)
-        scale = float(engine.model.bundle.manifest["model"]["logit_scale"])
-        return ScoreResponse(
-            texts=text_scores(labels.names, *average_views(logits), scale),
-            **await _common(engine, upload, options, video, _timings(admitted, options, video, upload_ms, prompt_ms)),
-        )
+        scores, common = await score_labels(admitted, upload, options, labels, Views())
+        return ScoreResponse(texts=text_scores(labels.names, *scores, logit_scale), **common)
 
     async def run_embed(admitted: AdmittedRequest, upload: Upload, options: EmbedOptions) -> EmbedResponse:
-        upload_ms = admitted.elapsed_ms
         video = await _encode(engine, upload, options, Views())
         return EmbedResponse(
             embedding=video.features[0].unit_embeds.tolist(),
-            **await _common(engine, upload, options, video, _timings(admitted, options, video, upload_ms)),
+            **await _common(engine, admitted, upload, options, video),
         )
 
     @routes.post("/classify", openapi_extra=_BODY, responses=_ERRORS)
@@ -173,9 +172,17 @@ async def _encode(engine: Engine, upload: Upload, options: VideoOptions, views: 
 
 
 async def _common(
-    engine: Engine, upload: Upload, options: VideoOptions, video: EncodedVideo, timings: RequestTimings
+    engine: Engine,
+    admitted: AdmittedRequest,
+    upload: Upload,
+    options: VideoOptions,
+    video: EncodedVideo,
+    *,
+    prompt_ms: float = 0.0,
 ) -> dict[str, Any]:
     """Return the fields that all responses have."""
+    stages = dict.fromkeys(video.timings_ms, 0.0) if options.clip else video.timings_ms
+    timings = RequestTimings(upload=admitted.upload_ms, prompt=prompt_ms, total=admitted.elapsed_ms, **stages)
     return {
         "video": None if upload.path is None else upload.name,
         "frames": video.frames,
@@ -185,13 +192,6 @@ async def _common(
         "thumbnails": await _thumbnails(video, options.thumbnails),
         "timings_ms": timings,
     }
-
-
-def _timings(
-    admitted: AdmittedRequest, options: VideoOptions, video: EncodedVideo, upload_ms: float, prompt_ms: float = 0.0
-) -> RequestTimings:
-    stages = dict.fromkeys(video.timings_ms, 0.0) if options.clip else video.timings_ms
-    return RequestTimings(upload=upload_ms, prompt=prompt_ms, total=admitted.elapsed_ms, **stages)
 
 
 async def _thumbnails(video: EncodedVideo, count: int) -> tuple[Thumbnail, ...]:

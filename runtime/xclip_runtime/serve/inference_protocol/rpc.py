@@ -6,7 +6,6 @@ The messages are tritonclient's: the protocol's own with Triton's additions.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from functools import partial
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from xclip_runtime._version import __version__
-from xclip_runtime.errors import MissingExtraError, TensorError, UnknownModelError, XClipError
+from xclip_runtime.errors import MissingExtraError, TensorError, UnknownModelError
 from xclip_runtime.serve.api_keys import ApiKeys, key_in
-from xclip_runtime.serve.error_responses import INTERNAL, INTERNAL_MESSAGE, status_of
+from xclip_runtime.serve.error_responses import describe
 from xclip_runtime.serve.inference_protocol.codec import InferRequest, Input, RequestedOutput
 from xclip_runtime.serve.inference_protocol.models import SERVER, VERSION, Models
 from xclip_runtime.serve.logs import request_id
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from xclip_runtime.serve.engine import Engine
-
-logger = logging.getLogger(__name__)
 
 SERVICE = "inference.GRPCInferenceService"
 
@@ -123,8 +120,8 @@ class RpcServer:
             status = CLIENT_GONE
             raise
         except Exception as error:  # noqa: BLE001 - clients get a status, never a traceback
-            status = status_of(error) if isinstance(error, XClipError) else INTERNAL
-            await self._abort(context, status, error)
+            status, text = describe(error)
+            await self._abort(context, status, text)
         finally:
             path, seconds = f"/{SERVICE}/{name}", time.perf_counter() - start
             record_request(self._engine.metrics, path, status, seconds)
@@ -132,12 +129,7 @@ class RpcServer:
             log_request(fields, status, seconds, _host(context.peer()), quiet=name in _PROBES)
             request_id.reset(token)
 
-    async def _abort(self, context: Any, status: int, error: Exception) -> None:
-        message = str(error)
-        if status == INTERNAL:
-            # The message may name paths and devices of this server: log it, do not send it.
-            logger.error("unexpected error", exc_info=error)
-            message = INTERNAL_MESSAGE
+    async def _abort(self, context: Any, status: int, message: str) -> None:
         # Clients with a retry policy wait so long.
         pause = (("grpc-retry-pushback-ms", str(1000 * self._engine.retry_after)),) if status == 503 else ()
         await context.abort(_CODES.get(status, grpc.StatusCode.INTERNAL), message, pause)
