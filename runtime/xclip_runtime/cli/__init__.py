@@ -1,4 +1,4 @@
-"""The command ``xclip-onnx``: presentation only. One module a command, imported when it is called."""
+"""Command line ``xclip-onnx``: presentation only. One module per command, imported when it is called."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xclip_runtime._version import __version__
+from xclip_runtime.cli.exit_codes import INTERRUPTED
+from xclip_runtime.cli.output import print_error
 from xclip_runtime.errors import XClipError
 
 if TYPE_CHECKING:
@@ -22,12 +24,12 @@ COMMANDS = (
 
 
 class LazyGroup(click.Group):
-    """A group whose commands live in modules of their own name, so that ``--version`` loads none of them.
+    """Group whose commands live in modules of their own name, so that ``--version`` imports none of them.
 
     Args:
-        package: Where the modules are.
-        names: The commands, in the order in which a user meets them.
-        settings: Those of click.
+        package: Package of the modules.
+        names: Commands, in the order of the help.
+        settings: Click's own.
     """
 
     def __init__(self, *, package: str, names: Sequence[str], **settings: Any) -> None:
@@ -35,7 +37,7 @@ class LazyGroup(click.Group):
         self._package, self._names = package, names
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """In the order in which a user meets them."""
+        """Return the names in the order of the help."""
         return list(self._names)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
@@ -50,21 +52,37 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     package=__name__,
     names=COMMANDS,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110, "show_default": True},
 )
 @click.version_option(__version__, prog_name="xclip-onnx")
 def cli() -> None:
-    """X-CLIP, the video CLIP, on ONNX Runtime: classify videos without PyTorch.
+    """Run X-CLIP, the video CLIP, on ONNX Runtime: classify videos without PyTorch.
 
-    Exit codes: 0 done; 1 some inputs failed, the others' results are printed; 2 wrong usage, or nothing could be done.
+    Exit codes: 0 success; 1 some inputs failed and the others' results are printed; 2 wrong usage or nothing done;
+    130 interrupted.
     """
     logging.basicConfig(level=logging.WARNING, format="xclip-onnx: %(message)s", stream=sys.stderr)
 
 
 def main() -> None:
-    """Entry point: turn every expected error into one line and an exit code."""
+    """Run the command line; every expected error becomes one line and an exit code."""
     try:
-        cli(prog_name="xclip-onnx")
+        sys.exit(cli(prog_name="xclip-onnx", standalone_mode=False))
+    except click.ClickException as error:
+        ctx = getattr(error, "ctx", None)
+        if isinstance(error, click.NoSuchOption) and ctx:
+            shown = {spelling for parameter in ctx.command.params for spelling in parameter.opts}
+            similar = [spelling for spelling in error.possibilities or () if spelling in shown]
+            error = click.NoSuchOption(error.option_name, possibilities=similar)
+        text = error.format_message()
+        if "\n" in text:  # The help of a group that was called without a command.
+            click.echo(text, err=True)
+        else:
+            print_error(f"{text.rstrip('.')} (see `{ctx.command_path} --help`)" if ctx else text)
+        sys.exit(error.exit_code)
     except (XClipError, OSError) as error:
-        click.echo(f"xclip-onnx: {error}", err=True)
+        print_error(error)
         sys.exit(2)
+    except click.Abort:
+        print_error("interrupted")
+        sys.exit(INTERRUPTED)

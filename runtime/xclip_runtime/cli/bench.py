@@ -1,16 +1,15 @@
-"""``xclip-onnx bench`` and ``xclip-onnx bench compare``."""
+"""Commands ``xclip-onnx bench`` and ``xclip-onnx bench compare``."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from xclip_runtime.bench.plan import INPUTS, SCENARIOS, SWEEPS, Conditions, Plan
-from xclip_runtime.cli.options import json_option, model_options, silence_native_logs
+from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.output import print_error, print_json
 from xclip_runtime.errors import ReportError
 
 if TYPE_CHECKING:
@@ -18,112 +17,122 @@ if TYPE_CHECKING:
 
 
 @click.group("bench", invoke_without_command=True)
-@click.option(
-    "--bundle", "-b", envvar="XCLIP_ONNX_BUNDLE", show_envvar=True, type=click.Path(), help="Default: the demo's."
+@opt.demo_bundle_option
+@opt.option(
+    "--video",
+    "videos",
+    metavar="VIDEO",
+    multiple=True,
+    show_default="the embedded sample",
+    help="File, folder or pattern to classify; repeatable.",
 )
-@click.option("--video", "videos", multiple=True, help="File, folder or pattern; may be repeated. Default: the demo's.")
-@click.option(
+@opt.option(
     "--scenario",
     "scenarios",
     type=click.Choice(SCENARIOS),
     multiple=True,
     default=SCENARIOS,
-    help="May be repeated. Default: all four.",
+    help="MLPerf scenario to run; repeatable.",
 )
-@click.option("--sweep", "sweeps", type=click.Choice(SWEEPS), multiple=True, default=SWEEPS, help="Default: all four.")
-@click.option("--no-sweeps", is_flag=True, help="Leave the sweeps out.")
-@click.option("--duration", type=click.FloatRange(0), default=3.0, show_default=True, help="Least seconds of each run.")
-@click.option("--count", type=click.IntRange(1), default=10, show_default=True, help="Least queries of each run.")
-@click.option(
+@opt.option(
+    "--sweep", "sweeps", type=click.Choice(SWEEPS), multiple=True, default=SWEEPS, help="Sweep to run; repeatable."
+)
+@opt.option("--no-sweeps", is_flag=True, help="Skip the sweeps.")
+@opt.option(
+    "--duration", metavar="SECONDS", type=click.FloatRange(0), default=3.0, help="Minimum duration of a run, seconds."
+)
+@opt.option("--count", metavar="N", type=opt.COUNT, default=10, help="Minimum number of queries of a run.")
+@opt.option(
     "--input",
     "source",
     type=click.Choice(INPUTS),
     default="clip",
-    show_default=True,
-    help="What a sample is: frames in memory, or a file to read and decode as well.",
+    help="Samples: prepared clips in memory, or files to read and decode as well.",
 )
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Clips a run of the vision graph.")
-@click.option("--samples-per-query", type=click.IntRange(1), default=8, show_default=True, help="Of MultiStream.")
-@click.option(
+@opt.batch_size_option(type=opt.COUNT, aliases=("--batch",), default=1)
+@opt.option("--samples-per-query", metavar="N", type=opt.COUNT, default=8, help="Samples per MultiStream query.")
+@opt.option(
     "--latency-bound",
-    type=click.FloatRange(0, min_open=True),
-    help="Of Server, in ms. Default: four times the p90 of a closed loop.",
+    metavar="MS",
+    type=opt.POSITIVE,
+    show_default="4 x the p90 of a closed loop",
+    help="Latency bound of Server, milliseconds.",
 )
-@click.option(
+@opt.option(
     "--server-percentile",
+    metavar="P",
     type=click.FloatRange(1, 99.9),
     default=90.0,
-    show_default=True,
-    help="Per cent of Server's queries within the bound; MLPerf's 99 needs --count 100.",
+    help="Percentage of Server queries within the bound; MLPerf's 99 needs --count 100.",
 )
-@click.option(
-    "--concurrency", type=click.IntRange(1), default=1, show_default=True, help="Queries Server runs at a time."
-)
-@click.option("--cold-starts", type=click.IntRange(0), default=3, show_default=True, help="Fresh processes to time.")
-@click.option(
+@opt.option("--concurrency", metavar="N", type=opt.COUNT, default=1, help="Concurrent queries of Server.")
+@opt.option("--cold-starts", metavar="N", type=click.IntRange(0), default=3, help="Fresh processes to time.")
+@opt.option(
     "--generator",
     type=click.Choice(["auto", "loadgen", "plain"]),
     default="auto",
-    show_default=True,
-    help="Who presses: MLCommons' LoadGen (extra [bench]), or plain loops; auto takes LoadGen where it is.",
+    help="Load generator: MLCommons' LoadGen (extra [bench]) or plain loops; auto is LoadGen if it is installed.",
 )
-@click.option(
-    "--report", metavar="DIR", type=click.Path(file_okay=False), help="Write a page with plots (extra [bench])."
+@opt.output_option(
+    metavar="FOLDER",
+    aliases=("--report",),
+    help="Write report.json and a web page with plots to this folder (extra [bench]).",
 )
-@json_option
-@model_options
+@opt.json_option
+@opt.model_options
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
-    """Measure latency, throughput, stages, cold start and memory of a bundle on this machine.
+    """Measure latency, throughput and memory on this machine.
 
-    The scenarios are MLPerf's, in short runs: MLPerf-style, not MLPerf results. Runs last --duration seconds and
-    --count queries at least; warm-up is left out.
+    Also measures the stages and the cold start. The scenarios are MLPerf's in short runs: MLPerf-style, not MLPerf
+    results. A run lasts --duration seconds and --count queries at least; warm-up is not counted.
     """
     if ctx.invoked_subcommand is None:
         _bench(**options)
 
 
 @command.command("compare")
-@click.argument("a", type=click.Path())
-@click.argument("b", type=click.Path())
-@click.option("--force", is_flag=True, help="Compare although machine or settings differ.")
-@json_option
+@click.argument("a", type=click.Path(), metavar="A.json")
+@click.argument("b", type=click.Path(), metavar="B.json")
+@opt.option("--force", is_flag=True, help="Compare even if machine or settings differ.")
+@opt.json_option
 def compare(a: str, b: str, *, force: bool, as_json: bool) -> None:
-    """Show the ratios of report B.json to A.json, with 95 % bootstrap intervals.
+    """Compare two reports.
 
-    Bundle, precision and versions may differ. Where machine, threads, videos or other settings do, the comparison is
-    refused.
+    Prints the ratios of B.json to A.json, with 95 % bootstrap intervals. Bundle, precision and versions may differ;
+    reports of another machine, thread count, videos or other settings are refused.
     """
-    from xclip_runtime.bench.compare import compared, differences, read_report  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.bench.compare import compared, differences, read_report
 
     first, second = read_report(a), read_report(b)
     differing = differences(first, second)
     if differing and not force:
         message = (
-            f"{a} and {b} cannot be compared, they differ in {'; '.join(differing)}: measure again alike, or --force"
+            f"{a} and {b} cannot be compared, they differ in {'; '.join(differing)}: measure again with the same "
+            "settings, or pass --force"
         )
         raise ReportError(message)
     rows = compared(first, second)
     if as_json:
         others = [report["others_cpu"] for report in (first, second)]
-        found = {"a": a, "b": b, "differences": differing, "others_cpu": others, "metrics": rows}
-        click.echo(json.dumps(found, indent=2))
+        document = {"a": a, "b": b, "differences": differing, "others_cpu": others, "metrics": rows}
+        print_json(document, indent=2)
     else:
         _print_comparison(first, second, differing, rows)
 
 
 def _bench(
     *,
-    bundle: str | None,
+    bundle: str,
     videos: Sequence[str],
-    scenarios: Sequence[str],
-    sweeps: Sequence[str],
+    scenarios: Sequence[Any],
+    sweeps: Sequence[Any],
     no_sweeps: bool,
-    source: str,
-    batch: int,
+    source: Any,
+    batch_size: int,
     cold_starts: int,
-    generator: str,
-    report: str | None,
+    generator: Any,
+    output: str | None,
     as_json: bool,
     duration: float,
     count: int,
@@ -133,107 +142,93 @@ def _bench(
     concurrency: int,
     **options: Any,
 ) -> None:
-    silence_native_logs()
-    from xclip_runtime.bench.run import bench  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.bench.scenarios import loadgen_available  # noqa: PLC0415
-    from xclip_runtime.cli.inputs import expand  # noqa: PLC0415
-    from xclip_runtime.cli.render import error_console  # noqa: PLC0415
-    from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO  # noqa: PLC0415
+    opt.silence_native_logs()
+    from xclip_runtime.bench.run import bench
+    from xclip_runtime.bench.scenarios import loadgen_available
+    from xclip_runtime.cli.inputs import expand
+    from xclip_runtime.cli.render import stages
+    from xclip_runtime.demo import DEMO_VIDEO
 
-    if report is not None:
-        from xclip_runtime.bench.page import write_page  # noqa: PLC0415 - says at once if the extra is missing
+    if output is not None:
+        from xclip_runtime.bench.page import write_page  # Fails before the run if the extra is missing.
+    if generator == "auto":
+        generator = "loadgen" if loadgen_available() else "plain"
     plan = Plan(
-        bundle=bundle or str(DEMO_BUNDLE),
+        bundle=bundle,
         videos=tuple(expand(videos)) or (str(DEMO_VIDEO),),
         options=options,
-        scenarios=tuple(scenarios),  # type: ignore[arg-type]
-        sweeps=() if no_sweeps else tuple(sweeps),  # type: ignore[arg-type]
+        scenarios=tuple(scenarios),
+        sweeps=() if no_sweeps else tuple(sweeps),
         conditions=Conditions(duration, count, samples_per_query, latency_bound, server_percentile / 100, concurrency),
-        input=source,  # type: ignore[arg-type]
-        batch_size=batch,
+        input=source,
+        batch_size=batch_size,
         cold_starts=cold_starts,
-        generator=("loadgen" if loadgen_available() else "plain") if generator == "auto" else generator,  # type: ignore[arg-type]
+        generator=generator,
     )
-    err = error_console()
-    with err.status("loading") as status:
-
-        def progress(stage: str) -> None:
-            status.update(stage)
-            if not err.is_terminal:
-                err.print(stage)
-
-        found = bench(plan, progress)
-    if report is not None:
-        written = write_page(Path(report), found)
-        click.echo(f"xclip-onnx: wrote {', '.join(written)} to {report}", err=True)
+    with stages("loading") as progress:
+        report = bench(plan, progress)
+    if output is not None:
+        written = write_page(Path(output), report)
+        print_error(f"wrote {', '.join(written)} to {output}")
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(report, indent=2)
     else:
-        _print(found)
-    sys.exit(0)
+        _print(report)
 
 
 def _print(report: Mapping[str, Any]) -> None:
-    from rich.table import Table  # noqa: PLC0415
-
-    from xclip_runtime.bench.latency import quantile  # noqa: PLC0415
-    from xclip_runtime.bench.tables import disturbance, scenario_rows  # noqa: PLC0415
-    from xclip_runtime.cli.render import console  # noqa: PLC0415
+    from xclip_runtime.bench.latency import quantile
+    from xclip_runtime.bench.tables import disturbance, plain, scenario_rows
+    from xclip_runtime.cli.render import console, table
 
     screen, model, machine = console(), report["model"], report["machine"]
     screen.print(f"{model['name']} {model['precision']} on {model['provider']}", style="bold")
     screen.print(f"{machine['cpu']}, {machine['cpus_usable']} CPUs, {model['intra_op_threads']} intra-op threads")
-    header, rows = scenario_rows(report)
     screen.print(f"\nMLPerf-style, short runs, load by {report['settings']['generator']}")
-    table = Table(box=None)
-    for name in header:
-        table.add_column(name, no_wrap=name not in ("metric", "result"))
-    for row in rows:
-        table.add_row(*row)
-    screen.print(table)
+    screen.print(table(*scenario_rows(report), wrap=("metric", "result")))
     for title, values in (("file to labels", report["stages"]), ("cold start", report["cold_start"])):
         lists = {name: series for name, series in (values or {}).items() if isinstance(series, list)}
         if lists:
-            stages = " · ".join(f"{name} {quantile(series, 0.5) or series[0]:.4g}" for name, series in lists.items())
-            screen.print(f"\n{title}, medians of {len(next(iter(lists.values())))}, ms: {stages}")
+            medians = " · ".join(f"{name} {quantile(series, 0.5) or series[0]:.4g}" for name, series in lists.items())
+            screen.print(f"\n{title}, medians of {len(next(iter(lists.values())))}, ms: {medians}")
     if report["cold_start"] and report["cold_start"]["peak_rss_mb"]:
         screen.print(f"peak RSS of a process that does only this: {report['cold_start']['peak_rss_mb']:.0f} MB")
     for name, points in report["sweeps"].items():
-        table = Table(name, "clips/s", "p50 ms", "p90 ms", "n", box=None)
-        for p in points:
-            latency = p["latency_ms"]
-            cells = (p["samples_per_second"], latency["p50"], latency["p90"])
-            table.add_row(
-                f"{p[name]:.3g}", *("-" if cell is None else f"{cell:.4g}" for cell in cells), str(latency["n"])
-            )
+        rows = [
+            (f"{p[name]:.3g}", *map(plain, (p["samples_per_second"], latency["p50"], latency["p90"], latency["n"])))
+            for p in points
+            for latency in (p["latency_ms"],)
+        ]
         screen.print()
-        screen.print(table)
-    if said := disturbance(report):
-        screen.print(f"\n{said}")
+        screen.print(table((name, "clips/s", "p50 ms", "p90 ms", "n"), rows))
+    if note := disturbance(report):
+        screen.print(f"\n{note}")
 
 
 def _print_comparison(
     a: Mapping[str, Any], b: Mapping[str, Any], differing: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    from rich.table import Table  # noqa: PLC0415
-
-    from xclip_runtime.bench.tables import disturbance  # noqa: PLC0415
-    from xclip_runtime.cli.render import console  # noqa: PLC0415
+    from xclip_runtime.bench.tables import disturbance
+    from xclip_runtime.cli.render import console, table
 
     screen = console()
     for name, report in (("A", a), ("B", b)):
         versions = report["software"]["versions"]
         which = f"{report['model']['name']} {report['model']['precision']}, {report['date']}"
         screen.print(f"{name}: {which}, xclip-onnx {versions['xclip-onnx']}, onnxruntime {versions['onnxruntime']}")
-        if said := disturbance(report):
-            screen.print(f"{name}: {said}", style="bold")
+        if note := disturbance(report):
+            screen.print(f"{name}: {note}", style="bold")
     for difference in differing:
         screen.print(f"differs: {difference}", style="bold")
-    table = Table("metric", "A", "B", "B / A", "95 % interval", "n", box=None)
-    for row in rows:
-        interval = "-" if row["interval"] is None else "{:.3f} to {:.3f}".format(*row["interval"])
-        values = (f"{row[side]:.4g} {row['unit']}" for side in "ab")
-        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.3f}"
-        table.add_row(row["metric"], *values, ratio, interval, "{} / {}".format(*row["n"]))
+    cells = [
+        (
+            row["metric"],
+            *(f"{row[side]:.4g} {row['unit']}" for side in "ab"),
+            "-" if row["ratio"] is None else f"{row['ratio']:.3f}",
+            "-" if row["interval"] is None else "{:.3f} to {:.3f}".format(*row["interval"]),
+            "{} / {}".format(*row["n"]),
+        )
+        for row in rows
+    ]
     screen.print()
-    screen.print(table)
+    screen.print(table(("metric", "A", "B", "B / A", "95 % interval", "n"), cells))

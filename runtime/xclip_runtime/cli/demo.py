@@ -1,36 +1,37 @@
-"""``xclip-onnx demo``."""
+"""Command ``xclip-onnx demo``."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
-from xclip_runtime.cli.options import json_option, model_options, silence_native_logs
+from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.output import print_json
 
 
 @click.command("demo")
-@json_option
-@model_options
-def command(as_json: bool, **model_options: Any) -> None:
-    """Classify the embedded sample video with the embedded model, motion-demo.
+@opt.json_option
+@opt.model_options
+def command(as_json: bool, **options: Any) -> None:
+    """Classify the embedded sample video with the embedded model.
 
-    motion-demo is a small X-CLIP that knows coloured shapes and ten motions; it shows that everything works here.
+    The model is motion-demo, a small X-CLIP that recognises ten motions of coloured shapes: it shows that the
+    installation works.
     """
-    silence_native_logs()
-    from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.model import XClip  # noqa: PLC0415
+    opt.silence_native_logs()
+    from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
+    from xclip_runtime.model import XClip
 
-    result = XClip(DEMO_BUNDLE, **model_options).classify(DEMO_VIDEO)
+    result = XClip(DEMO_BUNDLE, **options).classify(DEMO_VIDEO)
     expected = expected_label()
     correct = result.top.label == expected
     if as_json:
         document = result.to_dict()
         fields = ("video", "labels", "provider", "precision", "timings_ms")
-        click.echo(json.dumps({**{f: document[f] for f in fields}, "expected": expected, "correct": correct}))
+        print_json({**{field: document[field] for field in fields}, "expected": expected, "correct": correct})
         return
-    from xclip_runtime.cli.render import console, print_classification  # noqa: PLC0415
+    from xclip_runtime.cli.render import console, print_classification
 
     print_classification(result)
     console().print(f"The clip shows {expected!r}: {'recognised' if correct else 'not recognised'}.")

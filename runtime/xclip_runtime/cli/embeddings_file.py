@@ -1,4 +1,4 @@
-"""Embeddings of many videos in .npy files that outlive a crash."""
+"""Crash-safe .npy files of embeddings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from xclip_runtime.cli.results_file import json_line
+from xclip_runtime.cli.output import error_document, json_text
+from xclip_runtime.cli.results_file import remaining
 from xclip_runtime.errors import XClipError
 from xclip_runtime.util.atomic import write_bytes
 
@@ -26,19 +27,19 @@ if TYPE_CHECKING:
 FORMAT = "xclip-onnx-embeddings"
 SCHEMA_VERSION = 1
 SAVE_SECONDS = 5.0
-"""How much work a crash may cost."""
+"""Maximum work that a crash may cost."""
 SAVE_SHARE = 0.05
-"""How much of the time may be spent on saving, whose cost grows with the list of names."""
+"""Maximum share of the time for saving, whose cost grows with the list of names."""
 
 
 class Rows:
-    """An array in a .npy file that grows at its end.
+    """Array in a .npy file that grows at its end.
 
     Args:
         path: The file.
-        shape: Of one row.
-        dtype: Of the file.
-        rows: How many of the rows in an existing file are kept; what is behind them is cut off.
+        shape: Shape of a row.
+        dtype: Data type of the file.
+        rows: Rows of an existing file to keep; the rest is cut off.
 
     Raises:
         click.UsageError: An existing file holds fewer rows.
@@ -50,18 +51,18 @@ class Rows:
         self._write_header()
         end = self._file.tell() + rows * self._dtype.itemsize * int(np.prod(shape))
         if self._file.seek(0, os.SEEK_END) < end:
-            message = f"{path} holds fewer than the {rows} rows that were written: remove it, and start anew"
+            message = f"{path} holds fewer than the {rows} rows that were written: remove it and start again"
             raise click.UsageError(message)
         self._file.truncate(end)
         self._file.seek(end)
 
     def append(self, row: NDArray[Any]) -> None:
-        """Add a row, in memory at first."""
+        """Buffer a row."""
         self._file.write(row.astype(self._dtype).tobytes())
         self._rows += 1
 
     def save(self) -> None:
-        """Bring all rows to the disk."""
+        """Write all rows to disk."""
         end = self._file.tell()
         self._write_header()
         self._file.seek(end)
@@ -73,27 +74,27 @@ class Rows:
         self._file.close()
 
     def _write_header(self) -> None:
-        # Numpy leaves room in the header for the first axis to grow, so that its length is always the same.
+        # Numpy pads the header for growth of the first axis, so that its length is constant.
         header = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._rows, *self._shape)}
         self._file.seek(0)
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
 class EmbeddingsFile:
-    """``NAME.npy`` with a row a video, ``NAME.json`` with their names, and ``NAME.features.npy`` where asked for.
+    """``NAME.npy`` with a row per video, ``NAME.json`` with the names, and optionally ``NAME.features.npy``.
 
-    Every few seconds the rows and then the names are brought to the disk, so that the names never promise too much.
+    Every few seconds the rows and then the names are written to disk, so that every name has its row.
 
     Args:
         path: NAME, with or without .npy.
-        embeds: (D,), the shape of a row.
-        features: (P, D), the shape of a video's features; None for none.
-        facts: What must be the same when a run goes on: the model and how files are read.
-        resume: Go on where an interrupted run ended.
+        embeds: Shape of a row, (D,).
+        features: Shape of a video's features, (P, D); None for none.
+        facts: Facts about model and reading that must stay the same when a run continues.
+        resume: Continue an interrupted run.
 
     Attributes:
-        names: The videos of the rows.
-        errors: The videos that failed, with their errors as JSON.
+        names: Videos of the rows.
+        errors: Videos that failed, with their errors as JSON.
 
     Raises:
         click.UsageError: The files exist and ``resume`` is False, or they hold something else.
@@ -114,7 +115,7 @@ class EmbeddingsFile:
         files = [file for file in (self.embeds_path, self.names_path, self.features_path) if file]
         existing = next((file for file in files if file.exists()), None)
         if existing and not resume:
-            message = f"{existing} exists already: pass --resume to go on with it, or remove it"
+            message = f"{existing} exists already: pass --resume to continue it, or remove it"
             raise click.UsageError(message)
         self._facts = {
             "format": FORMAT,
@@ -126,7 +127,7 @@ class EmbeddingsFile:
         self.names: list[str] = []
         self.errors: list[dict[str, Any]] = []
         if self.names_path.exists():
-            self._go_on()
+            self._continue()
         self._embeds = Rows(self.embeds_path, embeds, np.float32, len(self.names))
         self._features = (
             Rows(self.features_path, features, np.float16, len(self.names)) if self.features_path and features else None
@@ -135,18 +136,13 @@ class EmbeddingsFile:
         self.save()
 
     def remaining(self, videos: Iterable[str]) -> Iterator[str]:
-        """The videos that have neither a row nor an error yet; one that is listed twice needs two."""
-        finished = Counter([*self.names, *(error["video"] for error in self.errors)])
-        for video in videos:
-            if finished[video] > 0:
-                finished[video] -= 1
-            else:
-                yield video
+        """Yield the videos that have neither a row nor an error yet."""
+        return remaining(videos, Counter([*self.names, *(error["video"] for error in self.errors)]))
 
     def append(self, video: str, result: VideoFeatures | XClipError) -> None:
         """Add a video's row, or its error."""
         if isinstance(result, XClipError):
-            self.errors.append({"video": video, "error": {"type": type(result).__name__, "message": str(result)}})
+            self.errors.append({"video": video, "error": error_document(result)})
         else:
             self._embeds.append(result.unit_embeds)
             if self._features:
@@ -156,35 +152,35 @@ class EmbeddingsFile:
             self.save()
 
     def save(self) -> None:
-        """Bring everything to the disk."""
+        """Write everything to disk."""
         start = time.monotonic()
         self._embeds.save()
         if self._features:
             self._features.save()
         document = {**self._facts, "names": self.names, "errors": self.errors}
-        write_bytes(self.names_path, f"{json_line(document)}\n".encode())
+        write_bytes(self.names_path, f"{json_text(document)}\n".encode())
         end = time.monotonic()
         self._save_at = end + max(SAVE_SECONDS, (end - start) / SAVE_SHARE)
 
     def close(self) -> None:
-        """Bring everything to the disk and close the files."""
+        """Write everything to disk and close the files."""
         self.save()
         for rows in (self._embeds, self._features):
             if rows:
                 rows.close()
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         try:
             document = json.loads(self.names_path.read_bytes())
             names, errors = list(document["names"]), list(document["errors"])
         except (ValueError, TypeError, KeyError):
-            message = f"{self.names_path} was not written by `embed`: name another file with --out"
+            message = f"{self.names_path} was not written by `embed`: choose another --output"
             raise click.UsageError(message) from None
         differs = next((name for name, fact in self._facts.items() if document.get(name) != fact), None)
         if differs is not None:
             message = (
                 f"{self.names_path} was written with another {differs} ({document.get(differs)}, now "
-                f"{self._facts[differs]}): go on with the same options and bundle, or name another file with --out"
+                f"{self._facts[differs]}): continue with the same options and bundle, or choose another --output"
             )
             raise click.UsageError(message)
         self.names, self.errors = names, errors

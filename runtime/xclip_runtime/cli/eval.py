@@ -1,9 +1,7 @@
-"""``xclip-onnx eval``."""
+"""Command ``xclip-onnx eval``."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,17 +10,9 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from xclip_runtime.bundle import Precision
-from xclip_runtime.cli.classify import INTERRUPTED, exit_code
-from xclip_runtime.cli.options import (
-    bundle_option,
-    json_option,
-    label_options,
-    model_options,
-    pop_labels,
-    pop_reading,
-    reading_options,
-    silence_native_logs,
-)
+from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.exit_codes import exit_code
+from xclip_runtime.cli.output import print_error, print_json
 from xclip_runtime.cli.results_file import ResultsFile
 from xclip_runtime.errors import MissingExtraError
 from xclip_runtime.util.atomic import write_json
@@ -36,101 +26,138 @@ if TYPE_CHECKING:
 
 SETTINGS, OUTCOMES = "settings.json", "outcomes.jsonl"
 FORMATS = ("auto", "folder", "list", "hmdb51", "ucf101")
+SPLITS = (1, 2, 3)
+
+
+def _splits(_: click.Context, param: click.Parameter, values: Sequence[str]) -> tuple[int, ...]:
+    """Parse ``1``, ``1,3``, repeated numbers, or ``all``."""
+    names = [name.strip() for value in values for name in value.split(",")]
+    if names == ["all"]:
+        return SPLITS
+    try:
+        splits = tuple(sorted({int(name) for name in names}))
+    except ValueError:
+        splits = ()
+    if not splits or not set(splits) <= set(SPLITS):
+        message = f"{','.join(names)!r}: give 1, 2 or 3, a list such as 1,2, or all"
+        raise click.BadParameter(message, param=param)
+    return splits
 
 
 @click.command("eval")
 @click.argument("data", type=click.Path())
-@bundle_option
-@click.option(
+@opt.bundle_option
+@opt.option(
     "--format",
     "layout",
     type=click.Choice(FORMATS),
     default="auto",
-    show_default=True,
-    help="How DATA is laid out; auto looks for the split files.",
+    help="Layout of DATA; auto is hmdb51 or ucf101 where their split files are found.",
 )
-@click.option("--split", type=click.IntRange(1, 3), default=1, show_default=True, help="Of HMDB-51 and UCF-101.")
-@click.option(
-    "--subset", type=click.Choice(["test", "train"]), default="test", show_default=True, help="Part of the split."
+@opt.option(
+    "--split",
+    "splits",
+    metavar="N",
+    multiple=True,
+    default=["1"],
+    callback=_splits,
+    help="Official split of HMDB-51 or UCF-101: 1, 2 or 3; repeatable, a list such as 1,2, or all.",
 )
-@click.option("--splits", type=click.Path(), help="Folder of the split files. Default: in DATA or beside it.")
-@click.option("--limit", type=click.IntRange(1), help="Only so many videos, taken from the classes in turn.")
-@click.option(
+@opt.option("--subset", type=click.Choice(["test", "train"]), default="test", help="Subset of the split.")
+@opt.option(
+    "--split-files",
+    aliases=("--splits",),
+    metavar="FOLDER",
+    type=click.Path(),
+    show_default="in DATA or beside it",
+    help="Folder of the split files.",
+)
+@opt.option(
+    "--limit",
+    metavar="N",
+    type=opt.COUNT,
+    show_default="all",
+    help="Maximum number of videos, taken from the classes in turn.",
+)
+@opt.option(
     "--compare-precision",
+    metavar="A B",
     type=click.Choice(get_args(Precision)),
     nargs=2,
-    help="Let two precisions answer on the same decoded frames, and test whether they differ.",
+    help="Compare two precisions, such as fp32 int8, on the same decoded frames.",
 )
-@click.option(
+@opt.option(
     "--swap-check",
     is_flag=True,
-    help="Score kick, kick ball, sword and sword exercise of HMDB-51 with their names exchanged, too.",
+    help="Also score HMDB-51's kick and kick ball, and sword and sword exercise, with their names exchanged.",
 )
-@click.option("--out", metavar="DIR", type=click.Path(file_okay=False), help="Write everything there, crash-safe.")
-@click.option("--resume", is_flag=True, help="Go on with the --out of an interrupted run.")
-@click.option("--workers", type=click.IntRange(1), help="Threads that read videos ahead of the model.")
-@json_option
-@label_options
-@reading_options
-@model_options
+@opt.output_option(
+    metavar="FOLDER", aliases=("--out",), help="Write all results to this folder; every line survives a crash."
+)
+@opt.resume_option
+@opt.workers_option
+@opt.json_option
+@opt.label_options
+@opt.reading_options
+@opt.model_options
 def command(
     *,
     data: str,
     bundle: str,
-    layout: str,
-    split: int,
-    subset: str,
-    splits: str | None,
+    layout: Any,
+    splits: tuple[int, ...],
+    subset: Any,
+    split_files: str | None,
     limit: int | None,
     compare_precision: tuple[Precision, Precision] | None,
     swap_check: bool,
-    out: str | None,
+    output: str | None,
     resume: bool,
     workers: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure accuracy on the labelled videos of DATA.
+    """Measure accuracy on labelled videos.
 
     \b
     DATA is one of
-      a folder with a folder of videos for each class;
-      a CSV file with the columns path and label, or a text file with a path and a label on each line;
+      a folder with one folder of videos per class;
+      a CSV file with columns path and label, or a text file with a path and a label per line;
       HMDB-51, with testTrainMulti_7030_splits in it or beside it;
       UCF-101, with ucfTrainTestlist in it or beside it.
 
-    Labels are matched by name; case, underscores, hyphens and blanks do not count. By default as X-CLIP was published:
-    uniform frames, profile videox, one view, top-1 and top-5 of the probabilities.
+    Labels are matched by name, regardless of case, underscores, hyphens and spaces. The default is X-CLIP's published
+    protocol: uniform frames, profile videox, one view, top-1 and top-5 of the probabilities. Of several splits, each
+    is reported, and their mean; the other figures are of all their videos together.
 
-    --out DIR gets report.json, outcomes.jsonl (a line a video), confusion.csv, confusion.png and failures.csv.
-    """  # noqa: D301 - click wants the character itself
-    if resume and out is None:
-        message = "--resume needs --out: name the folder to go on with"
-        raise click.UsageError(message)
+    --output FOLDER gets report.json, outcomes.jsonl (a line per video), confusion.csv, confusion.png and failures.csv.
+    """  # noqa: D301 - click's mark for a block that is not wrapped
+    opt.check_resume(output, resume=resume)
     if compare_precision and (options["precision"] or compare_precision[0] == compare_precision[1]):
-        message = "--compare-precision takes two different ones, such as fp32 int8, and no --precision beside it"
+        message = "--compare-precision needs two different precisions, such as fp32 int8, and no --precision"
         raise click.UsageError(message)
-    silence_native_logs()
+    opt.silence_native_logs()
     views = options["views"]
     label_settings = {name: options[name] for name in ("labels", "labels_file", "templates") if options[name]}
-    reading, with_labels = pop_reading(options), pop_labels(options)
-    from xclip_runtime.evaluation import datasets, find_samples, in_turn, with_labels_of  # noqa: PLC0415
-    from xclip_runtime.evaluation.report import check_swappable  # noqa: PLC0415
-    from xclip_runtime.model import XClip  # noqa: PLC0415 - keeps --help quick
+    reading, with_labels = opt.pop_reading(options), opt.pop_labels(options)
+    from xclip_runtime.evaluation import datasets, find_samples, in_turn, with_labels_of
+    from xclip_runtime.evaluation.report import check_swappable
+    from xclip_runtime.model import XClip
 
-    layout_options = {"split": split, "subset": subset, "splits": splits}
-    found = find_samples(data, layout, **layout_options)  # type: ignore[arg-type]
-    precisions = compare_precision or (options.pop("precision"),)
-    options = {**options, "profile": options["profile"] or "videox"}
-    options.pop("precision", None)
-    models = [with_labels(XClip(bundle, precision=precision, **options)) for precision in precisions]
+    found = {n: find_samples(data, layout, split=n, subset=subset, splits=split_files) for n in splits}
+    precisions = compare_precision or (options["precision"],)
+    options |= {"profile": options["profile"] or "videox"}
+    models = [with_labels(XClip(bundle, **{**options, "precision": precision})) for precision in precisions]
     if swap_check:
         check_swappable(models[0].labels)
-    samples = in_turn(with_labels_of(found, models[0].labels), limit)
+    distinct = dict.fromkeys(sample for samples in found.values() for sample in samples)
+    samples = in_turn(with_labels_of(distinct, models[0].labels), limit)
     settings = {
         "data": str(data),
-        "format": layout if layout != "auto" else datasets.guess_format(Path(data), splits),
-        **layout_options,
+        "format": layout if layout != "auto" else datasets.guess_format(Path(data), split_files),
+        "split": list(splits),
+        "subset": subset,
+        "split_files": split_files,
         "limit": limit,
         "profile": options["profile"],
         "views": views,
@@ -141,14 +168,17 @@ def command(
         "bundle_manifest_sha256": models[0].bundle.digest,
         "label_options": label_settings,
     }
-    outcomes = _run(models, samples, settings, reading=reading, workers=workers, out=out, resume=resume)
+    outcomes = _run(models, samples, settings, reading=reading, workers=workers, output=output, resume=resume)
     report = _report(outcomes, settings, swap_check=swap_check)
-    if out:
-        _write(Path(out), report, outcomes)
+    if len(splits) > 1:
+        videos = {n: {sample.video for sample in samples} for n, samples in found.items()}
+        report["splits"] = _by_split(outcomes, videos, report["precision"])
+    if output:
+        _write(Path(output), report, outcomes)
     if as_json:
-        click.echo(json.dumps(report, indent=2, ensure_ascii=False))
+        print_json(report, indent=2)
     else:
-        _print(report, out)
+        _print(report, output)
     sys.exit(exit_code(len(report["errors"]), len(outcomes)))
 
 
@@ -159,57 +189,58 @@ def _run(
     *,
     reading: Reading,
     workers: int | None,
-    out: str | None,
+    output: str | None,
     resume: bool,
 ) -> list[Outcome]:
-    """Evaluate what is not in ``out`` yet; return the outcomes of all samples, in their order."""
-    from xclip_runtime.cli.render import progress_bar  # noqa: PLC0415
-    from xclip_runtime.evaluation import evaluate  # noqa: PLC0415
+    """Evaluate the samples that are not in ``output`` yet; return the outcomes of all, in their order."""
+    from xclip_runtime.cli.bulk import Bulk
+    from xclip_runtime.evaluation import evaluate
 
-    done, file = _previous(out, settings, resume=resume) if out else ({}, None)
+    done, file = _previous(output, settings, resume=resume) if output else ({}, None)
     todo = [sample for sample in samples if sample.video not in done]
     precision = models[0].precision
-    try:
-        with progress_bar("evaluating", len(samples), len(samples) - len(todo)) as progress:
-            for outcome in evaluate(models, todo, reading=reading, workers=workers):
-                done[outcome.video] = outcome
-                if outcome.error:
-                    click.echo(f"xclip-onnx: {outcome.error['message']}", err=True)
-                if file:
-                    file.append(outcome.to_dict())
-                ranks = [o.answers[precision].rank for o in done.values() if not o.error]
-                running = f"top-1 {sum(rank == 1 for rank in ranks) / max(len(ranks), 1):.1%}"
-                progress.update(progress.task_ids[0], advance=1, description=running)
-    except KeyboardInterrupt:
-        how = f"; --out {out} --resume goes on from here" if out else ""
-        click.echo(f"xclip-onnx: interrupted, {len(done)} of {len(samples)} done{how}", err=True)
-        os._exit(INTERRUPTED)
+    how = f"--output {output} --resume continues from here" if output else None
+    with Bulk("evaluating", len(samples), len(samples) - len(todo), resume=how) as bulk:
+        for outcome in evaluate(models, todo, reading=reading, workers=workers):
+            done[outcome.video] = outcome
+            if file:
+                file.append(outcome.to_dict())
+            ranks = [o.answers[precision].rank for o in done.values() if not o.error]
+            bulk.describe(f"top-1 {sum(rank == 1 for rank in ranks) / max(len(ranks), 1):.1%}")
+            bulk.advance(outcome.error["message"] if outcome.error else None)
     return [done[sample.video] for sample in samples]
 
 
-def _previous(out: str, settings: Mapping[str, Any], *, resume: bool) -> tuple[dict[str, Outcome], ResultsFile]:
-    """The outcomes of an interrupted run with the same settings, and the file to go on with."""
-    from xclip_runtime.evaluation import Outcome  # noqa: PLC0415
+def _previous(output: str, settings: Mapping[str, Any], *, resume: bool) -> tuple[dict[str, Outcome], ResultsFile]:
+    """Return the outcomes of an interrupted run with the same settings, and the file to continue."""
+    from xclip_runtime.evaluation import Outcome
 
-    folder = Path(out)
+    folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     file = ResultsFile(str(folder / OUTCOMES), resume=resume)
-    written = folder / SETTINGS
-    if file.finished:
-        before = json.loads(written.read_text("utf-8")) if written.is_file() else {}
-        changed = sorted(name for name in settings if name != "limit" and before.get(name) != settings[name])
-        if changed:
-            message = f"{out} was begun with another {', '.join(changed)}: name another --out, or remove it"
-            raise click.UsageError(message)
-    write_json(written, settings)
-    return {o.video: o for o in map(Outcome.from_dict, file.documents())}, file
+    file.check_settings(settings, folder / SETTINGS, free="limit")
+    return {outcome.video: outcome for outcome in map(Outcome.from_dict, file.documents())}, file
+
+
+def _by_split(outcomes: Sequence[Outcome], videos: Mapping[int, set[str]], precision: str) -> dict[str, Any]:
+    """Report the accuracy of each split, and the mean that publications give."""
+    from xclip_runtime.evaluation import accuracy
+
+    figures = ("top1", "top5", "n", "top1_interval", "top5_interval")
+    splits = {}
+    for split, names in videos.items():
+        whole = accuracy([outcome for outcome in outcomes if outcome.video in names], precision)
+        splits[str(split)] = {figure: whole[figure] for figure in figures}
+    counted = [split for split in splits.values() if split["n"]]
+    means = {f"mean_{k}": sum(s[k] for s in counted) / len(counted) if counted else None for k in ("top1", "top5")}
+    return {**splits, **means}
 
 
 def _report(outcomes: Sequence[Outcome], settings: Mapping[str, Any], *, swap_check: bool) -> dict[str, Any]:
-    from xclip_runtime import __version__  # noqa: PLC0415
-    from xclip_runtime.evaluation import accuracy, comparison  # noqa: PLC0415
-    from xclip_runtime.evaluation import swap_check as swap  # noqa: PLC0415
-    from xclip_runtime.inference.session import onnxruntime_version  # noqa: PLC0415
+    from xclip_runtime import __version__
+    from xclip_runtime.evaluation import accuracy, comparison
+    from xclip_runtime.evaluation import swap_check as swap
+    from xclip_runtime.inference.session import onnxruntime_version
 
     first, *others = settings["precisions"]
     report = {**accuracy(outcomes, first), "profile": settings["profile"], "settings": dict(settings)}
@@ -224,29 +255,29 @@ def _report(outcomes: Sequence[Outcome], settings: Mapping[str, Any], *, swap_ch
 
 
 def _write(folder: Path, report: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
-    from xclip_runtime.evaluation import confusion  # noqa: PLC0415
-    from xclip_runtime.evaluation.report import write_confusion, write_failures  # noqa: PLC0415
+    from xclip_runtime.evaluation import confusion
+    from xclip_runtime.evaluation.report import write_confusion, write_failures
 
     write_json(folder / "report.json", report)
     write_failures(folder / "failures.csv", report)
     labels, counts = confusion(outcomes, report["precision"])
     write_confusion(folder / "confusion.csv", labels, counts)
     try:
-        from xclip_runtime.evaluation.plots import plot_confusion  # noqa: PLC0415
+        from xclip_runtime.evaluation.plots import plot_confusion
     except MissingExtraError as error:
-        click.echo(f"xclip-onnx: no confusion.png: {error}", err=True)
+        print_error(f"no confusion.png: {error}")
     else:
         plot_confusion(folder / "confusion.png", labels, counts)
 
 
-def _print(report: Mapping[str, Any], out: str | None) -> None:
-    from xclip_runtime.cli.render import console  # noqa: PLC0415
+def _print(report: Mapping[str, Any], output: str | None) -> None:
+    from xclip_runtime.cli.render import console
 
     screen = console()
     for line in _lines(report):
         screen.print(line)
-    if out:
-        screen.print(f"{out}: report.json, {OUTCOMES}, confusion.csv, confusion.png, failures.csv", style="dim")
+    if output:
+        screen.print(f"{output}: report.json, {OUTCOMES}, confusion.csv, confusion.png, failures.csv", style="dim")
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:
@@ -263,6 +294,8 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
             low, high = each[f"{k}_interval"]
             name = f"{each['precision']} {k.replace('top', 'top-')}"
             yield f"{name} {each[k]:6.1%}   95 % interval {low:.1%} to {high:.1%}"
+    if "splits" in report:
+        yield from _split_lines(report["splits"])
     if "comparison" in report:
         yield from _comparison_lines(report["comparison"])
     if "swap_check" in report:
@@ -274,6 +307,15 @@ def _lines(report: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {each['top1']:6.1%}  {each['right']:4d} of {each['n']:<4d}  {label}"
     if report["errors"]:
         yield f"{len(report['errors'])} videos could not be read and are not counted"
+
+
+def _split_lines(splits: Mapping[str, Any]) -> Iterator[str]:
+    yield ""
+    for name, each in splits.items():
+        if name.isdecimal() and each["n"]:
+            yield f"split {name}: top-1 {each['top1']:.1%}, top-5 {each['top5']:.1%} of {each['n']} videos"
+    if splits["mean_top1"] is not None:
+        yield f"mean of the splits: top-1 {splits['mean_top1']:.1%}, top-5 {splits['mean_top5']:.1%}"
 
 
 def _comparison_lines(found: Mapping[str, Any]) -> Iterator[str]:

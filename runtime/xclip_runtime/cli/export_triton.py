@@ -1,67 +1,65 @@
-"""``xclip-onnx export-triton``."""
+"""Command ``xclip-onnx export-triton``."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from xclip_runtime.cli.options import json_option
-from xclip_runtime.inference.session import DEVICES, Compute
+from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.output import print_json
+from xclip_runtime.inference.session import DEVICES
 
 if TYPE_CHECKING:
     from xclip_runtime.integrations.triton_repository import Repository
 
 
 @click.command("export-triton")
-@click.argument("bundle", type=click.Path())
-@click.argument("repo", type=click.Path())
-@click.option(
+@opt.bundle_alias
+@opt.positional_alias("old_output", option="output")
+@opt.bundle_option
+@opt.output_option(required=True, metavar="FOLDER", help="Model repository to write.")
+@opt.option(
     "--device",
     type=click.Choice(DEVICES),
     default="cpu",
-    show_default=True,
-    help="Where the models will run; decides graph and instance groups. OVMS needs openvino.",
+    help="Device that the models will run on; decides graph and instance groups. OVMS needs openvino.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(get_args(Compute)),
-    help="Vision graph, or what TensorRT computes in. Default: fp16 on CUDA where the bundle has it, else fp32.",
-)
-@click.option(
-    "--batch", type=click.IntRange(1), help="Most clips in one run. Default: 1 on cpu and openvino, 8 on a GPU."
-)
-@click.option(
-    "--delay-us",
-    type=click.IntRange(0),
-    default=2000,
-    show_default=True,
-    help="Microseconds that a clip may wait for others to fill a batch.",
-)
-@click.option(
-    "--instances", type=click.IntRange(1), default=1, show_default=True, help="Copies of each model on each device."
-)
-@click.option("--overwrite", is_flag=True, help="Replace an earlier export, once the new one is complete.")
-@json_option
-def command(bundle: str, repo: str, as_json: bool, **options: Any) -> None:
-    """Write REPO, a model repository for Triton Inference Server and OpenVINO Model Server, from BUNDLE.
+@opt.precision_option()
+@opt.batch_size_option(type=opt.COUNT, aliases=("--batch",), show_default="1 on cpu and openvino, else 8")
+@opt.batch_delay_option(default=2.0)
+@opt.option("--delay-us", type=click.IntRange(0), hidden=True)
+@opt.option("--instances", metavar="N", type=opt.COUNT, default=1, help="Copies of each model per device.")
+@opt.overwrite_option
+@opt.json_option
+def command(
+    *,
+    bundle: str,
+    output: str,
+    batch_size: int | None,
+    batch_delay: float,
+    delay_us: int | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Write a model repository for Triton and OpenVINO servers.
 
-    It holds the vision model, the prompt model with the bundle's labels inside, and an ensemble of both, which takes
-    uint8 clips and gives logits. Clients sample and prepare the frames with xclip_runtime.
+    It is for Triton Inference Server and OpenVINO Model Server (OVMS), and holds the vision model, the prompt model
+    with the bundle's labels inside, and an ensemble of both that maps uint8 clips to logits. Clients sample and
+    prepare the frames with xclip_runtime.
     """
-    from xclip_runtime.integrations.triton_repository import export_repository  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.integrations.triton_repository import export_repository
 
-    batch_size, delay_us = options.pop("batch"), options.pop("delay_us")
-    repository = export_repository(bundle, repo, batch_size=batch_size, batch_delay=delay_us / 1e6, **options)
+    seconds = batch_delay / 1e3 if delay_us is None else delay_us / 1e6
+    repository = export_repository(bundle, output, batch_size=batch_size, batch_delay=seconds, **options)
     if as_json:
-        click.echo(json.dumps(repository.to_dict(), indent=2, ensure_ascii=False))
+        print_json(repository.to_dict(), indent=2)
     else:
         _print(repository)
 
 
 def _print(repository: Repository) -> None:
-    from xclip_runtime.cli.render import console  # noqa: PLC0415
+    from xclip_runtime.cli.render import console
 
     out = console()
     for name, size in repository.files.items():

@@ -1,14 +1,14 @@
-"""``xclip-onnx info``."""
+"""Command ``xclip-onnx info``."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from xclip_runtime.bundle import Bundle
-from xclip_runtime.cli.options import json_option, model_options
+from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.output import error_document, print_json
 from xclip_runtime.errors import XClipError
 from xclip_runtime.util.cpus import int8_is_fast
 
@@ -17,51 +17,55 @@ if TYPE_CHECKING:
 
 
 @click.command("info")
-@click.argument("bundle", type=click.Path())
-@json_option
-@model_options
-def command(bundle: str, as_json: bool, **model_options: Any) -> None:
-    """Show what is inside BUNDLE, and what would be loaded on this machine."""
+@opt.bundle_alias
+@opt.bundle_option
+@opt.json_option
+@opt.model_options
+def command(bundle: str, as_json: bool, **options: Any) -> None:
+    """Show a bundle's content and how it would be loaded here."""
     opened = Bundle.open(bundle)
-    loaded = _would_load(bundle, model_options)
+    loaded = _would_load(bundle, options)
     if as_json:
-        click.echo(json.dumps({**opened.manifest, "would_load": loaded}, indent=2, ensure_ascii=False))
-        return
-    _print(opened, loaded)
+        print_json({**opened.manifest, "would_load": loaded}, indent=2)
+    else:
+        _print(opened, loaded)
 
 
 def _would_load(bundle: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Load the model to see; an error is part of the answer."""
-    from xclip_runtime.model import XClip  # noqa: PLC0415 - keeps --help quick
+    """Load the model; an error is part of the answer."""
+    from xclip_runtime.model import XClip
 
     try:
         return {**XClip(bundle, **options).info, "int8_is_fast": int8_is_fast()}
     except XClipError as error:
-        return {"error": {"type": type(error).__name__, "message": str(error)}}
+        return {"error": error_document(error)}
 
 
 def _print(bundle: Bundle, loaded: Mapping[str, Any]) -> None:
-    from rich.table import Table  # noqa: PLC0415
-
-    from xclip_runtime.cli.render import console  # noqa: PLC0415
+    from xclip_runtime.cli.render import console, grid, table
 
     out, manifest = console(), bundle.manifest
     source, model = manifest["source"], manifest["model"]
-    out.print(str(bundle.path), style="bold")
-    facts = Table.grid(padding=(0, 2))
-    facts.add_row("source", f"{source['checkpoint']} {source['revision'] or ''}".strip())
-    facts.add_row("licence", source["licence"] or "not stated by the checkpoint")
-    facts.add_row("clip", f"{model['num_frames']} frames of {model['image_size']} x {model['image_size']}")
-    facts.add_row("labels", _shorten(bundle.labels.names))
-    facts.add_row("made with", ", ".join(f"{name} {version}" for name, version in manifest["tools"].items()))
-    out.print(facts)
-    graphs = Table("graph", "precision", "for", "MB", "max |Δlogit|", "cosine", box=None, pad_edge=False)
+    facts = {
+        "source": f"{source['checkpoint']} {source['revision'] or ''}".strip(),
+        "licence": source["licence"] or "not stated by the checkpoint",
+        "clip": f"{model['num_frames']} frames of {model['image_size']} x {model['image_size']}",
+        "labels": _shorten(bundle.labels.names),
+        "made with": ", ".join(f"{name} {version}" for name, version in manifest["tools"].items()),
+    }
     sizes = {entry.path: entry.size for entry in bundle.files}
-    for graph in bundle.graphs:
-        size = sum(sizes[name] for name in (graph.file, *graph.data_files))
-        error, cosine = graph.parity["max_abs_logit"], graph.parity["cosine"]
-        graphs.add_row(graph.file, graph.precision, graph.target, f"{size / 1e6:.1f}", f"{error:.1e}", f"{cosine:.6f}")
-    out.print(graphs)
+    rows = [
+        (
+            *(graph.file, graph.precision, graph.target),
+            f"{sum(sizes[name] for name in (graph.file, *graph.data_files)) / 1e6:.1f}",
+            f"{graph.parity['max_abs_logit']:.1e}",
+            f"{graph.parity['cosine']:.6f}",
+        )
+        for graph in bundle.graphs
+    ]
+    out.print(str(bundle.path), style="bold")
+    out.print(grid(facts.items()))
+    out.print(table(("graph", "precision", "for", "MB", "max |Δlogit|", "cosine"), rows))
     if "error" in loaded:
         out.print(f"Cannot be loaded here: {loaded['error']['message']}")
     else:

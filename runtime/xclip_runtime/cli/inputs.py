@@ -1,4 +1,4 @@
-"""From what a user names to video files: folders, patterns, a list on standard input."""
+"""Expand folders, patterns and lists on standard input to video files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def expand(names: Iterable[str]) -> Iterator[str]:
-    """Every video of the named files, folders and patterns, in the order named and sorted within each.
+    """Yield the videos of files, folders and patterns, in the order named and sorted within each.
 
-    "-" stands for a list of files on standard input, one a line, or separated by NUL as ``find -print0`` does.
-    What is neither a folder nor a pattern with matches is handed on as it is, for its error to name it.
+    "-" reads a list of files from standard input, separated by line ends, or by NUL as ``find -print0`` writes it.
+    A name that is neither a folder nor a pattern with matches is yielded unchanged, so that its error can name it.
     """
     for name in names:
         if name == "-":

@@ -1,47 +1,38 @@
-"""``xclip-onnx labels``: label sets that are encoded once."""
+"""Command ``xclip-onnx labels``: label sets, encoded once."""
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from xclip_runtime.cli.options import bundle_option, json_option, template_option, truncate_option
+from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.output import print_json
 
 
 @click.group("labels")
 def command() -> None:
-    """Label sets that are encoded once and used by every bundle with the same text tower."""
+    """Encode label sets for bundles with the same text tower."""
 
 
 @command.command("encode")
 @click.argument("file", type=click.Path(dir_okay=False))
-@bundle_option
-@click.option(
-    "--output", "-o", required=True, metavar="NAME", type=click.Path(dir_okay=False), help="Write NAME.json, NAME.npy."
-)
-@template_option
-@truncate_option
-@click.option("--overwrite", is_flag=True, help="Replace existing files.")
-@json_option
+@opt.bundle_option
+@opt.output_option(required=True, metavar="NAME", help="Write NAME.json and NAME.npy.")
+@opt.templates_option
+@opt.truncate_option
+@opt.overwrite_option
+@opt.json_option
 def encode(
-    *,
-    file: str,
-    bundle: str,
-    output: str,
-    templates: tuple[str, ...],
-    truncate: bool,
-    overwrite: bool,
-    as_json: bool,
+    *, file: str, bundle: str, output: str, templates: tuple[str, ...], truncate: bool, overwrite: bool, as_json: bool
 ) -> None:
-    """Encode the labels in FILE, one a line or a CSV with a column 'name' (extra [text]).
+    """Encode labels once, for use without the extra [text].
 
-    `xclip-onnx classify --labels-file NAME.json` takes the result, on machines without the extra, too.
+    FILE holds one label per line, or is CSV with a column 'name'. `xclip-onnx classify --labels-file NAME.json` uses
+    the result, with every bundle that has the same text tower.
     """
-    from xclip_runtime.bundle import Bundle  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.text.encoder import TextEncoder  # noqa: PLC0415
-    from xclip_runtime.text.label_embeddings import encode_labels, save_labels  # noqa: PLC0415
-    from xclip_runtime.text.labels import PLACEHOLDER, read_label_names  # noqa: PLC0415
+    from xclip_runtime.bundle import Bundle
+    from xclip_runtime.text.encoder import TextEncoder
+    from xclip_runtime.text.label_embeddings import encode_labels, save_labels
+    from xclip_runtime.text.labels import PLACEHOLDER, read_label_names
 
     encoder = TextEncoder(Bundle.open(bundle))
     labels = encode_labels(encoder, read_label_names(file), templates or PLACEHOLDER, truncate=truncate)
@@ -53,6 +44,6 @@ def encode(
             "files": [str(description), str(embeds)],
             "text_tower_sha256": labels.text_tower_sha256,
         }
-        click.echo(json.dumps(document, ensure_ascii=False))
+        print_json(document)
     else:
         click.echo(f"{len(labels.names)} labels in {description} and {embeds}")

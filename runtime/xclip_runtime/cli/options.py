@@ -1,10 +1,11 @@
-"""Options that several commands share."""
+"""Options that several commands share: one spelling, default and help text each."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
@@ -17,73 +18,206 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-bundle_option = click.option(
+COUNT = click.IntRange(min=1)
+POSITIVE = click.FloatRange(min=0, min_open=True)
+
+
+class Option(click.Option):
+    """Option with old spellings, accepted for one release and shown in neither help nor errors.
+
+    Args:
+        declarations: As for click.
+        aliases: The old spellings.
+        fix: How to give a required option that is missing, for the error.
+        settings: Click's own.
+    """
+
+    def __init__(self, *declarations: Any, aliases: tuple[str, ...] = (), fix: str = "", **settings: Any) -> None:
+        super().__init__(*declarations, **settings)
+        self.aliases, self._fix = aliases, fix
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Register the old spellings beside the shown ones."""
+        shown, self.opts = self.opts, [*self.opts, *self.aliases]
+        try:
+            super().add_to_parser(parser, ctx)
+        finally:
+            self.opts = shown
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """Name a missing option by its spelling and metavar."""
+        try:
+            return super().process_value(ctx, value)
+        except click.MissingParameter:
+            message = f"{self.opts[0]} {self.metavar} is missing{': ' if self._fix else ''}{self._fix}"
+            raise click.UsageError(message, ctx) from None
+
+
+class PositionalAlias(click.Argument):
+    """Old positional spelling of an option: optional, hidden, and refused together with the option.
+
+    Args:
+        declarations: As for click.
+        option: Parameter name of the option.
+        settings: Click's own.
+    """
+
+    def __init__(self, declarations: Any, *, option: str, **settings: Any) -> None:
+        super().__init__(declarations, required=False, expose_value=False, **settings)
+        self.option = option
+
+    def get_usage_pieces(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Hide it in the usage line."""
+        return []
+
+    def get_help_record(self, ctx: click.Context) -> Any:  # noqa: ARG002 - click's signature
+        """Hide it in the help."""
+        return None
+
+    def handle_parse_result(
+        self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
+    ) -> tuple[Any, list[str]]:
+        """Hand the value to the option, which is processed afterwards."""
+        value = opts.get(self.name or "")
+        if isinstance(value, str):
+            if self.option in opts:
+                message = f"unexpected argument {value!r}: --{self.option} is given already"
+                raise click.UsageError(message, ctx)
+            opts[self.option] = value  # type: ignore[index]
+        return None, args
+
+
+option = partial(click.option, cls=Option)
+positional_alias = partial(click.argument, cls=PositionalAlias)
+
+
+def _all(*decorators: Callable[[Any], Any]) -> Callable[[Function], Function]:
+    """Combine options, shown in this order."""
+
+    def decorate(function: Function) -> Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+_bundle_option = partial(
+    option,
     "--bundle",
     "-b",
-    required=True,
+    metavar="FOLDER",
     envvar="XCLIP_ONNX_BUNDLE",
     show_envvar=True,
-    type=click.Path(),
-    help="Folder written by `xclip-onnx export`.",
+    help="Bundle written by `xclip-onnx export`, or motion-demo for the embedded one.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+bundle_option = _bundle_option(required=True, fix="give a bundle folder, or motion-demo for the embedded one")
+demo_bundle_option = _bundle_option(default="motion-demo")
+bundle_alias = positional_alias("old_bundle", option="bundle")
+
+_index_option = partial(option, "--index", "-i", "folder", metavar="FOLDER", type=click.Path(file_okay=False))
+index_option = _index_option(
+    required=True,
+    envvar="XCLIP_ONNX_INDEX",
+    show_envvar=True,
+    help="Folder of the index.",
+    fix="give the folder of an index",
+)
+optional_index_option = _index_option
+
+videos_argument = click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
+json_option = option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+output_option = partial(option, "--output", "-o", type=click.Path())
+resume_option = option("--resume", is_flag=True, help="Continue an interrupted run: skip what is in --output already.")
+overwrite_option = option("--overwrite", is_flag=True, help="Replace existing output, once the new one is complete.")
+top_k_option = partial(option, "--top-k", "-k", metavar="N", type=COUNT)
+workers_option = option(
+    "--workers",
+    metavar="N",
+    type=COUNT,
+    show_default="usable CPUs, at most 4",
+    help="Threads that read videos ahead of the model.",
+)
+batch_size_option = partial(
+    option,
+    "--batch-size",
+    metavar="N",
+    help="Batch size: clips per run of the vision graph. Larger batches raise throughput on a GPU, and latency.",
+)
+batch_delay_option = partial(
+    option,
+    "--batch-delay",
+    metavar="MS",
+    type=click.FloatRange(0, 1000),
+    help="Maximum time that a clip waits for its batch to fill, milliseconds.",
+)
+time_limit_option = partial(
+    option, "--time-limit", metavar="SECONDS", type=POSITIVE, help="Time limit for reading one video, seconds."
+)
+window_option = partial(option, "--window", metavar="SECONDS", type=POSITIVE)
+hop_option = option(
+    "--hop",
+    metavar="SECONDS",
+    type=POSITIVE,
+    show_default="half a window",
+    help="Time from the start of one window to the next, seconds.",
+)
+profile_option = partial(option, "--profile", type=click.Choice(["videox", "hf"]))
+precision_option = partial(
+    option,
+    "--precision",
+    type=click.Choice(get_args(Compute)),
+    show_default="fp16 on CUDA, else fp32",
+    help="Precision of the vision graph; on TensorRT and OpenVINO, the compute precision.",
+)
+
+
+def check_resume(output: str | None, *, resume: bool) -> None:
+    """Refuse ``--resume`` without ``--output``."""
+    if resume and output is None:
+        message = "--resume needs --output: name the output of the interrupted run"
+        raise click.UsageError(message)
 
 
 def _provider_options(_: click.Context, __: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
     return parse_provider_options(pairs)
 
 
-def model_options(function: Function) -> Function:
-    """--device, --precision, --profile, --threads, --optimize-for, --provider-option: how to load a model."""
-    for option in (
-        click.option(
-            "--provider-option",
-            "provider_options",
-            metavar="KEY=VALUE",
-            multiple=True,
-            callback=_provider_options,
-            help="An option of the device's execution provider, such as gpu_mem_limit=4294967296; repeatable.",
-        ),
-        click.option(
-            "--optimize-for",
-            type=click.Choice(GOALS),
-            default="throughput",
-            show_default=True,
-            help="throughput lets idle threads sleep, for decoding beside; latency lets them spin.",
-        ),
-        click.option(
-            "--threads",
-            "intra_op_threads",
-            type=click.IntRange(1),
-            help="Intra-op threads. Default: the CPUs that this process may use.",
-        ),
-        click.option(
-            "--profile",
-            type=click.Choice(["videox", "hf"]),
-            help="Preprocessing: videox as in training, hf as in transformers. Default: the bundle's.",
-        ),
-        click.option(
-            "--precision",
-            type=click.Choice(get_args(Compute)),
-            help="Vision graph to run, or what TensorRT and OpenVINO compute in. Default: fp16 on CUDA, else fp32.",
-        ),
-        click.option(
-            "--device",
-            type=click.Choice(DEVICE_CHOICES),
-            default="auto",
-            show_default=True,
-            help="Where to run. A named device runs there or fails; auto may fall back to the CPU and says so.",
-        ),
-    ):
-        function = option(function)
-    return function
+model_options = _all(
+    option(
+        "--device",
+        type=click.Choice(DEVICE_CHOICES),
+        default="auto",
+        help="Device to run on. auto may fall back to the CPU, with a warning; a named device runs or fails.",
+    ),
+    precision_option(),
+    profile_option(
+        show_default="the bundle's", help="Preprocessing: videox as in training, hf as in transformers' processor."
+    ),
+    option(
+        "--threads", "intra_op_threads", metavar="N", type=COUNT, show_default="usable CPUs", help="Intra-op threads."
+    ),
+    option(
+        "--optimize-for",
+        type=click.Choice(GOALS),
+        default="throughput",
+        help="throughput lets idle threads sleep and leaves the CPU to decoding; latency keeps them spinning.",
+    ),
+    option(
+        "--provider-option",
+        "provider_options",
+        metavar="KEY=VALUE",
+        multiple=True,
+        callback=_provider_options,
+        help="Option of the device's execution provider, such as gpu_mem_limit=4294967296; repeatable.",
+    ),
+)
+
+FILE_OPTIONS = ("start", "end", "track", "square_pixels", "decoder", "time_limit")
 
 
-FILE_OPTIONS = ("start", "end", "decoder", "time_limit", "track", "square_pixels")
-
-
-def _check_decoder(_context: click.Context, _parameter: click.Parameter, value: Any) -> Any:
-    from xclip_runtime.video import ReadOptions  # noqa: PLC0415 - keeps --help quick
+def _check_decoder(_: click.Context, __: click.Parameter, value: Any) -> Any:
+    from xclip_runtime.video import ReadOptions
 
     try:
         ReadOptions(decoder=value)
@@ -92,62 +226,55 @@ def _check_decoder(_context: click.Context, _parameter: click.Parameter, value: 
     return value
 
 
-def file_options(function: Function) -> Function:
-    """--start, --end, --track and others: which part of a file is looked at, and how it is read."""
-    for option in (
-        click.option(
-            "--time-limit",
-            type=click.FloatRange(min=0, min_open=True),
-            default=600.0,
-            show_default=True,
-            help="Seconds after which reading one file is given up.",
-        ),
-        click.option(
-            "--decoder",
-            default="auto",
-            callback=_check_decoder,
-            metavar="[auto|pyav]",
-            show_default=True,
-            help="Both are PyAV, which is FFmpeg.",
-        ),
-        click.option(
-            "--square-pixels",
-            is_flag=True,
-            help="Stretch frames by their sample aspect ratio, as players do. Training ignored it.",
-        ),
-        click.option(
-            "--track",
-            type=click.IntRange(min=0),
-            metavar="N",
-            help="Number of the picture track, from 0. Default: the one that FFmpeg finds best.",
-        ),
-        click.option("--end", type=float, help="Look no further than this many seconds. Default: the whole video."),
-        click.option("--start", type=float, default=0.0, show_default=True, help="Begin this many seconds in."),
-    ):
-        function = option(function)
-    return function
-
-
-def reading_options(function: Function) -> Function:
-    """--views, and what :func:`file_options` adds."""
-    views = click.option(
+file_options = _all(
+    option("--start", metavar="SECONDS", type=float, default=0.0, help="Start of the part to read, seconds."),
+    option(
+        "--end",
+        metavar="SECONDS",
+        type=float,
+        show_default="end of the video",
+        help="End of the part to read, seconds.",
+    ),
+    option(
+        "--track",
+        metavar="N",
+        type=click.IntRange(min=0),
+        show_default="FFmpeg's best",
+        help="Number of the video track, from 0.",
+    ),
+    option(
+        "--square-pixels",
+        is_flag=True,
+        help="Stretch frames by their sample aspect ratio, as players do; training ignored it.",
+    ),
+    option(
+        "--decoder",
+        metavar="[auto|pyav]",
+        default="auto",
+        callback=_check_decoder,
+        help="Decoder; auto is PyAV (FFmpeg).",
+    ),
+    time_limit_option(default=600.0),
+)
+reading_options = _all(
+    option(
         "--views",
         default="1x1",
-        show_default=True,
         metavar="CLIPSxCROPS",
-        help="Average the probabilities over so many temporal clips and 1 or 3 crops, such as 4x3.",
-    )
-    return views(file_options(function))
+        help="Views per video: temporal clips x crops (1 or 3), such as 4x3; probabilities are averaged over views.",
+    ),
+    file_options,
+)
 
 
 def pop_reading(options: dict[str, Any]) -> Reading:
-    """Take the reading options out of a command's options.
+    """Remove the reading options from a command's options and build a `Reading`.
 
     Raises:
-        click.UsageError: They make no sense.
+        click.UsageError: The options contradict each other.
     """
-    from xclip_runtime.video import Views  # noqa: PLC0415
-    from xclip_runtime.video.load import Reading  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.video import Views
+    from xclip_runtime.video.load import Reading
 
     file = {name: options.pop(name) for name in FILE_OPTIONS}
     start, end = file["start"], file["end"]
@@ -160,44 +287,36 @@ def pop_reading(options: dict[str, Any]) -> Reading:
         raise click.BadParameter(str(error), param_hint="--views") from None
 
 
-truncate_option = click.option(
-    "--truncate", is_flag=True, help="Cut texts that are longer than the model reads, instead of refusing them."
+truncate_option = option(
+    "--truncate", is_flag=True, help="Cut texts longer than the model's context instead of refusing them."
 )
-template_option = click.option(
-    "--template",
+template_option = partial(option, "--template", metavar="TEXT")
+templates_option = template_option(
     "templates",
     multiple=True,
-    metavar="TEXT",
-    help="What each label is encoded as; {} is the label. Several are averaged. Default: the bare label.",
+    show_default="the bare label",
+    help="Text to encode for each label, with {} for the label; repeatable, embeddings are averaged.",
 )
+labels_file_option = partial(option, "--labels-file", metavar="FILE", type=click.Path(dir_okay=False))
 LABEL_OPTIONS = ("labels", "labels_file", "templates", "truncate")
-
-
-def label_options(function: Function) -> Function:
-    """--labels, --labels-file, --template and --truncate: labels that take the place of the bundle's."""
-    for option in (
-        truncate_option,
-        template_option,
-        click.option(
-            "--labels-file",
-            metavar="FILE",
-            type=click.Path(dir_okay=False),
-            help="The same from a file: one a line, a CSV with a column 'name', or what `labels encode` wrote.",
-        ),
-        click.option("--labels", metavar="A,B,C", help="Use these labels, not the bundle's (extra [text])."),
-    ):
-        function = option(function)
-    return function
+label_options = _all(
+    option("--labels", metavar="A,B,C", help="Labels to use instead of the bundle's, comma-separated (extra [text])."),
+    labels_file_option(
+        help="File with such labels: one per line, CSV with a column 'name', or a label set of `labels encode`."
+    ),
+    templates_option,
+    truncate_option,
+)
 
 
 def pop_labels(options: dict[str, Any]) -> Callable[[XClip], XClip]:
-    """Take the label options out of a command's options, and read the file that they name.
+    """Remove the label options from a command's options, and read the file that they name.
 
     Returns:
-        What gives a model the labels that were asked for.
+        Function that gives a model these labels.
 
     Raises:
-        click.UsageError: They make no sense together.
+        click.UsageError: The options contradict each other.
         LabelsError: The file cannot be used.
     """
     labels, file, templates, truncate = (options.pop(name) for name in LABEL_OPTIONS)
@@ -211,8 +330,8 @@ def pop_labels(options: dict[str, Any]) -> Callable[[XClip], XClip]:
             )
             raise click.UsageError(message)
         return lambda model: model
-    from xclip_runtime.text.label_embeddings import is_encoded, load_labels  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.text.labels import PLACEHOLDER, read_label_names  # noqa: PLC0415
+    from xclip_runtime.text.label_embeddings import is_encoded, load_labels
+    from xclip_runtime.text.labels import PLACEHOLDER, read_label_names
 
     if file is not None and is_encoded(file):
         if templates or truncate:
@@ -225,6 +344,6 @@ def pop_labels(options: dict[str, Any]) -> Callable[[XClip], XClip]:
 
 
 def silence_native_logs() -> None:
-    """Keep OpenCV's and FFmpeg's own messages off stderr; every failure gets a line of ours instead."""
+    """Keep OpenCV's and FFmpeg's messages off standard error, where every failure has one line already."""
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

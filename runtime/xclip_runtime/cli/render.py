@@ -1,4 +1,4 @@
-"""Tables, bars and progress for people."""
+"""Tables, bars and status lines for people."""
 
 from __future__ import annotations
 
@@ -6,21 +6,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
-from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from xclip_runtime.results import Classification, Event, LabelScore, VideoScores, WindowResult
 
@@ -28,32 +17,67 @@ BAR_WIDTH = 30
 
 
 def console() -> Console:
-    """Standard output, without guessing colours for file paths and numbers."""
+    """Return standard output, without highlighting of paths and numbers."""
     return Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
 
 
 def error_console() -> Console:
-    """Standard error, for progress and failures."""
+    """Return standard error, for progress and failures."""
     return Console(stderr=True, highlight=False, emoji=False, markup=False)
 
 
+@contextmanager
+def stages(first: str) -> Iterator[Callable[[str], None]]:
+    """Show the current stage on standard error: a spinner on a terminal, otherwise a line per stage."""
+    err = error_console()
+    with err.status(first) as status:
+
+        def show(stage: str) -> None:
+            status.update(stage)
+            if not err.is_terminal:
+                err.print(stage)
+
+        yield show
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, wrap: Sequence[str] | None = None) -> Table:
+    """Build a table without lines.
+
+    Args:
+        header: Column names.
+        rows: Cells.
+        wrap: Columns whose cells may wrap; None for all.
+    """
+    built = Table(box=None, pad_edge=False)
+    for name in header:
+        built.add_column(name, no_wrap=wrap is not None and name not in wrap)
+    for row in rows:
+        built.add_row(*row)
+    return built
+
+
+def grid(rows: Iterable[Sequence[str]]) -> Table:
+    """Build a table without header and lines."""
+    built = Table.grid(padding=(0, 2))
+    for row in rows:
+        built.add_row(*row)
+    return built
+
+
 def label_table(labels: Sequence[LabelScore]) -> Table:
-    """Labels with a bar for each probability."""
-    table = Table.grid(padding=(0, 2))
-    for score in labels:
-        table.add_row(score.label, f"{score.prob:6.1%}", "█" * round(score.prob * BAR_WIDTH))
-    return table
+    """Build a table of labels with a bar for each probability."""
+    return grid((score.label, f"{score.prob:6.1%}", "█" * round(score.prob * BAR_WIDTH)) for score in labels)
 
 
 def timing_line(result: Classification | VideoScores) -> str:
-    """Which provider ran, at which precision, and the milliseconds of each stage."""
+    """Format provider, precision and milliseconds per stage."""
     t = result.timings_ms
-    stages = " · ".join(f"{name} {getattr(t, name):.0f}" for name in ("decode", "prepare", "vision", "prompt"))
-    return f"{result.provider} {result.precision} · {stages} · total {t.total:.0f} ms"
+    parts = " · ".join(f"{name} {getattr(t, name):.0f}" for name in ("decode", "prepare", "vision", "prompt"))
+    return f"{result.provider} {result.precision} · {parts} · total {t.total:.0f} ms"
 
 
 def print_classification(result: Classification) -> None:
-    """One video's labels, bars and timings."""
+    """Print a video's labels, bars, timings and notes."""
     out = console()
     out.print(result.video, style="bold")
     out.print(label_table(result.labels))
@@ -63,53 +87,25 @@ def print_classification(result: Classification) -> None:
 
 
 def print_scores(scores: VideoScores) -> None:
-    """One video's texts in the order given, with cosine, logit and probability."""
+    """Print a video's texts in the order given, with cosine, logit and probability."""
+    rows = ((f"{s.cosine:6.3f}", f"{s.logit:6.2f}", f"{s.prob:6.1%}", s.text) for s in scores.texts)
     out = console()
     out.print(scores.video, style="bold")
-    table = Table("cosine", "logit", "of these", "text", box=None, pad_edge=False)
-    for score in scores.texts:
-        table.add_row(f"{score.cosine:6.3f}", f"{score.logit:6.2f}", f"{score.prob:6.1%}", score.text)
-    out.print(table)
+    out.print(table(("cosine", "logit", "of these", "text"), rows))
     out.print(timing_line(scores), style="dim")
 
 
 def window_line(result: WindowResult) -> str:
-    """When, the best label, how late, and what was lost."""
+    """Format a window: times, best label, latency, dropped windows and gap."""
     notes = [f"{result.top.label} {result.top.prob:.1%}", f"{result.latency_ms:.0f} ms late"]
     if result.dropped_windows:
         notes.append(f"{result.dropped_windows} windows with {result.dropped_frames} frames dropped")
     if result.gap:
-        notes.append(f"nothing came from {result.gap.start:.1f} to {result.gap.end:.1f} s")
+        notes.append(f"no frames from {result.gap.start:.1f} to {result.gap.end:.1f} s")
     return f"{result.start:9.1f} - {result.end:.1f} s  {' · '.join(notes)}"
 
 
 def event_line(event: Event) -> str:
-    """When, which label, and the highest probability."""
+    """Format an event: times, label and highest probability."""
     end = "…" if event.end is None else f"{event.end:.1f} s"
     return f"{event.start:9.1f} - {end}  {event.label} {event.prob:.1%}"
-
-
-class RateColumn(ProgressColumn):
-    """How many are done a second."""
-
-    def render(self, task: Task) -> Text:
-        """Empty until the first is done."""
-        return Text(f"{task.speed:.2g}/s" if task.speed else "")
-
-
-@contextmanager
-def progress_bar(description: str, total: int, completed: int = 0, *, least: int = 2) -> Iterator[Progress]:
-    """A bar with rate and time left on standard error; silent unless that is a terminal and ``least`` are to do."""
-    err = error_console()
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, disable=total < least or not err.is_terminal, transient=True) as progress:
-        progress.add_task(description, total=total, completed=completed)
-        yield progress

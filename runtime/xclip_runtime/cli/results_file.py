@@ -1,4 +1,4 @@
-"""A file of JSON Lines that outlives a crash."""
+"""Crash-safe file of JSON Lines."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xclip_runtime.cli.output import json_text
 from xclip_runtime.util.atomic import write_json
 
 if TYPE_CHECKING:
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class ResultsFile:
-    """Appends one line a video, each safe on the disk before the next is begun.
+    """Appends one line per video, each on disk before the next is begun.
 
     Args:
-        path: Where to write.
-        resume: Go on where an interrupted run ended. A last line that was half written is cut off.
+        path: File to write.
+        resume: Continue an interrupted run. A last line that was written in part is cut off.
 
     Attributes:
-        finished: How many lines the file holds for each video.
-        failed: How many of them are errors.
+        finished: Number of lines per video.
+        failed: Number of lines that are errors.
 
     Raises:
         click.UsageError: The file holds results and ``resume`` is False, or it holds something else.
@@ -33,7 +34,7 @@ class ResultsFile:
 
     def __init__(self, path: str, *, resume: bool) -> None:
         if not resume and Path(path).exists() and Path(path).stat().st_size > 0:
-            message = f"{path} holds results already: pass --resume to go on with it, or remove it"
+            message = f"{path} holds results already: pass --resume to continue it, or remove it"
             raise click.UsageError(message)
         self.finished: Counter[str] = Counter()
         self.failed = 0
@@ -48,50 +49,46 @@ class ResultsFile:
                 end += len(line)
             file.truncate(end)
 
-    def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Refuse to go on with other settings than the file was begun with, as a file beside it says.
+    def check_settings(self, settings: Mapping[str, Any], file: Path | None = None, *, free: str | None = None) -> None:
+        """Refuse to continue with settings other than those of the interrupted run; write those of a new one.
 
         Args:
-            settings: What the results depend on, in terms of JSON.
+            settings: JSON values that the results depend on.
+            file: File of the settings; None takes the path of the results with ".settings" appended.
+            free: Setting that may change.
 
         Raises:
-            click.UsageError: Some are others.
+            click.UsageError: Settings differ.
         """
-        beside = self._path.with_name(f"{self._path.name}.settings")
-        if not self.finished or not beside.exists():
-            write_json(beside, settings)
-            return
-        try:
-            begun = dict(json.loads(beside.read_text()))
-        except (ValueError, TypeError):
-            message = f"{beside} cannot be read: remove it to go on all the same"
-            raise click.UsageError(message) from None
-        others = [name for name, value in settings.items() if begun.get(name) != value]
-        if others:
-            message = (
-                f"{self._path} was begun with other settings ({', '.join(others)}): repeat those in {beside}, or name "
-                "another file with --out"
-            )
-            raise click.UsageError(message)
+        file = file or self._path.with_name(f"{self._path.name}.settings")
+        if self.finished and file.exists():
+            try:
+                before = dict(json.loads(file.read_bytes()))
+            except (ValueError, TypeError):
+                message = f"{file} cannot be read: remove it to continue without this check"
+                raise click.UsageError(message) from None
+            differing = [name for name, value in settings.items() if name != free and before.get(name) != value]
+            if differing:
+                message = (
+                    f"{self._path} was written with other settings ({', '.join(sorted(differing))}): repeat those in "
+                    f"{file}, or choose another --output"
+                )
+                raise click.UsageError(message)
+        write_json(file, settings)
 
     def remaining(self, videos: Iterable[str]) -> Iterator[str]:
-        """The videos that have no line yet; one that is listed twice needs two."""
-        finished = self.finished.copy()
-        for video in videos:
-            if finished[video] > 0:
-                finished[video] -= 1
-            else:
-                yield video
+        """Yield the videos that have no line yet."""
+        return remaining(videos, self.finished)
 
     def documents(self) -> Iterator[dict[str, Any]]:
-        """What the file holds."""
+        """Yield the content, line by line."""
         with self._path.open("rb") as file:
             yield from map(json.loads, file)
 
     def append(self, document: Mapping[str, Any]) -> None:
         """Write one result."""
         with self._path.open("ab") as file:
-            file.write(f"{json_line(document)}\n".encode())
+            file.write(f"{json_text(document)}\n".encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -101,15 +98,15 @@ class ResultsFile:
             self.finished[document["video"]] += 1
             self.failed += "error" in document
         except (ValueError, TypeError, KeyError):
-            message = f"{place} is no result of this command: name another --out, or repair that line"
+            message = f"{place} is not a result of this command: choose another --output, or repair that line"
             raise click.UsageError(message) from None
 
 
-def json_line(document: Mapping[str, Any]) -> str:
-    """JSON without line breaks, readable where the text can be written as UTF-8; a file name may hold any bytes."""
-    line = json.dumps(document, ensure_ascii=False)
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return json.dumps(document)
-    return line
+def remaining(videos: Iterable[str], finished: Mapping[str, int]) -> Iterator[str]:
+    """Yield the videos without a result; a video listed twice needs two."""
+    left = Counter(finished)
+    for video in videos:
+        if left[video] > 0:
+            left[video] -= 1
+        else:
+            yield video

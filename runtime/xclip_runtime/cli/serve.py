@@ -1,4 +1,4 @@
-"""``xclip-onnx serve``."""
+"""Command ``xclip-onnx serve``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from xclip_runtime.cli.options import bundle_option, model_options, silence_native_logs
+from xclip_runtime.cli import options as opt
 from xclip_runtime.errors import MissingExtraError
 from xclip_runtime.util.paths import read_text
 
@@ -19,94 +19,65 @@ BATCH_ON_GPU = 8
 
 
 @click.command("serve")
-@bundle_option
-@click.option(
-    "--index",
-    "index_folder",
-    metavar="FOLDER",
-    type=click.Path(),
-    help="Also search this index, made by `xclip-onnx index add` with the same bundle.",
-)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for any free one.")
-@click.option(
+@opt.bundle_option
+@opt.optional_index_option(help="Index to search, written by `xclip-onnx index add` with the same bundle.")
+@opt.option("--host", metavar="ADDRESS", default="127.0.0.1", help="Address to listen on; 0.0.0.0 for all interfaces.")
+@opt.option("--port", metavar="N", type=click.IntRange(0, 65535), default=8000, help="HTTP port; 0 for any free one.")
+@opt.option(
     "--grpc-port",
+    metavar="N",
     type=click.IntRange(0, 65535),
-    help="Also take the Open Inference Protocol over gRPC here; 0 for any free one (extra [grpc]). Default: no gRPC.",
+    show_default="no gRPC",
+    help="Port of the Open Inference Protocol over gRPC; 0 for any free one (extra [grpc]).",
 )
-@click.option(
+@opt.option(
     "--api-keys",
     metavar="FILE",
     type=click.Path(dir_okay=False),
-    help=f"Keys that clients must show, one a line; or set {KEYS_VARIABLE}, separated by spaces. Default: none needed.",
+    show_default="no keys",
+    help=f"File of API keys that clients must send, one per line. Or set {KEYS_VARIABLE}, separated by spaces.",
 )
-@click.option(
+@opt.option(
     "--queue",
-    type=click.IntRange(1),
+    metavar="N",
+    type=opt.COUNT,
     default=64,
-    show_default=True,
-    help="Requests taken at a time; more are answered 503 with Retry-After.",
+    help="Maximum concurrent requests; further ones get 503 and Retry-After.",
 )
-@click.option(
+@opt.option(
     "--request-timeout",
-    "--deadline",
-    "request_timeout",
-    type=click.FloatRange(0, min_open=True),
+    aliases=("--deadline",),
+    metavar="SECONDS",
+    type=opt.POSITIVE,
     default=60.0,
-    show_default=True,
-    help="Seconds after which a request is given up.",
+    help="Time limit for one request, seconds.",
 )
-@click.option(
+@opt.option(
     "--decode-workers",
-    type=click.IntRange(1),
-    help="Processes that decode. Default: the CPUs that this process may use, at most 4.",
+    metavar="N",
+    type=opt.COUNT,
+    show_default="usable CPUs, at most 4",
+    help="Processes that decode videos.",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1, 64),
-    help="Clips that may go through the model together. Default: 1 on the CPU, 8 elsewhere.",
+@opt.batch_size_option(type=click.IntRange(1, 64), show_default="1 on the CPU, else 8")
+@opt.batch_delay_option(default=0.0)
+@opt.option("--max-upload", metavar="MIB", type=opt.POSITIVE, default=256.0, help="Maximum request body, MiB.")
+@opt.option(
+    "--max-duration", metavar="SECONDS", type=opt.POSITIVE, default=600.0, help="Maximum duration of a video, seconds."
 )
-@click.option(
-    "--batch-delay",
-    type=click.FloatRange(0, 1000),
-    default=0.0,
-    show_default=True,
-    help="Milliseconds that a clip waits for others, when the model is idle.",
-)
-@click.option(
-    "--max-upload", type=click.FloatRange(0, min_open=True), default=256.0, show_default=True, help="MiB of a body."
-)
-@click.option(
-    "--max-duration",
-    type=click.FloatRange(0, min_open=True),
-    default=600.0,
-    show_default=True,
-    help="Seconds of video.",
-)
-@click.option(
-    "--max-pixels", type=click.IntRange(1), default=4096 * 2304, show_default=True, help="Width times height of video."
-)
-@click.option(
-    "--time-limit",
-    "--decode-limit",
-    "time_limit",
-    type=click.FloatRange(0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Seconds after which decoding a video is stopped.",
-)
-@click.option(
+@opt.option("--max-pixels", metavar="N", type=opt.COUNT, default=4096 * 2304, help="Maximum width x height of a video.")
+@opt.time_limit_option(aliases=("--decode-limit",), default=30.0)
+@opt.option(
     "--log-format",
     type=click.Choice(["auto", "json", "text"]),
     default="auto",
-    show_default=True,
-    help="auto is text on a terminal and JSON elsewhere.",
+    help="auto is text on a terminal, else JSON.",
 )
-@model_options
+@opt.model_options
 def command(
     *,
     bundle: str,
-    index_folder: str | None,
+    folder: str | None,
     host: str,
     port: int,
     grpc_port: int | None,
@@ -121,32 +92,32 @@ def command(
     max_pixels: int,
     time_limit: float,
     log_format: Any,
-    **model_options: Any,
+    **options: Any,
 ) -> None:
-    """Serve a bundle over HTTP, with a page to try it at /.
+    """Serve a bundle over HTTP, with a web page at /.
 
-    Listens on this machine alone unless --host says otherwise. /v1 takes videos and answers in JSON (see /docs), /v2 is
-    the Open Inference Protocol, /metrics is for Prometheus. Ctrl-C or SIGTERM ends it after answering what it has
-    accepted.
+    /v1 takes videos and returns JSON (documented at /docs), /v2 is the Open Inference Protocol, /metrics serves
+    Prometheus. Ctrl-C or SIGTERM stops the server once it has answered the requests that it has accepted.
     """
-    silence_native_logs()
+    opt.silence_native_logs()
     try:
-        from xclip_runtime.serve.logs import log_to_stderr  # noqa: PLC0415 - an extra
-        from xclip_runtime.serve.server import Server, run_as_process  # noqa: PLC0415
-        from xclip_runtime.serve.settings import Limits, ServeSettings  # noqa: PLC0415
+        from xclip_runtime.serve.logs import log_to_stderr
+        from xclip_runtime.serve.server import Server, run_as_process
+        from xclip_runtime.serve.settings import Limits, ServeSettings
     except ModuleNotFoundError as error:
         feature = f"serving (it lacks {error.name})"
         raise MissingExtraError(feature, "serve") from error
-    from xclip_runtime.inference.session import CPU_PROVIDER  # noqa: PLC0415
-    from xclip_runtime.model import XClip  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.util.cpus import default_workers  # noqa: PLC0415
+    from xclip_runtime.inference.session import CPU_PROVIDER
+    from xclip_runtime.model import XClip
+    from xclip_runtime.util.cpus import default_workers
 
     log_to_stderr(log_format)
-    # What a GPU is prepared for; the CPU takes any number of clips as it is.
-    model = XClip(bundle, batch_size=batch_size or BATCH_ON_GPU, **model_options)
-    limits = Limits(upload_bytes=int(max_upload * MIB), duration=max_duration, pixels=max_pixels, time_limit=time_limit)
+    # A GPU prepares every batch size up to this one; the CPU takes any as it is.
+    model = XClip(bundle, batch_size=batch_size or BATCH_ON_GPU, **options)
     settings = ServeSettings(
-        limits=limits,
+        limits=Limits(
+            upload_bytes=int(max_upload * MIB), duration=max_duration, pixels=max_pixels, time_limit=time_limit
+        ),
         queue_size=queue,
         request_timeout=request_timeout,
         decode_workers=decode_workers or default_workers(),
@@ -155,15 +126,15 @@ def command(
         api_keys=_keys(api_keys),
     )
     index = None
-    if index_folder is not None:
-        from xclip_runtime.search import VideoIndex  # noqa: PLC0415 - an extra
+    if folder is not None:
+        from xclip_runtime.search import VideoIndex
 
-        index = VideoIndex.open(index_folder, model)
+        index = VideoIndex.open(folder, model)
     run_as_process(Server(model, settings, host, port, grpc_port=grpc_port, index=index))
 
 
 def _keys(file: str | None) -> tuple[str, ...]:
-    """The keys of the file, or else of the environment.
+    """Read the keys from the file, or else from the environment.
 
     Raises:
         click.BadParameter: The file holds none: an empty one must not open the server to all.
@@ -173,6 +144,6 @@ def _keys(file: str | None) -> tuple[str, ...]:
     refuse = partial(click.BadParameter, param_hint="--api-keys")
     keys = tuple(read_text(Path(file), refuse, content="keys", layout="one key a line").split())
     if not keys:
-        message = f"{file} holds no key: write one a line"
+        message = f"{file} holds no key: write one per line"
         raise refuse(message)
     return keys

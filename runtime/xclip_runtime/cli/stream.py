@@ -1,4 +1,4 @@
-"""``xclip-onnx stream``."""
+"""Command ``xclip-onnx stream``."""
 
 from __future__ import annotations
 
@@ -7,15 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xclip_runtime.cli.options import (
-    bundle_option,
-    json_option,
-    label_options,
-    model_options,
-    pop_labels,
-    silence_native_logs,
-)
-from xclip_runtime.cli.results_file import json_line
+from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.output import print_error, print_json
 from xclip_runtime.errors import XClipError
 
 if TYPE_CHECKING:
@@ -26,40 +19,49 @@ LABELS_SHOWN = 5
 
 @click.command("stream")
 @click.argument("source")
-@bundle_option
-@click.option("--window", type=float, default=4.0, show_default=True, help="Seconds that a window lasts.")
-@click.option("--hop", type=float, help="Seconds from one window to the next. Default: half a window.")
-@click.option(
-    "--smooth", type=float, default=0.0, show_default=True, help="Seconds of exponential smoothing; 0 for none."
-)
-@click.option("--events", is_flag=True, help="Print when a label begins and ends to hold, instead of every window.")
-@click.option(
-    "--threshold",
-    type=float,
-    default=0.5,
-    show_default=True,
-    help="With --events: the probability from which it holds.",
-)
-@click.option(
-    "--min-duration",
+@opt.bundle_option
+@opt.window_option(default=4.0, help="Length of a window, seconds.")
+@opt.hop_option
+@opt.option(
+    "--smooth",
+    metavar="SECONDS",
     type=float,
     default=0.0,
-    show_default=True,
-    help="With --events: the seconds for which it must hold.",
+    help="Time constant of exponential smoothing, seconds; 0 for none.",
 )
-@click.option(
+@opt.option("--events", is_flag=True, help="Print the start and end of events instead of every window.")
+@opt.option(
+    "--threshold",
+    metavar="P",
+    type=float,
+    default=0.5,
+    help="Minimum probability of a label during an event, from 0 to 1 (with --events).",
+)
+@opt.option(
+    "--min-duration",
+    metavar="SECONDS",
+    type=float,
+    default=0.0,
+    help="Minimum duration of an event, seconds (with --events).",
+)
+@opt.option(
     "--live/--no-live",
     default=None,
-    help="Drop windows that come while the model is busy, and reconnect; or keep the source waiting. "
-    "Default: live for cameras and for addresses without an end.",
+    show_default="live for cameras and endless addresses",
+    help="Live sources drop windows while the model is busy, and reconnect; others wait for the model.",
 )
-@click.option(
-    "--give-up", type=click.FloatRange(0), help="Seconds without a frame after which a live source is given up."
+@opt.option(
+    "--reconnect-timeout",
+    aliases=("--give-up",),
+    metavar="SECONDS",
+    type=click.FloatRange(0),
+    show_default="never",
+    help="Time without frames after which a live source ends in an error, seconds.",
 )
-@click.option("--raw", metavar="WIDTHxHEIGHT@FPS", help="Standard input is bare RGB frames (rawvideo, rgb24).")
-@json_option
-@label_options
-@model_options
+@opt.option("--raw", metavar="WIDTHxHEIGHT@FPS", help="Read raw frames (rawvideo, rgb24) from standard input.")
+@opt.json_option
+@opt.label_options
+@opt.model_options
 def command(
     *,
     source: str,
@@ -71,32 +73,32 @@ def command(
     threshold: float,
     min_duration: float,
     live: bool | None,
-    give_up: float | None,
+    reconnect_timeout: float | None,
     raw: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Say what happens in SOURCE while it happens, with the labels of a bundle or with yours.
+    """Classify a camera, stream or long video in windows.
 
     SOURCE is the number of a camera, an address such as rtsp://... or http://..., a file, or - for standard input.
-    Every --hop seconds the last --window seconds are classified. Times are those of the source. Ctrl-C ends it.
+    Every --hop seconds the last --window seconds are classified, until Ctrl-C. Times are those of the source.
 
-    With --json, one JSON document a line and window, or with --events a line when an event begins ("end": null) and
-    one when it is over.
+    With --json, prints one JSON document per line and window, or with --events one when an event starts
+    ("end": null) and one when it ends.
     """
-    silence_native_logs()
-    with_labels = pop_labels(options)
-    from xclip_runtime.cli.render import event_line, window_line  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.model import XClip  # noqa: PLC0415
-    from xclip_runtime.streaming.events import EventDetector  # noqa: PLC0415
-    from xclip_runtime.streaming.sources import Backoff, RawFormat, open_source  # noqa: PLC0415
+    opt.silence_native_logs()
+    with_labels = opt.pop_labels(options)
+    from xclip_runtime.cli.render import event_line, window_line
+    from xclip_runtime.model import XClip
+    from xclip_runtime.streaming.events import EventDetector
+    from xclip_runtime.streaming.sources import Backoff, RawFormat, open_source
 
     model = with_labels(XClip(bundle, **options))
-    backoff = Backoff() if give_up is None else Backoff(give_up=give_up)
+    backoff = Backoff() if reconnect_timeout is None else Backoff(give_up=reconnect_timeout)
     try:
         detector = EventDetector(threshold, min_duration) if events else None
         opened = open_source(source, live=live, raw=RawFormat.parse(raw) if raw else None, backoff=backoff)
-        # An event may be of any label, however far down.
+        # An event may be of any label, however low its rank.
         top_k = None if events else LABELS_SHOWN
         results = model.stream(opened, window=window, hop=hop, top_k=top_k, smooth=smooth)
     except XClipError:
@@ -105,23 +107,28 @@ def command(
         raise click.UsageError(str(error)) from None
 
     def show(event: Event) -> None:
-        click.echo(json_line(event.to_dict()) if as_json else event_line(event))
+        if as_json:
+            print_json(event.to_dict())
+        else:
+            click.echo(event_line(event))
 
-    begun = failed = False
+    started = failed = False
     try:
         for result in results:
-            begun = True
-            if detector is None:
-                click.echo(json_line(result.to_dict()) if as_json else window_line(result))
-            else:
+            started = True
+            if detector is not None:
                 for event in detector.update(result):
                     show(event)
+            elif as_json:
+                print_json(result.to_dict())
+            else:
+                click.echo(window_line(result))
     except KeyboardInterrupt:
         pass
     except XClipError as error:
-        if not begun:
+        if not started:
             raise
-        click.echo(f"xclip-onnx: {error}", err=True)
+        print_error(error)
         failed = True
     for event in detector.finish() if detector else ():
         show(event)

@@ -1,34 +1,36 @@
-"""``xclip-onnx verify``."""
+"""Command ``xclip-onnx verify``."""
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
 
 from xclip_runtime.bundle import Bundle
-from xclip_runtime.cli.options import json_option
-from xclip_runtime.cli.render import progress_bar
+from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.output import print_error, print_json
 
 
 @click.command("verify")
-@click.argument("bundle", type=click.Path())
-@json_option
+@opt.bundle_alias
+@opt.bundle_option
+@opt.json_option
 def command(bundle: str, as_json: bool) -> None:
-    """Check every file of BUNDLE against the sizes and SHA-256 sums in its manifest."""
+    """Check a bundle's files against the SHA-256 in its manifest."""
+    from xclip_runtime.cli.bulk import Bulk
+
     opened = Bundle.open(bundle, check_sizes=False)
     problems = {}
-    with progress_bar("checking", len(opened.files)) as progress:
+    with Bulk("checking", len(opened.files)) as bulk:
         for entry, problem in opened.problems():
             problems[entry.path] = problem
-            progress.advance(progress.task_ids[0])
+            bulk.advance()
     bad = [problem for problem in problems.values() if problem is not None]
     if as_json:
         files = [{"file": path, "ok": problem is None, "problem": problem} for path, problem in problems.items()]
-        click.echo(json.dumps({"bundle": bundle, "ok": not bad, "files": files}))
+        print_json({"bundle": str(opened.path), "ok": not bad, "files": files})
     elif not bad:
-        click.echo(f"{bundle}: all {len(problems)} files are as exported")
+        click.echo(f"{opened.path}: all {len(problems)} files are as exported")
     for problem in bad:
-        click.echo(f"xclip-onnx: {problem}", err=True)
+        print_error(problem)
     sys.exit(2 if bad else 0)

@@ -156,7 +156,7 @@ def _splits_of(path: Path, splits: str | os.PathLike[str] | None, name: str) -> 
     for folder in candidates:
         if folder.is_dir():
             return folder
-    message = f"no split files at {candidates[0]}: unpack them there, or name their folder with --splits"
+    message = f"no split files at {candidates[0]}: unpack them there, or name their folder with --split-files"
     raise DatasetError(message)
 
 

@@ -295,7 +295,7 @@ class LiveSource:
 
     def _reconnect(self, wait: float, missing: float) -> None:
         if missing > self._backoff.give_up:
-            message = f"{self._name} has sent nothing for {missing:.0f} s: check it, or wait longer with --give-up"
+            message = f"{self._name} has sent nothing for {missing:.0f} s: check it, or raise --reconnect-timeout"
             raise VideoError(message)
         logger.warning("%s broke: trying again in %.1f s", self._name, wait)
         self._connection = None

@@ -17,7 +17,7 @@ BRIEF = ("--duration", "0", "--count", "2", "--samples-per-query", "2", "--cold-
 @pytest.fixture(scope="module")
 def benched(run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("benched") / "report"
-    return run("bench", *BRIEF, "--json", "--report", folder), folder
+    return run("bench", *BRIEF, "--json", "--output", folder), folder
 
 
 def test_the_report_tells_what_ran_where(benched):

@@ -134,7 +134,7 @@ def test_files_that_are_no_videos_get_one_line_each(run, tmp_path):
     ("arguments", "message"),
     [
         ((), "Missing argument 'VIDEO...'"),
-        (("v.mp4",), "Missing option '--bundle'"),
+        (("v.mp4",), "--bundle FOLDER is missing"),
         (("v.mp4", "-b", DEMO_BUNDLE, "--top-k", "0"), "not in the range"),
         (("v.mp4", "-b", DEMO_BUNDLE, "--device", "gpu"), "not one of"),
         (("v.mp4", "-b", DEMO_BUNDLE, "--precision", "int4"), "not one of"),
@@ -188,7 +188,7 @@ def test_what_cannot_run_here_is_one_line_with_the_fix(run, options, message):
 
 
 def test_verify_passes_an_untouched_bundle(run):
-    done = run("verify", DEMO_BUNDLE)
+    done = run("verify", "-b", DEMO_BUNDLE)
 
     assert done.code == 0
     assert "are as exported" in done.out
@@ -199,7 +199,7 @@ def test_verify_names_every_changed_file(run, tmp_path):
     flip_byte(bundle / "labels.json")
     (bundle / "onnx/text_model.onnx").write_bytes(b"")
 
-    done = run("verify", bundle, "--json")
+    done = run("verify", "-b", bundle, "--json")
 
     assert done.code == 2
     assert [f["file"] for f in done.json["files"] if not f["ok"]] == ["labels.json", "onnx/text_model.onnx"]
@@ -207,7 +207,7 @@ def test_verify_names_every_changed_file(run, tmp_path):
 
 
 def test_info_json_is_the_manifest_and_what_would_be_loaded(run):
-    document = run("info", DEMO_BUNDLE, "--json").json
+    document = run("info", "-b", "motion-demo", "--json").json
     manifest = json.loads((DEMO_BUNDLE / "manifest.json").read_text())
 
     assert {key: document[key] for key in manifest} == manifest
@@ -221,13 +221,13 @@ def test_info_says_where_int8_is_not_the_fast_path(monkeypatch, fast, says):
     from xclip_runtime.cli import info
 
     monkeypatch.setattr(info, "int8_is_fast", lambda: fast)
-    done = CliRunner().invoke(info.command, [str(DEMO_BUNDLE)])
+    done = CliRunner().invoke(info.command, ["-b", str(DEMO_BUNDLE)])
 
     assert ("int8 is not its fast path" in done.output) == says
 
 
 def test_info_says_when_a_bundle_cannot_be_loaded_here(run):
-    done = run("info", DEMO_BUNDLE, "--device", "cuda")
+    done = run("info", "-b", DEMO_BUNDLE, "--device", "cuda")
 
     assert done.code == 0
     assert "Cannot be loaded here" in done.out

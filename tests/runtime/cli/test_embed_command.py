@@ -40,7 +40,7 @@ def clips(tmp_path_factory):
 @pytest.fixture(scope="module")
 def embedded(run, clips, tmp_path_factory):
     out = tmp_path_factory.mktemp("embedded") / "all"
-    return embed(run, clips, "--out", f"{out}.npy", "--json"), out
+    return embed(run, clips, "--output", f"{out}.npy", "--json"), out
 
 
 def test_each_video_has_a_row_and_a_name(embedded, clips):
@@ -63,7 +63,7 @@ def test_each_video_has_a_row_and_a_name(embedded, clips):
 def test_existing_files_are_left_alone(run, embedded, clips):
     _, out = embedded
 
-    done = embed(run, clips, "--out", out)
+    done = embed(run, clips, "--output", out)
 
     assert done.code == 2
     assert "pass --resume" in done.err
@@ -77,7 +77,7 @@ def test_a_run_that_goes_on_does_only_what_is_left(run, embedded, clips, tmp_pat
     document["names"] = document["names"][:1]
     (tmp_path / "all.json").write_text(json.dumps(document))
 
-    done = embed(run, clips, "--out", tmp_path / "all", "--resume")
+    done = embed(run, clips, "--output", tmp_path / "all", "--resume")
 
     assert "2 embeddings" in done.out
     assert "b.mp4" not in done.err
@@ -89,7 +89,7 @@ def test_the_files_of_another_run_are_not_gone_on_with(run, embedded, clips):
     _, out = embedded
 
     for options, fact in ((("--start", "1"), "reading"), (("--profile", "hf"), "model")):
-        done = embed(run, clips, "--out", out, "--resume", *options)
+        done = embed(run, clips, "--output", out, "--resume", *options)
         assert done.code == 2
         assert f"another {fact}" in done.err.replace("\n", " ")
 

@@ -32,7 +32,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def evaluated(run, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluated") / "out"
-    done = run("eval", data, "--bundle", DEMO_BUNDLE, "--compare-precision", "fp32", "int8", "--out", out, "--json")
+    done = run("eval", data, "--bundle", DEMO_BUNDLE, "--compare-precision", "fp32", "int8", "--output", out, "--json")
     return done, out
 
 
@@ -70,13 +70,13 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_report(run, data, evaluat
     lines = (out / "outcomes.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "outcomes.jsonl").write_text("".join(lines[:2]) + lines[2][:20])
 
-    options = ("--bundle", DEMO_BUNDLE, "--compare-precision", "fp32", "int8", "--out", tmp_path, "--json")
+    options = ("--bundle", DEMO_BUNDLE, "--compare-precision", "fp32", "int8", "--output", tmp_path, "--json")
     again = run("eval", data, *options, "--resume")
-    other = run("eval", data, "--bundle", DEMO_BUNDLE, "--views", "1x3", "--out", tmp_path, "--resume")
+    other = run("eval", data, "--bundle", DEMO_BUNDLE, "--views", "1x3", "--output", tmp_path, "--resume")
 
     assert {**again.json, "date": ""} == {**done.json, "date": ""}
     assert other.code == 2
-    assert "begun with another precisions, views" in other.err
+    assert "written with other settings (precisions, views)" in other.err
 
 
 def test_people_see_shares_with_intervals_and_the_weakest_classes(run, data):
@@ -89,13 +89,38 @@ def test_people_see_shares_with_intervals_and_the_weakest_classes(run, data):
     assert "weakest classes" in done.out
 
 
+def test_several_splits_are_reported_each_and_as_their_mean(run, data, tmp_path):
+    label = Label("red", "left").text
+    name = label.replace(" ", "_")
+    (tmp_path / name).symlink_to(data / name)
+    (tmp_path / SPLITS).mkdir()
+    first, second = sorted(video.name for video in (data / name).iterdir())
+    for split, videos in ((1, [first]), (2, [first, second])):
+        lines = "".join(f"{video} 2 \n" for video in videos)
+        (tmp_path / SPLITS / f"{name}_test_split{split}.txt").write_text(lines)
+
+    report = run("eval", tmp_path, "--bundle", DEMO_BUNDLE, "--split", "2,1", "--json").json
+    single = run("eval", tmp_path, "--bundle", DEMO_BUNDLE, "--splits", tmp_path / SPLITS, "--json").json
+    table = run("eval", tmp_path, "--bundle", DEMO_BUNDLE, "--split", "1", "--split", "2").out
+
+    assert (report["n"], report["settings"]["split"], single["n"]) == (2, [1, 2], 1)
+    assert {name: split["n"] for name, split in report["splits"].items() if name.isdecimal()} == {"1": 1, "2": 2}
+    assert report["splits"]["1"]["top1"] == single["top1"]
+    assert report["splits"]["mean_top1"] == (report["splits"]["1"]["top1"] + report["splits"]["2"]["top1"]) / 2
+    assert "splits" not in single
+    assert "mean of the splits: top-1" in table
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
         (["--swap-check"], "the bundle has no label kick, kick ball, sword, sword exercise"),
         (["--split", "2"], "test_split2.txt"),
-        (["--resume"], "--resume needs --out"),
-        (["--compare-precision", "fp32", "fp32"], "takes two different ones"),
+        (["--split", "all"], "test_split2.txt"),
+        (["--split", "1,4"], "give 1, 2 or 3, a list such as 1,2, or all"),
+        (["--split", "first"], "give 1, 2 or 3, a list such as 1,2, or all"),
+        (["--resume"], "--resume needs --output"),
+        (["--compare-precision", "fp32", "fp32"], "needs two different precisions"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(run, data, args, says):

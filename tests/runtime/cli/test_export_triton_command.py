@@ -6,7 +6,7 @@ from xclip_runtime.demo import DEMO_BUNDLE
 
 
 def test_it_writes_a_repository_and_says_what_is_in_it(run, tmp_path):
-    done = run("export-triton", DEMO_BUNDLE, tmp_path / "models", "--precision", "int8", "--json")
+    done = run("export-triton", "-b", DEMO_BUNDLE, "-o", tmp_path / "models", "--precision", "int8", "--json")
 
     assert done.code == 0
     assert done.json["vision_graph"] == "onnx/vision_model_int8.onnx"
@@ -15,7 +15,7 @@ def test_it_writes_a_repository_and_says_what_is_in_it(run, tmp_path):
 
 
 def test_a_folder_that_is_no_bundle_ends_in_one_line(run, tmp_path):
-    done = run("export-triton", tmp_path, tmp_path / "models")
+    done = run("export-triton", "-b", tmp_path, "-o", tmp_path / "models")
 
     assert done.code == 2
     assert len(done.err.splitlines()) == 1

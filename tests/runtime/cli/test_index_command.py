@@ -48,7 +48,7 @@ def test_every_subcommand_explains_itself(run, subcommand):
 
 
 def test_the_help_names_the_default_shortlist(run):
-    assert f"Default: {SHORTLIST};" in " ".join(run("index", "search", "--help").out.split())
+    assert f"[default: ({SHORTLIST});" in " ".join(run("index", "search", "--help").out.split())
 
 
 def test_adding_names_what_failed_and_skips_what_is_there(run, videos, tmp_path):
@@ -77,7 +77,7 @@ def test_a_search_prints_a_table_with_score_time_and_file(run, index, videos):
 
 
 def test_search_json_is_one_document(run, index, videos):
-    document = run("index", "search", expected_label(), "-i", index, *MODEL, "-k", 1, "--exact", "--json").json
+    document = run("index", "search", expected_label(), "-i", index, *MODEL, "--top-k", 1, "--exact", "--json").json
 
     assert set(document) == {"query", "hits", "scored", "windows", "timings_ms"}
     assert set(document["timings_ms"]) == {"text", "shortlist", "prompt", "total"}
@@ -91,7 +91,7 @@ def test_a_contact_sheet_is_a_picture(run, index, tmp_path):
     assert run("index", "search", "a shape", "-i", index, *MODEL, "--contact-sheet", file).code == 0
     assert cv2.imread(str(file)).shape[2] == 3
 
-    for name, reason in (("sheet.txt", "no kind of picture"), ("nowhere/sheet.png", "cannot be written")):
+    for name, reason in (("sheet.txt", "not an image"), ("nowhere/sheet.png", "cannot be written")):
         done = run("index", "search", "a shape", "-i", index, *MODEL, "--contact-sheet", tmp_path / name)
         assert done.code == 2
         assert reason in done.err
@@ -185,7 +185,7 @@ def test_ctrl_c_says_how_to_go_on_and_what_was_added_is_there(run, tmp_path):
     held = [entry["video"] for entry in run("index", "list", "-i", tmp_path / "index", "--json").json_lines]
     assert set(reported) <= set(held)
     if process.returncode == 130:
-        assert "the same command goes on from here" in err
+        assert "the same command continues from here" in err
     done = run(*command)
     assert done.code == 0
     assert [line["outcome"] for line in done.json_lines] == ["unchanged"] * len(held) + ["added"] * (20 - len(held))

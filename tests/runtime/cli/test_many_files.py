@@ -89,7 +89,7 @@ def test_a_name_that_is_no_utf8_is_read_and_kept(run, tmp_path):
     video = tmp_path / os.fsdecode(b"caf\xe9.mp4")
     video.symlink_to(DEMO_VIDEO)
 
-    done = run("classify", DEMO_VIDEO, tmp_path, "-b", DEMO_BUNDLE, "--json", "--out", tmp_path / "r.jsonl")
+    done = run("classify", DEMO_VIDEO, tmp_path, "-b", DEMO_BUNDLE, "--json", "--output", tmp_path / "r.jsonl")
 
     assert done.code == 0
     assert lines_of(tmp_path / "r.jsonl")[1]["video"] == str(video)
@@ -152,7 +152,7 @@ def test_a_video_over_the_time_limit_is_its_own_error(run):
         (("--decoder", "opencv"), "OpenCV no longer reads videos: leave decoder out"),
         (("--track", "-1"), "not in the range"),
         (("--workers", "0"), "not in the range"),
-        (("--resume",), "--resume needs --out"),
+        (("--resume",), "--resume needs --output"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(run, options, message):
@@ -165,17 +165,17 @@ def test_options_that_make_no_sense_are_refused(run, options, message):
 def test_out_holds_what_json_prints(run, tmp_path):
     out = tmp_path / "r.jsonl"
 
-    done = run("classify", DEMO_VIDEO, tmp_path / "no.mp4", "-b", DEMO_BUNDLE, "--json", "--out", out)
+    done = run("classify", DEMO_VIDEO, tmp_path / "no.mp4", "-b", DEMO_BUNDLE, "--json", "--output", out)
 
     assert done.code == 1
     assert lines_of(out) == done.json_lines
-    assert run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--out", tmp_path / "quiet.jsonl").out == ""
+    assert run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--output", tmp_path / "quiet.jsonl").out == ""
 
 
 def test_results_are_not_overwritten(run, tmp_path):
     (tmp_path / "r.jsonl").write_text('{"video": "x.mp4"}\n')
 
-    done = run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--out", tmp_path / "r.jsonl")
+    done = run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--output", tmp_path / "r.jsonl")
 
     assert done.code == 2
     assert "--resume" in done.err
@@ -186,12 +186,12 @@ def test_results_are_not_overwritten(run, tmp_path):
 def test_resume_goes_on_wherever_the_file_ends(run, clips, tmp_path, cut):
     videos = [*names(clips, "a.MP4", "b.mp4"), str(tmp_path / "no.mp4"), *names(clips, "a.MP4")]
     whole = tmp_path / "whole.jsonl"
-    run("classify", *videos, "-b", DEMO_BUNDLE, "--out", whole)
+    run("classify", *videos, "-b", DEMO_BUNDLE, "--output", whole)
     first, second, *_ = whole.read_bytes().splitlines(keepends=True)
     cut_off = tmp_path / "cut.jsonl"
     cut_off.write_bytes(first + second[:cut])
 
-    done = run("classify", *videos, "-b", DEMO_BUNDLE, "--out", cut_off, "--resume")
+    done = run("classify", *videos, "-b", DEMO_BUNDLE, "--output", cut_off, "--resume")
 
     assert done.code == 1
     assert cut_off.read_bytes().startswith(first)
@@ -201,7 +201,7 @@ def test_resume_goes_on_wherever_the_file_ends(run, clips, tmp_path, cut):
 
 def test_resume_of_a_finished_run_changes_nothing_and_keeps_its_exit_code(run, tmp_path):
     out = tmp_path / "r.jsonl"
-    arguments = ("classify", DEMO_VIDEO, tmp_path / "no.mp4", "-b", DEMO_BUNDLE, "--out", out, "--resume")
+    arguments = ("classify", DEMO_VIDEO, tmp_path / "no.mp4", "-b", DEMO_BUNDLE, "--output", out, "--resume")
     first = run(*arguments)
     content = out.read_bytes()
 
@@ -213,10 +213,10 @@ def test_resume_of_a_finished_run_changes_nothing_and_keeps_its_exit_code(run, t
 
 def test_resume_with_other_settings_is_refused(run, tmp_path):
     out = tmp_path / "r.jsonl"
-    run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--out", out)
+    run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--output", out)
     content = out.read_bytes()
 
-    again = run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--out", out, "--resume", "--views", "2x1", "--top-k", 3)
+    again = run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--output", out, "--resume", "--views", "2x1", "--top-k", 3)
 
     assert again.code == 2
     assert "other settings (top_k, views)" in " ".join(again.err.split())
@@ -228,7 +228,7 @@ def test_a_file_of_something_else_is_left_alone(run, tmp_path, line):
     out = tmp_path / "mine.txt"
     out.write_text(f'{{"video": "x.mp4"}}\n{line}\n')
 
-    done = run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--out", out, "--resume")
+    done = run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--output", out, "--resume")
 
     assert done.code == 2
     assert "line 2" in done.err
@@ -244,14 +244,14 @@ def wait_until(condition, seconds=30):
 
 def test_a_killed_run_is_resumed_without_repeating_or_losing_a_line(tmp_path, run):
     videos, out = [str(DEMO_VIDEO)] * 40, tmp_path / "r.jsonl"
-    process = subprocess.Popen([*COMMAND, *videos, "--out", out])
+    process = subprocess.Popen([*COMMAND, *videos, "--output", out])
     wait_until(lambda: out.exists() and out.read_bytes().count(b"\n") >= 3)
     process.kill()
     process.wait()
     kept = out.read_bytes()
     assert kept.count(b"\n") < 40
 
-    done = run("classify", *videos, "-b", DEMO_BUNDLE, "--out", out, "--resume")
+    done = run("classify", *videos, "-b", DEMO_BUNDLE, "--output", out, "--resume")
 
     assert done.code == 0
     assert out.read_bytes().startswith(kept[: kept.rindex(b"\n") + 1])

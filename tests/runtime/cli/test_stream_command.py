@@ -87,7 +87,9 @@ def test_standard_input_that_is_no_video_is_one_line(data):
 
 def test_a_camera_that_is_gone_for_good_is_exit_code_1_after_its_windows():
     with serving(transport_camera([60])) as camera:
-        code, documents, errors = stream_bytes(b"", camera.address, "--window", "1", "--give-up", "0.2", "--json")
+        code, documents, errors = stream_bytes(
+            b"", camera.address, "--window", "1", "--reconnect-timeout", "0.2", "--json"
+        )
 
     assert code == 1
     assert documents[0]["end"] == 1
@@ -117,7 +119,7 @@ def test_ctrl_c_ends_a_stream_with_its_open_event():
         (("--events", "--threshold", "0"), "threshold"),
         (("--events", "--min-duration", "-1"), "minimum duration"),
         (("--raw", "640x480"), "WIDTHxHEIGHT@FPS"),
-        (("--give-up", "-1"), "not in the range"),
+        (("--reconnect-timeout", "-1"), "not in the range"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(run, options, message):

@@ -1,4 +1,4 @@
-"""``xclip-onnx index``: one module a subcommand."""
+"""Command ``xclip-onnx index``: one module per subcommand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,4 @@ SUBCOMMANDS = ("add", "search", "list", "info", "delete", "eval")
 
 @click.group("index", cls=LazyGroup, package=__name__, names=SUBCOMMANDS)
 def command() -> None:
-    """Find videos by words: add videos to an index, search it (extra [index]).
-
-    Every subcommand takes --json.
-    """
+    """Index videos and search them with text (extra [index])."""

@@ -1,4 +1,4 @@
-"""``xclip-onnx index add``."""
+"""Command ``xclip-onnx index add``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xclip_runtime.cli.classify import INTERRUPTED, exit_code
-from xclip_runtime.cli.index.options import index_option
+from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.exit_codes import exit_code
 from xclip_runtime.cli.inputs import expand
-from xclip_runtime.cli.options import bundle_option, json_option, model_options, silence_native_logs
-from xclip_runtime.cli.results_file import json_line
+from xclip_runtime.cli.output import print_json
 from xclip_runtime.errors import XClipError
 
 if TYPE_CHECKING:
@@ -24,31 +23,20 @@ if TYPE_CHECKING:
 
 
 @click.command("add")
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
-@index_option
-@bundle_option
-@click.option(
-    "--window",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Cut videos into windows of so many seconds and find each on its own. Default: a video as a whole.",
-)
-@click.option(
-    "--hop",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Seconds from one window to the next. Default: half a window.",
-)
-@click.option(
+@opt.videos_argument
+@opt.index_option
+@opt.bundle_option
+@opt.window_option(show_default="the whole video", help="Length of a window, seconds. Windows are found one by one.")
+@opt.hop_option
+@opt.option(
     "--features",
     type=click.Choice(["fp16", "fp32"]),
-    help="How a new index stores the features for exact scores. Default: fp16; fp32 takes twice the space.",
+    show_default="fp16",
+    help="Precision of stored features in a new index; fp32 takes twice the space.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(1),
-    help="Threads that read whole videos ahead of the model. Default: the CPUs that this process may use, at most 4.",
-)
-@json_option
-@model_options
+@opt.workers_option
+@opt.json_option
+@opt.model_options
 def command(
     *,
     videos: tuple[str, ...],
@@ -61,20 +49,19 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Add each VIDEO to an index, which is made if need be.
+    """Add videos to an index, created if necessary.
 
-    VIDEO is a file, a folder, a pattern or -, as of `classify`. A video that has not changed since it was added is
-    skipped, one that has changed is replaced. What was added is safe on the disk; after a crash, the same command
-    goes on from there, within a long video, too.
+    VIDEO is as for `classify`. Unchanged videos are skipped, changed ones replaced. Everything added is on disk: after
+    a crash, the same command continues, even within a long video.
 
-    With --json, one JSON document a line and video.
+    With --json, prints one JSON document per line and video.
     """
     if hop is not None and window is None:
-        message = "--hop needs --window: give the seconds of a window, too"
+        message = "--hop needs --window: give the length of a window, too"
         raise click.UsageError(message)
-    silence_native_logs()
-    from xclip_runtime.model import XClip  # noqa: PLC0415
-    from xclip_runtime.search import VideoIndex  # noqa: PLC0415 - keeps --help quick
+    opt.silence_native_logs()
+    from xclip_runtime.model import XClip
+    from xclip_runtime.search import VideoIndex
 
     names = list(expand(videos))
     with VideoIndex.create(folder, XClip(bundle, **options), features=features) as index:
@@ -95,40 +82,30 @@ def command(
 
 
 def add(names: list[str], begin: Callable[[Note], Iterator[Added]], *, as_json: bool) -> list[Added]:
-    """Add videos with a bar; those that fail are named on standard error, and Ctrl-C ends the process.
+    """Add videos with a progress bar; failures are named on standard error, and Ctrl-C ends the process.
 
     Args:
-        names: What is added.
-        begin: Starts it; is given what to call for each window.
-        as_json: Whether to print a line a video.
+        names: Videos to add.
+        begin: Starts to add them; its argument is called for each window.
+        as_json: Print a line per video.
     """
-    from xclip_runtime.cli.render import progress_bar  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.search.contact_sheet import clock  # noqa: PLC0415
+    from xclip_runtime.cli.bulk import Bulk
+    from xclip_runtime.search.contact_sheet import clock
 
     done: list[Added] = []
-    with progress_bar("adding", len(names), least=1) as progress:
-        task = progress.task_ids[0]
+    with Bulk("adding", len(names), resume="the same command continues from here", least=1) as bulk:
 
         def note(name: str, end: float) -> None:
-            progress.update(task, description=f"{os.path.basename(name)[-40:]} {clock(end)}")  # noqa: PTH119
+            bulk.describe(f"{os.path.basename(name)[-40:]} {clock(end)}")  # noqa: PTH119 - a string
 
         try:
             for added in begin(note):
                 done.append(added)
-                if added.error is not None:
-                    click.echo(f"xclip-onnx: {added.error}", err=True)
                 if as_json:
-                    click.echo(json_line(added.to_dict()))
-                progress.advance(task)
+                    print_json(added.to_dict())
+                bulk.advance(added.error)
         except ValueError as error:
             if isinstance(error, XClipError):
                 raise
             raise click.UsageError(str(error)) from None
-        except KeyboardInterrupt:
-            progress.stop()
-            message = f"interrupted, {len(done)} of {len(names)} done; the same command goes on from here"
-            click.echo(f"xclip-onnx: {message}", err=True)
-            sys.stdout.flush()
-            # As in classify: threads deep in a video cannot be stopped, and what is done is on the disk.
-            os._exit(INTERRUPTED)
     return done

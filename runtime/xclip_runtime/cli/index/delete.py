@@ -1,32 +1,31 @@
-"""``xclip-onnx index delete``."""
+"""Command ``xclip-onnx index delete``."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import click
 
-from xclip_runtime.cli.classify import exit_code
-from xclip_runtime.cli.index.options import index_option
-from xclip_runtime.cli.options import json_option
+from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.exit_codes import exit_code
+from xclip_runtime.cli.output import print_error, print_json
 
 
 @click.command("delete")
 @click.argument("videos", nargs=-1, metavar="[VIDEO...]")
-@click.option("--missing", is_flag=True, help="Delete all videos whose files are gone.")
-@index_option
-@json_option
+@opt.option("--missing", is_flag=True, help="Delete all videos whose files no longer exist.")
+@opt.index_option
+@opt.json_option
 def command(videos: tuple[str, ...], folder: str, missing: bool, as_json: bool) -> None:
-    """Delete each VIDEO from an index; the file itself stays.
+    """Delete videos from an index; their files stay.
 
-    VIDEO is a file or a folder as it was added, whether it is still there or not.
+    VIDEO is a file or a folder as it was added; it need not exist any more.
     """
     if bool(videos) is missing:
-        message = "name what to delete: VIDEO... or --missing"
+        message = "give either VIDEO... or --missing"
         raise click.UsageError(message)
-    from xclip_runtime.search.store import Store  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.search.store import Store
 
     with Store.open(folder) as store:
         if missing:
@@ -37,9 +36,9 @@ def command(videos: tuple[str, ...], folder: str, missing: bool, as_json: bool) 
         store.delete(deleted)
     unknown = [name for name, paths in found.items() if name and not paths]
     for name in unknown:
-        click.echo(f"xclip-onnx: {name} is not in the index: `xclip-onnx index list` shows what is", err=True)
+        print_error(f"{name} is not in the index: `xclip-onnx index list` shows its videos")
     if as_json:
-        click.echo(json.dumps({"deleted": deleted, "unknown": unknown}, indent=2))
+        print_json({"deleted": deleted, "unknown": unknown}, indent=2)
     else:
         click.echo(f"{len(deleted)} deleted")
     sys.exit(exit_code(len(unknown), len(found)))

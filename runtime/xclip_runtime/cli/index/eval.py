@@ -1,8 +1,7 @@
-"""``xclip-onnx index eval``."""
+"""Command ``xclip-onnx index eval``."""
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.index.add import add
-from xclip_runtime.cli.options import bundle_option, json_option, model_options, silence_native_logs
+from xclip_runtime.cli.output import print_error, print_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,33 +23,31 @@ if TYPE_CHECKING:
 
 @click.command("eval")
 @click.argument("captions", type=click.Path(dir_okay=False), metavar="CAPTIONS.csv")
-@bundle_option
-@click.option(
+@opt.bundle_option
+@opt.option(
     "--videos",
     "root",
+    metavar="FOLDER",
     type=click.Path(file_okay=False),
-    help="Folder that the names of videos start from. Default: the one that CAPTIONS.csv is in.",
+    show_default="the folder of CAPTIONS.csv",
+    help="Folder that the names of videos are relative to.",
 )
-@click.option(
-    "--index",
-    "-i",
-    "folder",
-    type=click.Path(file_okay=False),
-    help="Keep the videos in this index, and take from it those that are in it. Default: a temporary one.",
+@opt.optional_index_option(
+    show_default="a temporary one", help="Index that keeps the videos; unchanged ones are not read again."
 )
-@json_option
-@model_options
+@opt.json_option
+@opt.model_options
 def command(captions: str, bundle: str, root: str | None, folder: str | None, as_json: bool, **options: Any) -> None:
-    """Measure how well texts find their videos, and videos their texts: recall at 1, 5 and 10, and the median rank.
+    """Measure retrieval: recall at 1, 5 and 10, and median rank.
 
-    CAPTIONS.csv has the columns video and caption, a line a caption. A video may have several, and several videos the
-    same one: then any of them is right. Every pair is scored exactly.
+    CAPTIONS.csv has the columns video and caption, one caption per line. A video may have several captions, and a
+    caption several videos: then any of them is right. Every pair is scored exactly.
     """
-    silence_native_logs()
-    from xclip_runtime.model import XClip  # noqa: PLC0415
-    from xclip_runtime.search import VideoIndex  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.search.captions import read_captions  # noqa: PLC0415
-    from xclip_runtime.search.retrieval import evaluate  # noqa: PLC0415
+    opt.silence_native_logs()
+    from xclip_runtime.model import XClip
+    from xclip_runtime.search import VideoIndex
+    from xclip_runtime.search.captions import read_captions
+    from xclip_runtime.search.retrieval import evaluate
 
     pairs = read_captions(captions, root)
     names = list(dict.fromkeys(pair.video for pair in pairs))
@@ -62,21 +60,21 @@ def command(captions: str, bundle: str, root: str | None, folder: str | None, as
         bad = {one.video for one in failed}
         kept = [pair for pair in pairs if pair.video not in bad]
         if not kept:
-            click.echo("xclip-onnx: no video of the captions can be read: check their names and --videos", err=True)
+            print_error("no video of the captions can be read: check their names and --videos")
             sys.exit(2)
         result = evaluate(index, kept)
     errors = [one.to_dict() for one in failed]
     if as_json:
         facts = {"precision": model.precision, "profile": model.transform.profile, "errors": errors}
-        click.echo(json.dumps({**result.to_dict(), **facts}, indent=2, ensure_ascii=False))
+        print_json({**result.to_dict(), **facts}, indent=2)
     else:
         _print(result)
     sys.exit(1 if errors else 0)
 
 
 def _add_as_held(index: VideoIndex, names: list[str], note: Note) -> Iterator[Added]:
-    """Bring the index up to date with the files, each cut as it is in there; new ones are taken as a whole."""
-    from xclip_runtime.search.store import absolute  # noqa: PLC0415 - keeps --help quick
+    """Update the index, each video in the windows that it has there; new ones are added as a whole."""
+    from xclip_runtime.search.store import absolute
 
     by_cut: dict[tuple[float | None, float | None], list[str]] = {}
     for name in names:
@@ -88,21 +86,17 @@ def _add_as_held(index: VideoIndex, names: list[str], note: Note) -> Iterator[Ad
 
 
 def _print(result: Retrieval) -> None:
-    from rich.table import Table  # noqa: PLC0415 - keeps --help quick
+    from xclip_runtime.cli.render import console, table
 
-    from xclip_runtime.cli.render import console  # noqa: PLC0415
-
-    table = Table.grid(padding=(0, 3))
-    table.add_row("", "R@1", "R@5", "R@10", "median rank")
-    for name, recall in (
-        ("text to video", result.prompted.text_to_video),
-        ("video to text", result.prompted.video_to_text),
-        ("text to video, cosine alone", result.cosine.text_to_video),
-        ("video to text, cosine alone", result.cosine.video_to_text),
-    ):
-        table.add_row(
-            name, *(f"{share:.1%}" for share in (recall.r1, recall.r5, recall.r10)), f"{recall.median_rank:g}"
+    rows = [
+        (name, *(f"{share:.1%}" for share in (recall.r1, recall.r5, recall.r10)), f"{recall.median_rank:g}")
+        for name, recall in (
+            ("text to video", result.prompted.text_to_video),
+            ("video to text", result.prompted.video_to_text),
+            ("text to video, cosine alone", result.cosine.text_to_video),
+            ("video to text, cosine alone", result.cosine.video_to_text),
         )
+    ]
     out = console()
     out.print(f"{result.texts} texts, {result.videos} videos")
-    out.print(table)
+    out.print(table(("", "R@1", "R@5", "R@10", "median rank"), rows))

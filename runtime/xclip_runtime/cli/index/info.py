@@ -1,27 +1,26 @@
-"""``xclip-onnx index info``."""
+"""Command ``xclip-onnx index info``."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
 
-from xclip_runtime.cli.index.options import index_option
-from xclip_runtime.cli.options import json_option
+from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.output import print_json
 
 
 @click.command("info")
-@index_option
-@json_option
+@opt.index_option
+@opt.json_option
 def command(folder: str, as_json: bool) -> None:
-    """Say what is in an index, how large it is, and which model made it."""
-    from xclip_runtime.search.store import Store  # noqa: PLC0415 - keeps --help quick
+    """Show the size of an index, and the model that made it."""
+    from xclip_runtime.search.store import Store
 
     with Store.open(folder) as store:
         entries = list(store.entries())
         windows = len(store)
-    # Closed, for an open one has a journal.
+    # Measured once it is closed: an open one has a journal.
     size = store.bytes_on_disk
     document = {
         "index": folder,
@@ -35,11 +34,11 @@ def command(folder: str, as_json: bool) -> None:
         "model": asdict(store.description.model),
     }
     if as_json:
-        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        print_json(document, indent=2)
         return
     model = store.description.model
-    each = f", {size / windows / 1e3:.0f} kB a window" if windows else ""
+    each = f", {size / windows / 1e3:.0f} kB per window" if windows else ""
     click.echo(f"videos      {len(entries)} ({document['incomplete']} incomplete), {windows} windows")
-    click.echo(f"on the disk {size / 1e6:.1f} MB{each}, features in {store.description.features}")
+    click.echo(f"on disk     {size / 1e6:.1f} MB{each}, features in {store.description.features}")
     click.echo(f"model       {model.checkpoint}, {model.precision}, profile {model.profile}")
     click.echo(f"graphs      vision {model.vision[:12]} · prompt {model.prompt[:12]} · text {model.text[:12]}")

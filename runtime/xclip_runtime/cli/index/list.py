@@ -1,46 +1,46 @@
-"""``xclip-onnx index list``."""
+"""Command ``xclip-onnx index list``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from xclip_runtime.cli.index.options import index_option
-from xclip_runtime.cli.options import json_option
-from xclip_runtime.cli.results_file import json_line
+from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.output import print_json
 
 
 @click.command("list")
-@index_option
-@json_option
+@opt.index_option
+@opt.json_option
 def command(folder: str, as_json: bool) -> None:
-    """List the videos of an index. With --json, one JSON document a line and video."""
-    from xclip_runtime.cli.render import console  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.search.contact_sheet import clock  # noqa: PLC0415
-    from xclip_runtime.search.store import Entry, Store  # noqa: PLC0415
+    """List the videos of an index.
 
-    def document(entry: Entry) -> dict[str, Any]:
-        return {
-            "video": entry.source.path,
-            "seconds": entry.seconds,
-            "windows": entry.windows,
-            "window": entry.source.window,
-            "hop": entry.source.hop,
-            "complete": entry.complete,
-            "exists": Path(entry.source.path).exists(),
-        }
+    With --json, prints one JSON document per line and video.
+    """
+    from xclip_runtime.cli.render import console
+    from xclip_runtime.search.contact_sheet import clock
+    from xclip_runtime.search.store import Store
 
     out = console()
     with Store.open(folder) as store:
-        for entry in map(document, store.entries()):
+        for entry in store.entries():
+            source, exists = entry.source, Path(entry.source.path).exists()
             if as_json:
-                click.echo(json_line(entry))
+                document = {
+                    "video": source.path,
+                    "seconds": entry.seconds,
+                    "windows": entry.windows,
+                    "window": source.window,
+                    "hop": source.hop,
+                    "complete": entry.complete,
+                    "exists": exists,
+                }
+                print_json(document)
                 continue
             notes = [
-                "1 window" if entry["windows"] == 1 else f"{entry['windows']} windows",
-                *([] if entry["complete"] else ["incomplete: add it again"]),
-                *([] if entry["exists"] else ["the file is gone"]),
+                "1 window" if entry.windows == 1 else f"{entry.windows} windows",
+                *([] if entry.complete else ["incomplete: add it again"]),
+                *([] if exists else ["file is missing"]),
             ]
-            out.print(f"{clock(entry['seconds']):>10}  {entry['video']}  {' · '.join(notes)}")
+            out.print(f"{clock(entry.seconds):>10}  {source.path}  {' · '.join(notes)}")

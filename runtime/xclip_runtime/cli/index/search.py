@@ -1,4 +1,4 @@
-"""``xclip-onnx index search``."""
+"""Command ``xclip-onnx index search``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xclip_runtime.cli.index.options import index_option
-from xclip_runtime.cli.options import bundle_option, json_option, model_options, silence_native_logs
-from xclip_runtime.cli.results_file import json_line
+from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.output import print_json
 
 if TYPE_CHECKING:
     from xclip_runtime.search import SearchResult
@@ -17,30 +16,29 @@ if TYPE_CHECKING:
 
 @click.command("search")
 @click.argument("text")
-@index_option
-@bundle_option
-@click.option("-k", type=click.IntRange(1), default=10, show_default=True, help="Moments to show, best first.")
-@click.option(
+@opt.index_option
+@opt.bundle_option
+@opt.top_k_option(default=10, help="Number of hits to show, best first.")
+@opt.option(
     "--shortlist",
+    metavar="N",
     type=click.IntRange(1, 4096),
-    help="Windows that are scored exactly, those nearest by cosine. Default: 100; more is slower and misses less.",
+    show_default="100",
+    help="Windows to score exactly, the nearest by cosine. More is slower and misses less.",
 )
-@click.option("--exact", is_flag=True, help="Score every window of the index exactly.")
-@click.option("--per-video", type=click.IntRange(1), help="At most so many moments of one video. Default: any number.")
-@click.option(
-    "--contact-sheet",
-    metavar="FILE",
-    type=click.Path(dir_okay=False),
-    help="Draw frames of the moments with their scores: a .png or .jpg.",
+@opt.option("--exact", is_flag=True, help="Score every window of the index exactly.")
+@opt.option("--per-video", metavar="N", type=opt.COUNT, show_default="any number", help="Maximum hits per video.")
+@opt.option(
+    "--contact-sheet", metavar="FILE", type=click.Path(dir_okay=False), help="Image of the hits to write, .png or .jpg."
 )
-@json_option
-@model_options
+@opt.json_option
+@opt.model_options
 def command(
     *,
     text: str,
     folder: str,
     bundle: str,
-    k: int,
+    top_k: int,
     shortlist: int | None,
     exact: bool,
     per_video: int | None,
@@ -48,66 +46,67 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Find the moments that TEXT describes best, with the words that the model was trained on.
+    """Find the windows that a text describes best.
 
-    Windows that overlap a better one are left out. The score is the model's own logit: cosine of video and text, with
-    prompts from the video, times exp(logit_scale). It ranks moments; no value of it says that something is there.
+    Of windows that overlap, the best is shown. Hits are ranked by the model's logit: cosine of video and text, with
+    prompts from the video, times exp(logit_scale). No value of it says that something is present.
     """
     if exact and shortlist is not None:
-        message = "--exact scores everything: leave out --shortlist"
+        message = "--exact scores every window: leave out --shortlist"
         raise click.UsageError(message)
-    silence_native_logs()
-    from xclip_runtime.model import XClip  # noqa: PLC0415
-    from xclip_runtime.search import VideoIndex  # noqa: PLC0415 - keeps --help quick
-    from xclip_runtime.search.store import Store  # noqa: PLC0415
-    from xclip_runtime.search.video_index import SHORTLIST  # noqa: PLC0415
+    opt.silence_native_logs()
+    from xclip_runtime.model import XClip
+    from xclip_runtime.search import VideoIndex
+    from xclip_runtime.search.store import Store
+    from xclip_runtime.search.video_index import SHORTLIST
 
-    # Before the model, which takes longer to load.
+    # Opened before the model, which takes longer to load.
     store = Store.open(folder)
     with VideoIndex(store, XClip(bundle, **options)) as index:
-        result = index.search(text, k, shortlist=shortlist or SHORTLIST, exact=exact, per_video=per_video)
+        result = index.search(text, top_k, shortlist=shortlist or SHORTLIST, exact=exact, per_video=per_video)
     if contact_sheet is not None:
         write_contact_sheet(contact_sheet, result)
     if as_json:
-        click.echo(json_line(result.to_dict()))
+        print_json(result.to_dict())
     else:
         _print(result)
 
 
 def write_contact_sheet(file: str, result: SearchResult) -> None:
-    """Draw it into a picture file.
+    """Write the contact sheet of a result.
 
     Raises:
-        click.ClickException: The file cannot be written.
+        click.UsageError: The suffix is not that of an image.
+        OSError: The file cannot be written.
     """
-    import cv2  # noqa: PLC0415 - keeps --help quick
+    import cv2
 
-    from xclip_runtime.search import contact_sheet  # noqa: PLC0415
+    from xclip_runtime.search import contact_sheet
 
     if not cv2.haveImageWriter(file):
-        message = f"{file} is no kind of picture that can be written: name a .png or a .jpg"
+        message = f"{file} is not an image that can be written: choose a .png or .jpg"
         raise click.UsageError(message)
     if not cv2.imwrite(file, contact_sheet(result)):
-        message = f"{file} cannot be written: check that its folder is there"
+        message = f"{file} cannot be written: check that its folder exists"
         raise OSError(message)
 
 
 def _print(result: SearchResult) -> None:
-    from rich.table import Table  # noqa: PLC0415 - keeps --help quick
-
-    from xclip_runtime.cli.render import console  # noqa: PLC0415
-    from xclip_runtime.search.contact_sheet import clock  # noqa: PLC0415
+    from xclip_runtime.cli.render import console, grid
+    from xclip_runtime.search.contact_sheet import clock
 
     out = console()
-    table = Table.grid(padding=(0, 2))
-    for number, hit in enumerate(result.hits, start=1):
-        table.add_row(f"{number:3}", f"{hit.logit:7.2f}", f"{clock(hit.start)} - {clock(hit.end)}", _near(hit.video))
-    out.print(table)
+    out.print(
+        grid(
+            (f"{number:3}", f"{hit.logit:7.2f}", f"{clock(hit.start)} - {clock(hit.end)}", _near(hit.video))
+            for number, hit in enumerate(result.hits, start=1)
+        )
+    )
     scored = "all" if result.scored == result.windows else f"{result.scored} of {result.windows}"
     out.print(f"{scored} windows scored exactly · {result.timings_ms['total']:.0f} ms", style="dim")
 
 
 def _near(path: str) -> str:
-    """A path as seen from here, where it lies below."""
+    """Shorten a path below the working directory."""
     here = os.getcwd() + os.sep  # noqa: PTH109 - a string
     return path.removeprefix(here)
