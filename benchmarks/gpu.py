@@ -32,8 +32,7 @@ from xclip_runtime import XClip
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 from xclip_runtime.errors import XClipError
-from xclip_runtime.inference.installation import cuda_version, gpus
-from xclip_runtime.inference.session import onnxruntime_version
+from xclip_runtime.inference.installation import cuda_version, gpus, onnxruntime_version
 from xclip_runtime.selftest import TOLERANCE, golden_clip, self_test
 
 if TYPE_CHECKING:

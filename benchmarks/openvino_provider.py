@@ -29,7 +29,7 @@ import cpu
 from xclip_runtime import XClip
 from xclip_runtime.bundle import sha256_of
 from xclip_runtime.demo import DEMO_VIDEO
-from xclip_runtime.inference.session import onnxruntime_version
+from xclip_runtime.inference.installation import onnxruntime_version
 from xclip_runtime.selftest import golden_clip
 from xclip_runtime.video import FrameTransform, read_clip
 

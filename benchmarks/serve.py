@@ -39,7 +39,7 @@ import peers
 from xclip_runtime import XClip
 from xclip_runtime.bench.machine import machine
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
-from xclip_runtime.inference.session import onnxruntime_version
+from xclip_runtime.inference.installation import onnxruntime_version
 from xclip_runtime.util.cpus import available_cpus
 from xclip_runtime.video import read_clip
 

@@ -61,7 +61,8 @@ def work(arm: Arm, graph: Path, video: Path) -> None:
     """The life of a worker: say that it is ready, run for a while at every line of stdin, and answer."""
     import av
 
-    from xclip_runtime.inference.session import Session, SessionOptions
+    from xclip_runtime.inference.providers import SessionOptions
+    from xclip_runtime.inference.session import Session
 
     session = Session(graph, SessionOptions("cpu", arm.threads, arm.goal))  # type: ignore[arg-type]
     _, *shape = session.inputs[0].shape
@@ -139,7 +140,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Parse the command line and run."""
-    from xclip_runtime.inference.session import available_cpus
+    from xclip_runtime.util.cpus import available_cpus
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("graph", type=Path, help="a vision graph")

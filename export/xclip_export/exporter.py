@@ -25,7 +25,7 @@ from xclip_export.writer import bundle_folder, check_target, save_graph, write_m
 from xclip_runtime._version import __version__
 from xclip_runtime.bundle import Bundle, sha256_of
 from xclip_runtime.errors import LabelsError, VideoNotFoundError
-from xclip_runtime.inference.session import onnxruntime_version
+from xclip_runtime.inference.installation import onnxruntime_version
 from xclip_runtime.text.labels import label_set, read_label_names
 from xclip_runtime.util.atomic import write_json
 from xclip_runtime.util.paths import videos_in

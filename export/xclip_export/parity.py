@@ -22,7 +22,8 @@ from transformers import VideoMAEImageProcessor
 
 from xclip_export.graph import element_types
 from xclip_runtime.errors import ParityError
-from xclip_runtime.inference.session import Session, SessionOptions
+from xclip_runtime.inference.providers import SessionOptions
+from xclip_runtime.inference.session import Session
 from xclip_runtime.selftest import golden_clip
 from xclip_runtime.video import FrameTransform, read_clip
 

@@ -15,28 +15,24 @@ from xclip_runtime.demo import DATA, DEMO_BUNDLE
 from xclip_runtime.errors import XClipError
 from xclip_runtime.inference.installation import (
     TENSORRT_LIBRARIES,
+    available_providers,
     cuda_version,
     gpus,
     installed_wheels,
     loading_error,
     missing_library,
+    onnxruntime_version,
     preload_libraries,
     suggest_fix,
 )
-from xclip_runtime.inference.session import (
-    DEVICES,
-    PROVIDER_OF,
-    Session,
-    SessionOptions,
-    available_providers,
-    onnxruntime_version,
-)
+from xclip_runtime.inference.providers import DEVICES, PROVIDER_OF, SessionOptions
+from xclip_runtime.inference.session import Session
 from xclip_runtime.util.cpus import available_cpus, instruction_sets, int8_is_fast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from xclip_runtime.inference.session import Device
+    from xclip_runtime.inference.providers import Device
 
 OPENCV_WHEELS = (
     "opencv-python",

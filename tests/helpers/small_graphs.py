@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import parser
 
-from xclip_runtime.inference.session import Session, SessionOptions
+from xclip_runtime.inference.providers import SessionOptions
+from xclip_runtime.inference.session import Session
 
 CLIP = (2, 4, 4, 3)
 

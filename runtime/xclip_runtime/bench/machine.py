@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from xclip_runtime._version import __version__
-from xclip_runtime.inference.session import available_providers, onnxruntime_version
+from xclip_runtime.inference.installation import available_providers, onnxruntime_version
 from xclip_runtime.util.cpus import available_cpus, instruction_sets
 
 VERSIONS = ("numpy", "opencv-python-headless", "opencv-python", "mlcommons-loadgen", "av")

@@ -240,7 +240,7 @@ def _report(outcomes: Sequence[Outcome], settings: Mapping[str, Any], *, swap_ch
     from xclip_runtime import __version__
     from xclip_runtime.evaluation import accuracy, comparison
     from xclip_runtime.evaluation import swap_check as swap
-    from xclip_runtime.inference.session import onnxruntime_version
+    from xclip_runtime.inference.installation import onnxruntime_version
 
     first, *others = settings["precisions"]
     report = {**accuracy(outcomes, first), "profile": settings["profile"], "settings": dict(settings)}

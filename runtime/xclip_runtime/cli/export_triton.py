@@ -8,7 +8,7 @@ import click
 
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.output import print_json
-from xclip_runtime.inference.session import DEVICES
+from xclip_runtime.inference.providers import DEVICES
 
 if TYPE_CHECKING:
     from xclip_runtime.integrations.triton_repository import Repository

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 
-from xclip_runtime.inference.session import DEVICE_CHOICES, GOALS, Compute, parse_provider_options
+from xclip_runtime.inference.providers import DEVICE_CHOICES, GOALS, Compute, parse_provider_options
 
 if TYPE_CHECKING:
     from xclip_runtime.model import XClip

@@ -107,7 +107,7 @@ def command(
     except ModuleNotFoundError as error:
         feature = f"serving (it lacks {error.name})"
         raise MissingExtraError(feature, "serve") from error
-    from xclip_runtime.inference.session import CPU_PROVIDER
+    from xclip_runtime.inference.providers import CPU_PROVIDER
     from xclip_runtime.model import XClip
     from xclip_runtime.util.cpus import default_workers
 

@@ -7,15 +7,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import DeviceError, PrecisionUnavailableError
-from xclip_runtime.inference.providers import CUDA_PROVIDER, device_of, options_for, unknown_options
-from xclip_runtime.inference.session import Session, candidate_devices
+from xclip_runtime.inference.providers import CUDA_PROVIDER, candidate_devices, device_of, options_for, unknown_options
+from xclip_runtime.inference.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from xclip_runtime.bundle import Bundle, GraphEntry, Target
-    from xclip_runtime.inference.providers import ProviderSpec, SessionDevice
-    from xclip_runtime.inference.session import Compute, DeviceChoice, SessionOptions
+    from xclip_runtime.inference.providers import Compute, DeviceChoice, ProviderSpec, SessionDevice, SessionOptions
 
 logger = logging.getLogger(__name__)
 

@@ -14,24 +14,13 @@ from typing import TYPE_CHECKING, Any
 from xclip_runtime.bundle import sha256_of
 from xclip_runtime.errors import DeviceError
 from xclip_runtime.inference import installation
-from xclip_runtime.inference.installation import available_providers, onnxruntime_version
 from xclip_runtime.inference.providers import (
     CPU_PROVIDER,
-    DEVICE_CHOICES,
-    DEVICES,
-    GOALS,
     INSTALL_OF,
-    PROVIDER_OF,
     TENSORRT_PROVIDER,
-    Compute,
-    Device,
-    DeviceChoice,
-    Goal,
     GraphFile,
     SessionOptions,
-    candidate_devices,
     engine_folder,
-    parse_provider_options,
     provider_chain,
     unknown_options,
 )
@@ -43,25 +32,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-
-__all__ = [
-    "CPU_PROVIDER",
-    "DEVICES",
-    "DEVICE_CHOICES",
-    "GOALS",
-    "PROVIDER_OF",
-    "Compute",
-    "Device",
-    "DeviceChoice",
-    "Goal",
-    "Session",
-    "SessionOptions",
-    "TensorInfo",
-    "available_providers",
-    "candidate_devices",
-    "onnxruntime_version",
-    "parse_provider_options",
-]
 
 logger = logging.getLogger(__name__)
 

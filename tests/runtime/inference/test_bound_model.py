@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from helpers.small_graphs import CLIP, FakeCudaSession, clips, expected_logits, write_graphs
 from xclip_runtime.inference import bound_model, installation
 from xclip_runtime.inference.bound_model import LABELS_AT_ONCE, BoundModel, host_array
-from xclip_runtime.inference.session import Session, SessionOptions
+from xclip_runtime.inference.providers import SessionOptions
+from xclip_runtime.inference.session import Session
 
 PAGE = mmap.PAGESIZE
 TEXTS = np.random.default_rng(9).standard_normal((5, 3)).astype(np.float32)

@@ -11,7 +11,8 @@ import pytest
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import DeviceError, MissingExtraError
 from xclip_runtime.inference import graphs, installation, providers, session
-from xclip_runtime.inference.session import Session, SessionOptions, candidate_devices
+from xclip_runtime.inference.providers import SessionOptions, candidate_devices
+from xclip_runtime.inference.session import Session
 from xclip_runtime.model import XClip
 
 GRAPH = DEMO_BUNDLE / "onnx/prompt_model.onnx"

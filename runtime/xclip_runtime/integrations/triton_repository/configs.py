@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from xclip_runtime.bundle import Bundle, GraphEntry
-    from xclip_runtime.inference.session import Compute, Device
+    from xclip_runtime.inference.providers import Compute, Device
 
 VISION, PROMPT, ENSEMBLE = "xclip_vision", "xclip_prompt", "xclip"
 LABELS_FILE = "labels.txt"
