@@ -31,16 +31,6 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, content: str) -> None:
-    """Create or replace a file of UTF-8 text.
-
-    Raises:
-        OSError: As for :func:`write_bytes`.
-        UnicodeEncodeError: The text holds lone surrogates.
-    """
-    write_bytes(path, content.encode())
-
-
 def write_json(path: Path, content: Any) -> None:
     r"""Create or replace a file of readable JSON: UTF-8, indented, with a final newline.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import queue
 import threading
-from typing import TYPE_CHECKING, Generic, TypeVar
+from concurrent.futures import Future, wait
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,65 +20,45 @@ class UnresponsiveError(TimeoutError):
 
 
 def within(seconds: float | None, work: Callable[[], Result]) -> Result:
-    """Run `work` with a limit that it keeps to by itself where it can.
+    """Run `work`, in a thread if there is a limit that it should keep to by itself, and return its result.
 
     A decoder that waits for a dead network drive cannot be interrupted; its thread is abandoned.
 
-    Args:
-        seconds: The limit; None for none.
-        work: Called in a thread if there is a limit.
-
-    Returns:
-        The result of `work`.
-
     Raises:
         UnresponsiveError: `work` is still running `GRACE` after the limit.
-        Exception: The exception of `work`.
     """
     if seconds is None:
         return work()
+    future = _start(work)
     # A thread cannot wait for more than TIMEOUT_MAX, which is years.
-    return _Task(work).result(min(seconds + GRACE, threading.TIMEOUT_MAX))
+    wait([future], min(seconds + GRACE, threading.TIMEOUT_MAX))
+    if not future.done():
+        raise UnresponsiveError
+    return future.result()
 
 
 def together(works: Sequence[Callable[[], Result]]) -> list[Result]:
     """Run works at the same time, the first in this thread, and return their results in order.
 
-    Raises:
-        Exception: The exception of the first work that failed, in their order, after all have ended.
+    After all have ended, the exception of the first that failed is raised, in their order.
     """
-    tasks = [_Task(work) for work in works[1:]]
+    futures = [_start(work) for work in works[1:]]
     try:
         first = works[0]()
     finally:
-        for task in tasks:
-            task.wait()
-    return [first, *(task.result() for task in tasks)]
+        wait(futures)
+    return [first, *(future.result() for future in futures)]
 
 
-class _Task(Generic[Result]):
-    """Work in a daemon thread."""
+def _start(work: Callable[[], Result]) -> Future[Result]:
+    """Run work in a daemon thread, which unlike an executor's does not keep the process alive."""
+    future: Future[Result] = Future()
 
-    def __init__(self, work: Callable[[], Result]) -> None:
-        self._work = work
-        self._outcome: queue.SimpleQueue[tuple[Result | None, BaseException | None]] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="xclip-read", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
+    def run() -> None:
         try:
-            self._outcome.put((self._work(), None))
+            future.set_result(work())
         except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
-            self._outcome.put((None, error))
+            future.set_exception(error)
 
-    def wait(self) -> None:
-        self._thread.join()
-
-    def result(self, timeout: float | None = None) -> Result:
-        try:
-            result, error = self._outcome.get(timeout=timeout)
-        except queue.Empty:
-            raise UnresponsiveError from None
-        if error is not None:
-            raise error
-        return result  # type: ignore[return-value]
+    threading.Thread(target=run, name="xclip-read", daemon=True).start()
+    return future

@@ -27,10 +27,9 @@ def pipelined(
     finish: Callable[[Item, Prepared], Result],
     *,
     workers: int,
-    ahead: int = AHEAD,
 ) -> Iterator[Result]:
     """Yield ``finish(item, prepare(item))`` of every item, in their order; see :func:`pipelined_batches`."""
-    return pipelined_batches(items, prepare, lambda pairs: [finish(*pairs[0])], workers=workers, ahead=ahead)
+    return pipelined_batches(items, prepare, lambda pairs: [finish(*pairs[0])], workers=workers)
 
 
 def pipelined_or_errors(
@@ -43,15 +42,8 @@ def pipelined_or_errors(
 ) -> Iterator[Result | XClipError]:
     """Run :func:`pipelined_batches`, yielding an XClipError that ``prepare`` raises in the place of its item.
 
-    Args:
-        items: As there.
-        prepare: As there.
-        finish: As there; never called for no items.
-        workers: As there; None takes :func:`xclip_runtime.util.cpus.default_workers`.
-        batch: As there; items that fail leave their batch smaller.
-
-    Raises:
-        ValueError: ``workers`` is below 1.
+    ``finish`` gets the items that were prepared, and is not called for none. ``workers`` None takes
+    :func:`xclip_runtime.util.cpus.default_workers`; below 1 it is a ValueError.
     """
     if workers is not None and workers < 1:
         message = f"workers is {workers}: give at least 1, or None for one per CPU"
@@ -80,30 +72,21 @@ def pipelined_batches(
     *,
     workers: int,
     batch: int = 1,
-    ahead: int = AHEAD,
 ) -> Iterator[Result]:
     """Prepare items in threads and finish them in batches; yield the results in the items' order.
 
     ``prepare`` runs in ``workers`` threads, ``finish`` in a single one, so that the caller's own thread only waits and
-    Ctrl-C reaches it at once. Items are taken as needed: at most ``workers + ahead + 1``, or two batches and the
-    current one, are taken and not yet yielded. When the iterator is closed early, running calls end in the background
-    and no further ones start.
+    Ctrl-C reaches it at once. ``finish`` gets ``batch`` pairs of item and prepared item, fewer only at the end, and
+    returns one result for each. An exception of either comes in the place of its items and ends the iterator.
 
-    Args:
-        items: Items, possibly endless.
-        prepare: First stage, called from several threads.
-        finish: Second stage, called by one thread with pairs of item and prepared item; returns one result for each.
-        workers: Threads of the first stage, at least 1.
-        batch: Items that the second stage gets together; fewer only at the end.
-        ahead: Prepared items that may wait for the second stage.
-
-    Raises:
-        Exception: The exception of ``prepare`` or ``finish``, in the place of its items; the iterator ends there.
+    Items, possibly endless, are taken as needed: at most ``workers + AHEAD + 1``, or two batches and the current one,
+    are taken and not yet yielded. When the iterator is closed early, running calls end in the background and no further
+    ones start.
     """
     preparing = ThreadPoolExecutor(workers, "xclip-prepare")
     finishing = ThreadPoolExecutor(1, "xclip-finish")
     pending: deque[Future[Sequence[Result]]] = deque()
-    waiting = max(-(-(workers + ahead) // batch), 2 if batch > 1 else 1)
+    waiting = max(-(-(workers + AHEAD) // batch), 2 if batch > 1 else 1)
 
     def finish_prepared(chosen: Sequence[Item], prepared: Sequence[Future[Prepared]]) -> Sequence[Result]:
         return finish([(item, future.result()) for item, future in zip(chosen, prepared, strict=True)])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xclip_runtime.util.atomic import replaced_folder, write_bytes, write_json, write_text
+from xclip_runtime.util.atomic import replaced_folder, write_bytes, write_json
 
 
 def left_in(folder):
@@ -35,11 +35,11 @@ def test_a_file_is_created_and_replaced(tmp_path):
 
 
 def test_a_file_that_cannot_be_replaced_keeps_its_content(tmp_path, monkeypatch):
-    write_text(tmp_path / "target", "old")
+    write_bytes(tmp_path / "target", b"old")
     fail_when_replacing(monkeypatch, "replace")
 
     with pytest.raises(OSError, match="disk trouble"):
-        write_text(tmp_path / "target", "new")
+        write_bytes(tmp_path / "target", b"new")
     assert (tmp_path / "target").read_text() == "old"
     assert left_in(tmp_path) == ["target"]
 
