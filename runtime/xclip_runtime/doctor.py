@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
-import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.demo import DATA, DEMO_BUNDLE
 from xclip_runtime.errors import XClipError
 from xclip_runtime.inference.installation import (
     TENSORRT_LIBRARIES,
+    WHEELS,
     available_providers,
     cuda_version,
     gpus,
-    installed_wheels,
+    installed_versions,
     loading_error,
     missing_library,
     onnxruntime_version,
@@ -30,17 +30,11 @@ from xclip_runtime.inference.session import Session
 from xclip_runtime.util.cpus import available_cpus, instruction_sets, int8_is_fast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from xclip_runtime.inference.providers import Device
 
-OPENCV_WHEELS = (
-    "opencv-python",
-    "opencv-python-headless",
-    "opencv-contrib-python",
-    "opencv-contrib-python-headless",
-)
-OLDEST_PYTHON = (3, 10)
+OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 DECODING_SAMPLES = DATA / "decoding"
 # Red and green above blue and grey.
 _CORNERS = [[220, 40, 40], [40, 200, 40], [40, 40, 220], [128, 128, 128]]
@@ -58,51 +52,55 @@ class Check:
     """Remedy; None if the check passed."""
 
 
-def diagnose(bundle: str | os.PathLike[str] = DEMO_BUNDLE) -> Iterator[Check]:
-    """Run every check; an error in a check is a failed check, not an exception.
+class Finding(NamedTuple):
+    """Detail of a check, with the remedy if it failed."""
 
-    Args:
-        bundle: Bundle to test.
-    """
-    checks: list[tuple[str, Callable[[], Check]]] = [
+    detail: str
+    fix: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """True if the check passed."""
+        return self.fix is None
+
+
+def diagnose(bundle: str | os.PathLike[str] = DEMO_BUNDLE) -> Iterator[Check]:
+    """Run every check, the last ones on ``bundle``; an error in a check is a failed check, not an exception."""
+    devices = _built_in_devices()
+    checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", check_python),
         ("onnxruntime", check_onnxruntime),
-        *_cuda_checks(),
-        *((f"device {device}", lambda device=device: check_device(device)) for device in _built_in_devices()),
+        *([("cuda libraries", check_cuda_libraries), ("gpu", check_gpu)] if "cuda" in devices else []),
+        *((f"device {device}", partial(check_device, device)) for device in devices),
         ("cpu", check_cpu),
         ("threads", check_threads),
         ("opencv", check_opencv),
         ("pyav", check_pyav),
         ("decoding", check_decoding),
-        ("bundle", lambda: check_bundle(bundle)),
-        ("self-test", lambda: check_self_test(bundle)),
+        ("bundle", partial(check_bundle, bundle)),
+        ("self-test", partial(check_self_test, bundle)),
     ]
     for name, check in checks:
         try:
-            yield check()
+            found = check()
         except XClipError as error:
-            yield Check(name, ok=False, detail=str(error), fix=str(error).rpartition(": ")[2])
+            found = Finding(str(error), str(error).rpartition(": ")[2])
+        yield Check(name, found.ok, *found)
 
 
-def check_python() -> Check:
-    """Check the version of the interpreter."""
-    detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    return Check("python", sys.version_info >= OLDEST_PYTHON, detail, None)
+def check_python() -> Finding:
+    """Report the interpreter and the system."""
+    return Finding(f"{platform.python_version()} on {platform.system()} {platform.machine()}")
 
 
-def check_onnxruntime() -> Check:
-    """Check that exactly one ONNX Runtime wheel is installed, since two overwrite each other's files."""
-    found = installed_wheels()
-    detail = ", ".join(f"{name} {version}" for name, version in found.items()) or "not installed"
-    if len(found) == 1:
-        return Check("onnxruntime", ok=True, detail=f"{detail}, loaded {onnxruntime_version()}")
-    if not found:
-        return Check("onnxruntime", ok=False, detail=detail, fix="pip install 'xclip-onnx[cpu]' or 'xclip-onnx[gpu]'")
-    fix = f"pip uninstall -y {' '.join(found)}, then pip install 'xclip-onnx[cpu]' or 'xclip-onnx[gpu]'"
-    return Check("onnxruntime", ok=False, detail=f"{detail}: they overwrite each other", fix=fix)
+def check_onnxruntime() -> Finding:
+    """Check that exactly one ONNX Runtime wheel is installed."""
+    extras = "'xclip-onnx[cpu]' or 'xclip-onnx[gpu]'"
+    found = _check_wheels(WHEELS, extras) or Finding("not installed", f"pip install {extras}")
+    return Finding(f"{found.detail}, loaded {onnxruntime_version()}") if found.ok else found
 
 
-def check_device(device: Device) -> Check:
+def check_device(device: Device) -> Finding:
     """Check that a built-in execution provider runs a graph here.
 
     The GPU wheel brings TensorRT's provider but not TensorRT, without which only device tensorrt is unavailable.
@@ -111,81 +109,70 @@ def check_device(device: Device) -> Check:
         preload_libraries()
         missing = missing_library(loading_error(PROVIDER_OF[device]))
         if missing is not None and missing.startswith(TENSORRT_LIBRARIES):
-            return Check("device tensorrt", ok=True, detail="TensorRT is not installed; only device tensorrt needs it")
-    graph = DEMO_BUNDLE / "onnx/prompt_model.onnx"
-    session = Session(graph, SessionOptions(device))
-    return Check(f"device {device}", ok=True, detail=session.provider)
+            return Finding("TensorRT is not installed; only device tensorrt needs it")
+    return Finding(Session(DEMO_BUNDLE / "onnx/prompt_model.onnx", SessionOptions(device)).provider)
 
 
-def check_cuda_libraries() -> Check:
+def check_cuda_libraries() -> Finding:
     """Check that the loader finds the CUDA and cuDNN libraries of the provider."""
     preload_libraries()
     provider, version = PROVIDER_OF["cuda"], cuda_version() or "of unknown version"
     error = loading_error(provider)
     if error is None:
-        return Check("cuda libraries", ok=True, detail=f"CUDA {version}, all found")
+        return Finding(f"CUDA {version}, all found")
     missing = missing_library(error)
-    detail = f"CUDA {version} is needed, {f'missing: {missing}' if missing else error}"
-    return Check("cuda libraries", ok=False, detail=detail, fix=suggest_fix(error, provider))
+    reason = f"missing: {missing}" if missing else error
+    return Finding(f"CUDA {version} is needed, {reason}", suggest_fix(error, provider))
 
 
-def check_gpu() -> Check:
+def check_gpu() -> Finding:
     """Check the driver, and list its GPUs."""
     found = gpus()
     if not found:
         detail = "nvidia-smi is missing or fails" if found is None else "nvidia-smi lists no GPU"
         fix = "install the NVIDIA driver, in a container start it with --gpus all, or choose device cpu"
-        return Check("gpu", ok=False, detail=detail, fix=fix)
+        return Finding(detail, fix)
     detail = ", ".join(f"{gpu.name} ({gpu.memory})" for gpu in found)
-    return Check("gpu", ok=True, detail=f"{detail}, driver {found[0].driver}")
+    return Finding(f"{detail}, driver {found[0].driver}")
 
 
-def check_cpu() -> Check:
+def check_cpu() -> Finding:
     """Report the instruction sets that int8 depends on."""
     fast = int8_is_fast()
     if fast is None:
-        return Check("cpu", ok=True, detail=f"{platform.machine()}, instruction sets unknown")
+        return Finding(f"{platform.machine()}, instruction sets unknown")
     advice = "int8 is fast" if fast else "no int8 dot products (VNNI): fp32 may be as fast as int8"
-    return Check("cpu", ok=True, detail=f"{' '.join(instruction_sets())}; {advice}")
+    return Finding(f"{' '.join(instruction_sets())}; {advice}")
 
 
-def check_threads() -> Check:
+def check_threads() -> Finding:
     """Report the CPUs and the memory that this process may use."""
     usable, visible = available_cpus(), os.cpu_count() or 1
     limited = "" if usable == visible else f" of {visible} visible (affinity or container quota)"
     memory = _memory_limit(Path("/sys/fs/cgroup"))
     held = "" if memory is None else f", container limited to {memory / 2**30:.1f} GiB of memory"
-    return Check("threads", ok=True, detail=f"{usable} CPUs{limited}{held}")
+    return Finding(f"{usable} CPUs{limited}{held}")
 
 
-def check_opencv() -> Check:
-    """Exactly one OpenCV wheel: several share the module cv2."""
-    found = _installed(OPENCV_WHEELS)
-    detail = ", ".join(f"{name} {version}" for name, version in found.items()) or "not installed by pip"
-    if len(found) > 1:
-        keep = "opencv-python-headless"
-        fix = f"pip uninstall -y {' '.join(found)}, then pip install {keep}"
-        return Check("opencv", ok=False, detail=f"{detail}: they overwrite each other", fix=fix)
-    return Check("opencv", ok=True, detail=detail)
+def check_opencv() -> Finding:
+    """Check that not more than one OpenCV wheel is installed."""
+    return _check_wheels(OPENCV_WHEELS, "opencv-python-headless") or Finding("not installed by pip")
 
 
-def check_pyav() -> Check:
-    """PyAV and the FFmpeg that it brings."""
+def check_pyav() -> Finding:
+    """Report PyAV and the FFmpeg that it brings."""
     import av  # noqa: PLC0415 - slow to import
 
     major, minor, _ = av.library_versions["libavcodec"]
-    return Check("pyav", ok=True, detail=f"{av.__version__}, FFmpeg (avcodec {major}.{minor})")
+    return Finding(f"{av.__version__}, FFmpeg (avcodec {major}.{minor})")
 
 
-def check_decoding(samples: str | os.PathLike[str] = DECODING_SAMPLES) -> Check:
-    """Decode small videos of kinds that a broken build of FFmpeg gets wrong.
-
-    Each shows, upright, the colours of `_CORNERS`.
-    """
+def check_decoding(samples: str | os.PathLike[str] = DECODING_SAMPLES) -> Finding:
+    """Decode videos that a broken build of FFmpeg gets wrong; each shows, upright, the colours of `_CORNERS`."""
     from xclip_runtime.video import FrameTransform, read_clip  # noqa: PLC0415 - a check, not an import error
 
-    wrong = []
-    for path in sorted(Path(samples).iterdir()):
+    paths, wrong = sorted(Path(samples).iterdir()), []
+    for path in paths:
         try:
             frames = read_clip(path, num_frames=4, transform=FrameTransform("hf", 64)).frames
         except XClipError as error:
@@ -196,32 +183,29 @@ def check_decoding(samples: str | os.PathLike[str] = DECODING_SAMPLES) -> Check:
                 wrong.append(f"{path.stem} (wrong picture)")
     if wrong:
         fix = "pip install --force-reinstall av, whose wheels bring FFmpeg"
-        return Check("decoding", ok=False, detail=f"decoded wrong: {', '.join(wrong)}", fix=fix)
-    names = ", ".join(path.stem for path in sorted(Path(samples).iterdir()))
-    return Check("decoding", ok=True, detail=f"{names}: all right")
+        return Finding(f"decoded wrong: {', '.join(wrong)}", fix)
+    return Finding(f"{', '.join(path.stem for path in paths)}: all right")
 
 
-def check_bundle(bundle: str | os.PathLike[str]) -> Check:
+def check_bundle(bundle: str | os.PathLike[str]) -> Finding:
     """Check size and SHA-256 of every file of a bundle."""
     opened = Bundle.open(bundle)
     problems = [problem for _, problem in opened.problems() if problem]
     if problems:
-        return Check("bundle", ok=False, detail=problems[0], fix="copy or export the bundle again")
-    return Check("bundle", ok=True, detail=f"{opened.path}: {len(opened.files)} files as exported")
+        return Finding(problems[0], "copy or export the bundle again")
+    return Finding(f"{opened.path}: {len(opened.files)} files as exported")
 
 
-def check_self_test(bundle: str | os.PathLike[str]) -> Check:
+def check_self_test(bundle: str | os.PathLike[str]) -> Finding:
     """Run the self-test of a bundle on the device that `auto` chooses."""
     from xclip_runtime.model import XClip  # noqa: PLC0415 - loads numpy, OpenCV and ONNX Runtime
     from xclip_runtime.selftest import self_test  # noqa: PLC0415
 
     model = XClip(bundle)
     result = self_test(model)
-    detail = (
-        f"{model.provider} {model.precision}, |Δlogit| {result.max_abs_logit:.2g} of {result.tolerance:.2g} allowed"
-    )
+    delta = f"|Δlogit| {result.max_abs_logit:.2g} of {result.tolerance:.2g} allowed"
     fix = None if result.passed else "run with --device cpu and report the provider's versions"
-    return Check("self-test", result.passed, detail, fix)
+    return Finding(f"{model.provider} {model.precision}, {delta}", fix)
 
 
 def _built_in_devices() -> list[Device]:
@@ -232,11 +216,14 @@ def _built_in_devices() -> list[Device]:
     return [device for device in DEVICES if PROVIDER_OF[device] in providers]
 
 
-def _cuda_checks() -> list[tuple[str, Callable[[], Check]]]:
-    """List the checks of wheels with CUDA."""
-    if "cuda" not in _built_in_devices():
-        return []
-    return [("cuda libraries", check_cuda_libraries), ("gpu", check_gpu)]
+def _check_wheels(names: Sequence[str], install: str) -> Finding | None:
+    """Check that only one of several wheels is installed, since they overwrite each other's files; None if none is."""
+    found = installed_versions(names)
+    detail = ", ".join(f"{name} {version}" for name, version in found.items())
+    if len(found) > 1:
+        fix = f"pip uninstall -y {' '.join(found)}, then pip install {install}"
+        return Finding(f"{detail}: they overwrite each other", fix)
+    return Finding(detail) if found else None
 
 
 def _memory_limit(root: Path) -> int | None:
@@ -249,13 +236,3 @@ def _memory_limit(root: Path) -> int | None:
         # v1 has a number near 2^63 for no limit.
         return int(limit) if limit != "max" and int(limit) < 1 << 60 else None
     return None
-
-
-def _installed(names: tuple[str, ...]) -> dict[str, str]:
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

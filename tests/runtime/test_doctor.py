@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+
 import pytest
 
 from helpers.bundles import copy_bundle, edit_manifest, flip_byte
@@ -22,10 +24,10 @@ def installed(monkeypatch):
 
     def version(name):
         if name not in wheels:
-            raise doctor.importlib.metadata.PackageNotFoundError(name)
+            raise importlib.metadata.PackageNotFoundError(name)
         return wheels[name]
 
-    monkeypatch.setattr(doctor.importlib.metadata, "version", version)
+    monkeypatch.setattr(importlib.metadata, "version", version)
     return wheels
 
 

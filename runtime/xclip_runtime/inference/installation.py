@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xclip_runtime.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from types import ModuleType
 
 WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
@@ -84,10 +85,10 @@ def available_providers() -> tuple[str, ...]:
     return tuple(onnxruntime().get_available_providers())
 
 
-def installed_wheels() -> dict[str, str]:
-    """Return the versions of the installed ONNX Runtime wheels, of which there should be one."""
+def installed_versions(wheels: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those wheels that are installed."""
     found = {}
-    for name in WHEELS:
+    for name in wheels:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
