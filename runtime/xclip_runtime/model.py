@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from xclip_runtime.inference.scoring import ClipScores
+    from xclip_runtime.inference.scoring import ViewScores
     from xclip_runtime.streaming.sources import FrameSource
     from xclip_runtime.video import Clip
     from xclip_runtime.video.inputs import Video, VideoFile
@@ -353,23 +353,23 @@ class XClip(LoadedModel):
 
     def _to_results(self, top_k: int | None, videos: Sequence[tuple[Video, Clip]]) -> list[Classification]:
         return [
-            Classification(labels=best_labels(self.labels, *scores[:2], top_k), **facts)
+            Classification(labels=best_labels(self.labels, *scores, top_k), **facts)
             for scores, facts in self._score(videos)
         ]
 
     def _to_text_scores(self, videos: Sequence[tuple[Video, Clip]]) -> list[VideoScores]:
         scale = float(self.bundle.manifest["model"]["logit_scale"])
         return [
-            VideoScores(texts=text_scores(self.labels, *scores[:2], scale), **facts)
+            VideoScores(texts=text_scores(self.labels, *scores, scale), **facts)
             for scores, facts in self._score(videos)
         ]
 
-    def _score(self, videos: Sequence[tuple[Video, Clip]]) -> Iterator[tuple[ClipScores, dict[str, Any]]]:
+    def _score(self, videos: Sequence[tuple[Video, Clip]]) -> Iterator[tuple[ViewScores, dict[str, Any]]]:
         """Score clips; yield the scores with the fields that every result of a video has."""
-        scores = score_clips(self._bound, self._texts, [clip for _, clip in videos], self._batch_size)
-        for (video, clip), found in zip(videos, scores, strict=True):
-            ran = {"provider": self.provider, "precision": self.precision, "timings_ms": found.timings_ms}
-            yield found, {"video": name_of(video), "frames": FrameUse.of(clip), **ran}
+        scored = score_clips(self._bound, self._texts, [clip for _, clip in videos], self._batch_size)
+        for (video, clip), (scores, timings) in zip(videos, scored, strict=True):
+            ran = {"provider": self.provider, "precision": self.precision, "timings_ms": timings}
+            yield scores, {"video": name_of(video), "frames": FrameUse.of(clip), **ran}
 
 
 def _check_single(views: int) -> None:

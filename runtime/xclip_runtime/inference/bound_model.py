@@ -24,7 +24,7 @@ import numpy as np
 from xclip_runtime.inference import installation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -47,13 +47,7 @@ WARM_UP_RUNS = 2
 
 
 class Scores(NamedTuple):
-    """Logits of a batch of clips.
-
-    Attributes:
-        logits: float32 (B, N).
-        vision_ms: Milliseconds of the vision graph for the batch, with the copy to the device.
-        prompt_ms: Milliseconds of the prompt graph for the batch, with the copy from the device.
-    """
+    """Logits of a batch, float32 (B, N), and milliseconds of both graphs with the copies to and from the device."""
 
     logits: Floats
     vision_ms: float
@@ -71,17 +65,14 @@ class _Bound:
 
 @dataclass
 class Texts:
-    """Label embeddings on the device.
-
-    Attributes:
-        embeds: float32 (N, D); on the CPU the tensors share its memory.
-        chunks: The same on the device, at most :data:`LABELS_AT_ONCE` labels each.
-        bound: The prompt graph's bindings to the tensors of a batch size, one per chunk, by that slot's number.
-    """
+    """Label embeddings on the device."""
 
     embeds: Floats
+    """float32 (N, D); on the CPU the tensors share its memory."""
     chunks: list[Any]
+    """The same on the device, at most :data:`LABELS_AT_ONCE` labels each."""
     bound: dict[int, list[_Bound]] = field(default_factory=dict)
+    """The prompt graph's bindings to the tensors of a batch size, one per chunk, by that slot's number."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +89,7 @@ class _Slot:
 class BoundModel:
     """A vision and a prompt session that share tensors. Safe to call from any thread; one call runs at a time.
 
-    Args:
-        vision: Session of the vision graph.
-        prompt: Session of the prompt graph.
-        max_batch: Largest batch on a GPU; more clips are split. The CPU runs any number at once.
+    On a GPU more clips than ``max_batch`` are split; the CPU runs any number at once.
     """
 
     def __init__(self, vision: Session, prompt: Session, max_batch: int = 1) -> None:
@@ -119,36 +107,23 @@ class BoundModel:
         return (*powers, self._max_batch)
 
     def bind_texts(self, embeds: Floats) -> Texts:
-        """Copy label embeddings to the device, once.
-
-        Args:
-            embeds: float32 (N, D).
-        """
+        """Copy label embeddings, float32 (N, D), to the device, once."""
         own = np.ascontiguousarray(embeds, np.float32)
         chunks = [own[start : start + LABELS_AT_ONCE] for start in range(0, len(own), LABELS_AT_ONCE)]
         return Texts(own, [self._prompt.tensor_of(chunk) for chunk in chunks])
 
     def features(self, clips: Clips) -> dict[str, Floats]:
-        """Return copies of the vision graph's outputs by name, each (B, …).
-
-        Args:
-            clips: uint8 RGB (B, T, size, size, 3).
-        """
+        """Return copies of the vision graph's outputs for clips, uint8 RGB (B, T, size, size, 3), each (B, …)."""
 
         def encode(part: Clips) -> dict[str, Floats]:
             slot = self._encode(part)
             return {name: _own(value)[: len(part)] for name, value in slot.features.items()}
 
-        parts = [self._alone(lambda part=part: encode(part)) for part in self._parts(clips)]  # type: ignore[misc]
+        parts = self._on_parts(clips, encode)
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def scores(self, clips: Clips, texts: Texts) -> Scores:
-        """Compute the logits of clips; their features never leave the device.
-
-        Args:
-            clips: uint8 RGB (B, T, size, size, 3).
-            texts: Result of :meth:`bind_texts`.
-        """
+        """Compute the logits of clips, uint8 RGB (B, T, size, size, 3); their features never leave the device."""
 
         def score(part: Clips) -> Scores:
             start = time.perf_counter()
@@ -157,20 +132,12 @@ class BoundModel:
             logits = np.concatenate([_own(bound.output) for bound in self._prompted(slot, texts)], axis=1)[: len(part)]
             return Scores(logits, 1000 * (encoded - start), 1000 * (time.perf_counter() - encoded))
 
-        parts = [self._alone(lambda part=part: score(part)) for part in self._parts(clips)]  # type: ignore[misc]
+        parts = self._on_parts(clips, score)
         logits = np.concatenate([part.logits for part in parts])
         return Scores(logits, sum(part.vision_ms for part in parts), sum(part.prompt_ms for part in parts))
 
     def prompt_logits(self, features: VideoFeatures, text_embeds: Floats) -> Floats:
-        """Compute the logits of texts for features that have left the device.
-
-        Args:
-            features: Of one clip, in any float type.
-            text_embeds: float32 (N, D), not normalised.
-
-        Returns:
-            float32 (N,).
-        """
+        """Compute the logits, float32 (N,), of texts (N, D) for a clip's features that have left the device."""
         video = {
             "video_embeds": features.video_embeds[None].astype(np.float32, copy=False),
             "img_features": features.img_features[None].astype(np.float32, copy=False),
@@ -180,11 +147,7 @@ class BoundModel:
         return np.concatenate(logits) if logits else np.empty(0, np.float32)
 
     def warm_up(self, texts: Texts) -> float:
-        """Run every batch size until it is compiled and captured.
-
-        Returns:
-            Elapsed milliseconds.
-        """
+        """Run every batch size until it is compiled and captured; return the elapsed milliseconds."""
         start = time.perf_counter()
         frame = [int(size) for size in self._vision.inputs[0].shape[1:]]
         for size in self.batch_sizes if self._padded else (1,):
@@ -196,17 +159,17 @@ class BoundModel:
     def _padded(self) -> bool:
         return self._vision.memory != "cpu"
 
-    def _parts(self, clips: Clips) -> Iterator[Clips]:
-        if not self._padded:
-            return iter((clips,))
-        return (clips[start : start + self._max_batch] for start in range(0, len(clips), self._max_batch))
-
-    def _alone(self, work: Callable[[], Result]) -> Result:
-        """Run ``work`` with exclusive use of the tensors, always in the same thread where there are CUDA graphs."""
+    def _on_parts(self, clips: Clips, work: Callable[[Clips], Result]) -> list[Result]:
+        """Run ``work`` on one batch after the other with exclusive use of the tensors, CUDA graphs in one thread."""
+        size = self._max_batch
+        parts = [clips[start : start + size] for start in range(0, len(clips), size)] if self._padded else [clips]
         if self._thread is not None:
-            return self._thread.submit(work).result()
-        with self._lock:
-            return work()
+            return [self._thread.submit(work, part).result() for part in parts]
+        results = []
+        for part in parts:
+            with self._lock:
+                results.append(work(part))
+        return results
 
     def _encode(self, clips: Clips) -> _Slot:
         """Run the vision graph on at most ``max_batch`` clips; the rows after them are undefined."""
@@ -255,12 +218,7 @@ class BoundModel:
 
 
 def host_array(shape: tuple[int, ...], *, pinned: bool) -> NDArray[np.uint8]:
-    """Allocate a uint8 array for copies to the device.
-
-    Args:
-        shape: Its shape.
-        pinned: Page-lock its memory, which spares a staging copy. It stays pageable where that fails.
-    """
+    """Allocate a uint8 array for copies to the device; page-locked memory (``pinned``) spares a staging copy."""
     if not pinned:
         return np.zeros(shape, np.uint8)
     # Own pages: CUDA refuses copies from a range that other arrays have locked in part.
@@ -270,7 +228,7 @@ def host_array(shape: tuple[int, ...], *, pinned: bool) -> NDArray[np.uint8]:
 
 
 def _lock(pages: NDArray[np.uint8]) -> None:
-    """Page-lock the memory of an array for as long as the array lives."""
+    """Page-lock the memory of an array for as long as the array lives; it stays pageable where that fails."""
     version = installation.cuda_version()
     if version is None:
         return
