@@ -21,14 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Loaded:
-    """The sessions of a model.
-
-    Attributes:
-        graph: The vision graph's entry in the manifest.
-        vision: Its session.
-        prompt: The prompt graph's session.
-        precision: Arithmetic of the vision graph.
-    """
+    """The sessions of a model, with the vision graph's entry in the manifest and the precision that it computes in."""
 
     graph: GraphEntry
     vision: Session
@@ -45,12 +38,7 @@ def load(
 ) -> Loaded:
     """Load a bundle on the chosen device, or with "auto" on the first device that works.
 
-    Args:
-        bundle: The bundle to load.
-        choice: A device, or "auto".
-        precision: None takes fp16 on CUDA, where the bundle has it, and fp32 elsewhere.
-        options_of: Session options for a device.
-        providers: The user's own execution providers, which take the place of a device.
+    ``options_of`` makes the session options for a device; the user's own ``providers`` take the place of a device.
 
     Raises:
         BundleError: A file is missing or changed, or there is no graph of that precision for the device.
@@ -69,14 +57,9 @@ def load(
 
 
 def select_vision_graph(bundle: Bundle, device: SessionDevice, precision: Compute | None) -> GraphEntry:
-    """Return the vision graph that a device should run.
+    """Return the vision graph that a device should run; precision None takes fp16 on CUDA if there is one, else fp32.
 
     TensorRT and OpenVINO compute the portable fp32 graph in the requested precision.
-
-    Args:
-        bundle: The bundle.
-        device: Graphs written for another device are left out.
-        precision: None takes fp16 on CUDA, where the bundle has it, and fp32 otherwise.
 
     Raises:
         PrecisionUnavailableError: The bundle holds no graph of that precision for that device.
@@ -104,9 +87,8 @@ def _load_on(bundle: Bundle, options: SessionOptions, precision: Compute | None)
     options = replace(options, precision=computed)
     for line in unknown_options(options):
         logger.warning("provider option %s", line)
-    usual = options.max_batch
-    size = bundle.image_size
-    shapes = {"pixel_values": ((1, usual, usual), bundle.num_frames, size, size, 3)}
+    size, most = bundle.image_size, options.max_batch
+    shapes = {"pixel_values": ((1, most, most), bundle.num_frames, size, size, 3)}
     vision = Session(bundle.checked_graph(graph), options, shapes)
     prompt = Session(bundle.checked_graph(bundle.graph("prompt", "fp32")), _prompt_options(options))
     return Loaded(graph, vision, prompt, computed)

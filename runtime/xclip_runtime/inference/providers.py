@@ -34,13 +34,6 @@ CUDA_PROVIDER = "CUDAExecutionProvider"
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
 OPENVINO_PROVIDER = "OpenVINOExecutionProvider"
 
-PROVIDER_OF: Mapping[Device, str] = {
-    "cpu": CPU_PROVIDER,
-    "cuda": CUDA_PROVIDER,
-    "tensorrt": TENSORRT_PROVIDER,
-    "openvino": OPENVINO_PROVIDER,
-}
-
 CHAIN_OF: Mapping[SessionDevice, tuple[str, ...]] = {
     "cpu": (CPU_PROVIDER,),
     "cuda": (CUDA_PROVIDER,),
@@ -48,6 +41,8 @@ CHAIN_OF: Mapping[SessionDevice, tuple[str, ...]] = {
     "tensorrt": (TENSORRT_PROVIDER, CUDA_PROVIDER),
     "openvino": (OPENVINO_PROVIDER,),
 }
+
+PROVIDER_OF: Mapping[SessionDevice, str] = {device: chain[0] for device, chain in CHAIN_OF.items()}
 
 INSTALL_OF: Mapping[SessionDevice, str] = {
     "cuda": "pip uninstall onnxruntime && pip install 'xclip-onnx[gpu]'",
@@ -96,35 +91,30 @@ OPENVINO_HINT: Mapping[Compute, str] = {"fp32": "f32", "fp16": "f16", "bf16": "b
 class SessionOptions:
     """Options of the sessions of a model.
 
-    Attributes:
-        device: Where to run, without fallback.
-        intra_op_threads: Threads inside an operator; None takes :func:`xclip_runtime.util.cpus.available_cpus`.
-        optimize_for: "throughput" lets idle threads sleep, so that the video decoder and other processes get their
-            cores, and gives a GPU's memory arena room to grow; "latency" lets threads spin between operators, for a
-            machine that does nothing else, and takes no more GPU memory than one shape needs.
-        precision: Arithmetic of TensorRT and OpenVINO on an fp32 graph: "fp32", "fp16" or "bf16". On the CPU and on
-            CUDA the graph decides.
-        max_batch: Largest batch; sizes TensorRT's profile.
-        provider_options: Further options of the device's providers, by ONNX Runtime's names.
-        cache_dir: Folder of TensorRT's engines; None takes :func:`default_cache_dir`.
-        providers: Execution providers to use as they are, in place of the device's own with their defaults.
-        session_options: Config entries that win over the defaults, or an ``onnxruntime.SessionOptions`` that takes
-            their place.
-
     Raises:
         DeviceError: An option belongs to another device or is out of its range.
         ValueError: ``max_batch`` is below 1.
     """
 
     device: SessionDevice = "cpu"
+    """Where to run, without fallback."""
     intra_op_threads: int | None = None
+    """Threads inside an operator; None takes :func:`xclip_runtime.util.cpus.available_cpus`."""
     optimize_for: Goal = "throughput"
+    """Goal: "throughput" lets idle threads sleep and a GPU's memory arena grow, for the decoder and other processes;
+    "latency" lets threads spin, for a machine that does nothing else, and takes the memory that one shape needs."""
     precision: Compute = "fp32"
+    """Arithmetic of TensorRT and OpenVINO on an fp32 graph; on the CPU and on CUDA the graph decides."""
     max_batch: int = 1
+    """Largest batch; sizes TensorRT's profile."""
     provider_options: Mapping[str, str] = field(default_factory=dict)
+    """Further options of the device's providers, by ONNX Runtime's names."""
     cache_dir: Path | None = None
+    """Folder of TensorRT's engines; None takes :func:`default_cache_dir`."""
     providers: tuple[ProviderSpec, ...] = ()
+    """Execution providers to use as they are, in place of the device's own with their defaults."""
     session_options: Any = None
+    """Config entries that win over the defaults, or an ``onnxruntime.SessionOptions`` that takes their place."""
 
     def __post_init__(self) -> None:
         if self.optimize_for not in GOALS:
@@ -152,15 +142,12 @@ class SessionOptions:
 
 @dataclass(frozen=True)
 class GraphFile:
-    """Facts of a graph that provider options depend on.
-
-    Attributes:
-        digest: SHA-256 of the file, for the folder of its TensorRT engines.
-        shapes: Shapes of the inputs, by name; a dynamic axis is (smallest, usual, largest).
-    """
+    """Facts of a graph that provider options depend on."""
 
     digest: str = ""
+    """SHA-256 of the file, for the folder of its TensorRT engines."""
     shapes: Mapping[str, tuple[int | tuple[int, int, int], ...]] = field(default_factory=dict)
+    """Shapes of the inputs, by name; a dynamic axis is (smallest, usual, largest)."""
 
 
 def provider_chain(options: SessionOptions, graph: GraphFile) -> list[tuple[str, dict[str, str]]]:
@@ -196,11 +183,7 @@ def unknown_options(options: SessionOptions) -> list[str]:
 
 
 def check_choice(device: DeviceChoice, provider_options: object, providers: object) -> None:
-    """Refuse options that leave open which execution provider they are for.
-
-    Raises:
-        DeviceError: Provider options without a named device, or a device beside a list of providers.
-    """
+    """Refuse provider options without a named device, and a device beside a list of providers (DeviceError)."""
     if providers is not None and (device != "auto" or provider_options):
         message = "providers takes the place of device and provider_options: leave those out"
         raise DeviceError(message)
@@ -210,11 +193,7 @@ def check_choice(device: DeviceChoice, provider_options: object, providers: obje
 
 
 def parse_providers(providers: Sequence[str | tuple[str, Mapping[str, object]]] | None) -> tuple[ProviderSpec, ...]:
-    """Read a list of execution providers as ``onnxruntime.InferenceSession`` takes it.
-
-    Raises:
-        DeviceError: It is not a list of names and pairs of name and options, or it is empty.
-    """
+    """Read a list of execution providers as ``onnxruntime.InferenceSession`` takes it, or raise a DeviceError."""
     if providers is None:
         return ()
     try:
@@ -234,12 +213,7 @@ def device_of(provider: str) -> SessionDevice:
 
 
 def candidate_devices(choice: DeviceChoice) -> tuple[Device, ...]:
-    """Return the devices to try in turn: a named one alone; for "auto" CUDA, if built in, and then the CPU.
-
-    Raises:
-        DeviceError: The name is unknown.
-        MissingExtraError: ONNX Runtime is not installed.
-    """
+    """Return the devices to try in turn: a named one alone; for "auto" CUDA, if built in, and then the CPU."""
     if choice == "auto":
         return ("cuda", "cpu") if PROVIDER_OF["cuda"] in available_providers() else ("cpu",)
     if choice not in DEVICES:
@@ -265,11 +239,7 @@ def engine_folder(options: SessionOptions, graph: GraphFile) -> Path:
 
 
 def parse_provider_options(pairs: Sequence[str]) -> dict[str, str]:
-    """Read ``key=value`` pairs.
-
-    Raises:
-        DeviceError: A pair has no key or no "=", or a key comes twice.
-    """
+    """Read ``key=value`` pairs; one without key or "=", or a key that comes twice, is a DeviceError."""
     options: dict[str, str] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

@@ -57,10 +57,7 @@ class TensorInfo:
 class Session:
     """An ONNX Runtime session of one graph; ``provider`` is the execution provider that runs it.
 
-    Args:
-        path: The .onnx file.
-        options: Device, threads and provider options.
-        shapes: Shapes of the inputs for TensorRT's profile; see :class:`xclip_runtime.inference.providers.GraphFile`.
+    ``shapes`` are those of :class:`xclip_runtime.inference.providers.GraphFile`, for TensorRT's profile.
 
     Raises:
         DeviceError: The requested device cannot run it here, or ONNX Runtime refuses the file.
@@ -125,10 +122,8 @@ class Session:
     def run_bound(self, binding: Any, graph_id: int) -> None:
         """Run on bound tensors and wait for the result.
 
-        Args:
-            binding: Result of :meth:`bind`.
-            graph_id: Number of the CUDA graph that the first run captures and the next ones replay; one for each
-                binding, and always from the same thread.
+        The first run captures a CUDA graph and the next ones replay it: each binding has a number of its own for it,
+        ``graph_id``, and is always run from the same thread.
         """
         self._session.run_with_iobinding(binding, self._run_options(str(graph_id)) if self.options.cuda_graph else None)
 
