@@ -83,15 +83,13 @@ class LabelSet:
 
 @dataclass(frozen=True)
 class Bundle:
-    """Bundle with its manifest read; files are checked when they are used.
-
-    Attributes:
-        path: The folder.
-        manifest: The parsed ``manifest.json``.
-    """
+    """Bundle with its manifest read; files are checked when they are used."""
 
     path: Path
+    """The folder."""
+
     manifest: Mapping[str, Any]
+    """The parsed ``manifest.json``."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, check_sizes: bool = True) -> Bundle:
@@ -126,13 +124,7 @@ class Bundle:
         """ONNX graphs of the bundle."""
         return tuple(
             GraphEntry(
-                name=name,
-                file=g["file"],
-                tower=g["tower"],
-                precision=g["precision"],
-                target=g["target"],
-                parity=g["parity"],
-                data_files=tuple(g.get("data_files", ())),
+                name, g["file"], g["tower"], g["precision"], g["target"], g["parity"], tuple(g.get("data_files", ()))
             )
             for name, g in self.manifest["graphs"].items()
         )
@@ -246,12 +238,12 @@ class Bundle:
     def problems(self) -> Iterator[tuple[FileEntry, str | None]]:
         """Check every file; yield each with its problem, or None."""
         for entry in self.files:
+            problem = None
             try:
                 self.checked(entry.path)
             except BundleCorruptError as error:
-                yield entry, str(error)
-            else:
-                yield entry, None
+                problem = str(error)
+            yield entry, problem
 
     def _check_size(self, entry: FileEntry) -> Path:
         path = self.path / entry.path
@@ -301,12 +293,10 @@ def _check_manifest_shape(path: Path, manifest: Mapping[str, Any]) -> None:
     """Refuse a manifest whose paths lead outside the bundle or whose fields are missing."""
     try:
         names = [*manifest["files"], *(g["file"] for g in manifest["graphs"].values())]
-        complete = all(
-            [
-                all({"size", "sha256"} <= set(f) for f in manifest["files"].values()),
-                all({"tower", "precision", "target", "parity"} <= set(g) for g in manifest["graphs"].values()),
-                {"num_frames", "image_size", "projection_dim"} <= set(manifest["model"]),
-            ]
+        complete = (
+            all({"size", "sha256"} <= set(f) for f in manifest["files"].values())
+            and all({"tower", "precision", "target", "parity"} <= set(g) for g in manifest["graphs"].values())
+            and {"num_frames", "image_size", "projection_dim"} <= set(manifest["model"])
         )
     except (KeyError, TypeError, AttributeError):
         complete, names = False, []

@@ -114,13 +114,8 @@ class XClip(LoadedModel):
     ) -> Iterator[Classification | XClipError]:
         """Classify videos in their order; a video that fails yields its error in its place.
 
-        The next videos are read while the model runs.
-
-        Args:
-            videos: Any number of videos, taken as needed; may be endless.
-            top_k: As in :meth:`classify`.
-            reading: As in :meth:`classify`.
-            workers: Threads that read videos; None takes one per CPU that this process may use, at most 4.
+        Videos, possibly endless, are taken as needed, and the next ones are read while the model runs: by ``workers``
+        threads, None for one per CPU that this process may use, at most 4. Other arguments are as in :meth:`classify`.
 
         Raises:
             VideoTypeError: ``videos`` is a single video.
@@ -132,9 +127,7 @@ class XClip(LoadedModel):
     def features(self, video: Video, *, reading: Reading | None = None) -> VideoFeatures:
         """Compute the outputs of the vision graph, which :meth:`prompt_logits` scores texts against.
 
-        Args:
-            video: As in :meth:`classify`.
-            reading: As in :meth:`classify`, with a single view: unlike probabilities, features are not averaged.
+        Arguments are as in :meth:`classify`, with a single view: unlike probabilities, features are not averaged.
 
         Raises:
             VideoError: The file cannot be read as a video.
@@ -206,16 +199,10 @@ class XClip(LoadedModel):
         reading: Reading | None = None,
         truncate: bool = False,
     ) -> VideoScores:
-        """Score texts for a video.
+        """Score at least one text for a video; the result keeps the order given.
 
-        Args:
-            video: As in :meth:`classify`.
-            texts: At least one text, or texts that are already encoded.
-            reading: As in :meth:`classify`.
-            truncate: Cut texts that are longer than the model's context.
-
-        Returns:
-            The texts in the order given.
+        Videos and ``reading`` are as in :meth:`classify`. Texts may be encoded already; ``truncate`` cuts those that
+        are longer than the model's context.
 
         Raises:
             VideoError: The file cannot be read as a video.

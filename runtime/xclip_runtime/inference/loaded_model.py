@@ -156,11 +156,7 @@ class LoadedModel:
         }
 
     def features_batch(self, clips: NDArray[np.uint8]) -> list[VideoFeatures]:
-        """Compute the features of several prepared clips in one run of the vision graph.
-
-        Args:
-            clips: uint8 RGB (B, T, size, size, 3) with the model's own number of frames and size.
-        """
+        """Compute the features of prepared clips, uint8 RGB (B, T, size, size, 3), in one run of the vision graph."""
         outputs = self._bound.features(clips)
         return [VideoFeatures(*pair) for pair in zip(outputs["video_embeds"], outputs["img_features"], strict=True)]
 
@@ -184,18 +180,10 @@ class LoadedModel:
         return self._bound.prompt_logits(features, text_embeds)
 
     def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the logits of one prepared clip, float32 (N,) in label order.
-
-        Args:
-            frames: uint8 RGB (T, size, size, 3) with the model's own number of frames and size.
-        """
+        """Compute the logits of one prepared clip, uint8 RGB (T, size, size, 3): float32 (N,) in label order."""
         logits: NDArray[np.float32] = self.logits_batch(frames[None])[0]
         return logits
 
     def logits_batch(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the logits of several prepared clips, float32 (B, N) in label order.
-
-        Args:
-            clips: uint8 RGB (B, T, size, size, 3) with the model's own number of frames and size.
-        """
+        """Compute the logits of prepared clips, uint8 RGB (B, T, size, size, 3): float32 (B, N) in label order."""
         return self._bound.scores(clips, self._texts).logits

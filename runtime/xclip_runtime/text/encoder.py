@@ -29,13 +29,9 @@ TOKENS_AT_ONCE = 4096
 
 
 class TextEncoder:
-    """The text tower of a bundle, loaded on first use.
+    """The text tower of a bundle, loaded on first use, with threads and goal of the vision session's options.
 
     It always runs on the CPU: texts are encoded once, not for every video.
-
-    Args:
-        bundle: A bundle with tokenizer.json and a text graph.
-        options: Options of the vision session; threads and goal apply here, too.
     """
 
     def __init__(self, bundle: Bundle, options: SessionOptions | None = None) -> None:
@@ -75,9 +71,7 @@ class TextEncoder:
     def token_ids(self, texts: Iterable[str], *, truncate: bool = False) -> list[list[int]]:
         """Tokenize texts, with start and end of text, as transformers' CLIPTokenizerFast does.
 
-        Args:
-            texts: Any texts; an empty one is start and end alone.
-            truncate: Cut texts that are longer than the context but keep the end of text, as CLIP does on request.
+        ``truncate`` cuts texts that are longer than the context but keeps the end of text, as CLIP does on request.
 
         Raises:
             LabelsError: ``texts`` is a string, or a text is longer than the context and ``truncate`` is off, or is not
@@ -101,18 +95,9 @@ class TextEncoder:
         return rows
 
     def encode(self, texts: Iterable[str], *, truncate: bool = False) -> NDArray[np.float32]:
-        """Encode texts.
-
-        Args:
-            texts: N texts.
-            truncate: As in :meth:`token_ids`.
-
-        Returns:
-            float32 (N, D), not normalised, in the order of the texts.
+        """Encode texts to float32 (N, D), not normalised; ``truncate`` and errors are those of :meth:`token_ids`.
 
         Raises:
-            LabelsError: As in :meth:`token_ids`.
-            MissingExtraError: ``tokenizers`` is not installed.
             BundleError: The bundle's tokenizer or text graph is missing or changed.
         """
         rows = self.token_ids(texts, truncate=truncate)

@@ -49,11 +49,7 @@ class EncodedLabels:
     """Digest of the text tower, see :attr:`xclip_runtime.bundle.Bundle.text_tower_sha256`."""
 
     def check_fits(self, text_tower_sha256: str) -> None:
-        """Refuse another text tower than the one that encoded this set.
-
-        Raises:
-            LabelsError: The digests differ.
-        """
+        """Raise a LabelsError for another text tower than the one that encoded this set."""
         if text_tower_sha256 != self.text_tower_sha256:
             message = (
                 f"these labels were encoded by another text tower ({self.text_tower_sha256[:12]}…, the bundle has "
@@ -65,13 +61,7 @@ class EncodedLabels:
 def encode_labels(
     encoder: TextEncoder, names: Iterable[str], templates: str | Iterable[str] = PLACEHOLDER, *, truncate: bool = False
 ) -> EncodedLabels:
-    """Encode labels with one template or an ensemble of several.
-
-    Args:
-        encoder: The text tower.
-        names: N labels; duplicates are kept, and logged at WARNING.
-        templates: Texts with a ``{}`` for the label. The embeddings of several are averaged, see :func:`ensemble`.
-        truncate: Cut texts that are longer than the model's context.
+    """Encode labels with one template or an :func:`ensemble` of several; duplicates are kept, and logged at WARNING.
 
     Raises:
         LabelsError: There is no label, one is empty or too long, or a template has no ``{}``.
@@ -95,37 +85,24 @@ def ensemble(embeds: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
     openai/CLIP). X-CLIP adds its video-specific prompt to the embedding before it takes the cosine, so the length
     counts: it is the mean of the lengths that went in. One template gives its embedding unchanged.
 
-    Args:
-        embeds: For each template, float32 (N, D), not normalised.
-
-    Returns:
-        float32 (N, D), not normalised.
+    Each template's embeddings, and the result, are float32 (N, D), not normalised.
     """
-    parts = iter(embeds)
-    first = next(parts)
-    direction, length, count = _unit(first), np.linalg.norm(first, axis=1, keepdims=True), 1
-    for part in parts:
-        direction, length, count = (
-            direction + _unit(part),
-            length + np.linalg.norm(part, axis=1, keepdims=True),
-            count + 1,
-        )
+    count, direction, length = 0, np.float32(0), np.float32(0)
+    for part in embeds:
+        count, direction, length = count + 1, direction + part / _length(part), length + _length(part)
     if count == 1:
-        return first
-    result: NDArray[np.float32] = (_unit(direction) * (length / count)).astype(np.float32)
+        return part
+    result: NDArray[np.float32] = (direction / _length(direction) * (length / count)).astype(np.float32)
     return result
 
 
 def save_labels(labels: EncodedLabels, path: str | os.PathLike[str], *, overwrite: bool = False) -> tuple[Path, Path]:
-    """Write ``NAME.json`` and ``NAME.npy``, each atomically.
+    """Write ``NAME.json`` and ``NAME.npy``, each atomically, and return their paths in that order.
 
     Args:
         labels: The label set.
         path: NAME, with either suffix or none.
         overwrite: Replace existing files.
-
-    Returns:
-        The two files, .json first.
 
     Raises:
         LabelsError: One of the files exists and ``overwrite`` is off, or cannot be written.
@@ -190,9 +167,9 @@ def is_encoded(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in SUFFIXES
 
 
-def _unit(x: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = x / np.linalg.norm(x, axis=1, keepdims=True)
-    return unit
+def _length(x: NDArray[np.float32]) -> NDArray[np.float32]:
+    length: NDArray[np.float32] = np.linalg.norm(x, axis=1, keepdims=True)
+    return length
 
 
 def _files(path: str | os.PathLike[str]) -> tuple[Path, Path]:

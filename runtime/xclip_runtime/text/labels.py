@@ -29,14 +29,9 @@ SHOWN = 60
 
 
 def as_texts(texts: Iterable[str], name: str) -> tuple[str, ...]:
-    """Refuse a single string where several texts are wanted, and anything else than strings among them.
+    """Raise a LabelsError for a single string where several are wanted, or anything else than strings among them.
 
-    Args:
-        texts: The texts.
-        name: Name of the argument, for the message.
-
-    Raises:
-        LabelsError: It is a string, or not strings in an iterable.
+    ``name`` is that of the argument, for the message.
     """
     if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
         example = texts if isinstance(texts, str) and len(texts) <= SHOWN else "a dog running"
@@ -51,11 +46,7 @@ def as_texts(texts: Iterable[str], name: str) -> tuple[str, ...]:
 
 
 def label_set(names: Iterable[str], template: str = PLACEHOLDER) -> LabelSet:
-    """Make a label set from names, with the texts that a template makes of them.
-
-    Args:
-        names: In the order of the model's logits; duplicates are kept, and logged at WARNING.
-        template: Text with one ``{}`` for the name. The published checkpoints were trained on the bare name.
+    """Make a label set from names, with the texts that a template makes of them; duplicates are kept and logged.
 
     Raises:
         LabelsError: There is no name, a name is empty, or the template has no ``{}``.
@@ -76,11 +67,7 @@ def label_set(names: Iterable[str], template: str = PLACEHOLDER) -> LabelSet:
 
 
 def fill(template: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Fill names into a template.
-
-    Raises:
-        LabelsError: The template has no ``{}``.
-    """
+    """Fill names into a template; one without ``{}`` is a LabelsError."""
     if PLACEHOLDER not in template:
         message = f"the template {template!r} has no {{}} for the label: write for example 'a video of {{}}'"
         raise LabelsError(message)
@@ -111,9 +98,8 @@ def _names_of_csv(file: Path, text: str) -> list[str]:
         raise LabelsError(message) from error
     column = next((c for c in fields if c.strip().lower() == NAME_COLUMN), None)
     if column is None:
-        message = (
-            f"{file} has no column {NAME_COLUMN!r} in its first line: add a header, or use a .txt with one label a line"
-        )
+        fix = "add a header, or use a .txt with one label a line"
+        message = f"{file} has no column {NAME_COLUMN!r} in its first line: {fix}"
         raise LabelsError(message)
     return [row[column].strip() for row in rows if (row[column] or "").strip()]
 
