@@ -101,8 +101,9 @@ class SessionOptions:
     intra_op_threads: int | None = None
     """Threads inside an operator; None takes :func:`xclip_runtime.util.cpus.available_cpus`."""
     optimize_for: Goal = "throughput"
-    """Goal: "throughput" lets idle threads sleep and a GPU's memory arena grow, for the decoder and other processes;
-    "latency" lets threads spin, for a machine that does nothing else, and takes the memory that one shape needs."""
+    """Goal: "throughput" lets idle threads sleep, so that the decoder and other processes get their cores, and gives a
+    GPU's memory arena room to grow; "latency" lets threads spin, for a machine that does nothing else, and takes no
+    more GPU memory than one shape needs."""
     precision: Compute = "fp32"
     """Arithmetic of TensorRT and OpenVINO on an fp32 graph; on the CPU and on CUDA the graph decides."""
     max_batch: int = 1

@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Create or replace a file.
-
-    Raises:
-        OSError: The file cannot be written; an existing one keeps its content.
-    """
+    """Create or replace a file; after an OSError an existing one has its old content."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
@@ -35,10 +31,6 @@ def write_json(path: Path, content: Any) -> None:
     r"""Create or replace a file of readable JSON: UTF-8, indented, with a final newline.
 
     File names with bytes that are not UTF-8 (lone surrogates in Python) become escapes such as ``\udcff``.
-
-    Raises:
-        OSError: As for :func:`write_bytes`.
-        TypeError: The content has no JSON form.
     """
     text = json.dumps(content, indent=2, ensure_ascii=False)
     write_bytes(path, f"{text}\n".encode(errors="backslashreplace"))

@@ -67,14 +67,8 @@ def regular_file(path: str | os.PathLike[str]) -> str:
 def read_text(path: Path, refuse: Callable[[str], Exception], *, content: str, layout: str) -> str:
     """Read a file of UTF-8 text, with or without a byte order mark.
 
-    Args:
-        path: The file.
-        refuse: Makes the exception from its message, such as :class:`~xclip_runtime.errors.LabelsError`.
-        content: Content of the file for the message, such as "labels".
-        layout: Layout of the file for the message, such as "one label a line".
-
-    Raises:
-        Exception: The one that ``refuse`` makes: the file cannot be read or is not UTF-8 text.
+    A file that cannot be read or is not UTF-8 raises the exception that ``refuse`` makes of a message, which names the
+    ``content``, such as "labels", and the ``layout``, such as "one label a line".
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")

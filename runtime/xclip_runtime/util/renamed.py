@@ -14,14 +14,7 @@ Result = TypeVar("Result")
 
 
 def renamed(**new_names: str) -> Callable[[Callable[Params, Result]], Callable[Params, Result]]:
-    """Accept old keyword arguments under their new names, with a DeprecationWarning.
-
-    Args:
-        new_names: The new name by the old one.
-
-    Raises:
-        TypeError: At the call, where both names are given.
-    """
+    """Accept old keyword arguments, ``old="new"``, with a DeprecationWarning; both at once are a TypeError."""
 
     def decorate(function: Callable[Params, Result]) -> Callable[Params, Result]:
         @functools.wraps(function)
