@@ -75,7 +75,7 @@ class Texts:
 
     Attributes:
         embeds: float32 (N, D); on the CPU the tensors share its memory.
-        chunks: The same on the device, at most :data:`LABELS_AT_ONCE` labels each.
+        chunks: The same on the device, at most `LABELS_AT_ONCE` labels each.
         bound: The prompt graph's bindings to the tensors of a batch size, one per chunk, by that slot's number.
     """
 
@@ -147,7 +147,7 @@ class BoundModel:
 
         Args:
             clips: uint8 RGB (B, T, size, size, 3).
-            texts: Result of :meth:`bind_texts`.
+            texts: Result of `bind_texts`.
         """
 
         def score(part: Clips) -> Scores:

@@ -98,7 +98,7 @@ class SessionOptions:
 
     Attributes:
         device: Where to run, without fallback.
-        intra_op_threads: Threads inside an operator; None takes :func:`xclip_runtime.util.cpus.available_cpus`.
+        intra_op_threads: Threads inside an operator; None takes `xclip_runtime.util.cpus.available_cpus`.
         optimize_for: "throughput" lets idle threads sleep, so that the video decoder and other processes get their
             cores, and gives a GPU's memory arena room to grow; "latency" lets threads spin between operators, for a
             machine that does nothing else, and takes no more GPU memory than one shape needs.
@@ -106,7 +106,7 @@ class SessionOptions:
             CUDA the graph decides.
         max_batch: Largest batch; sizes TensorRT's profile.
         provider_options: Further options of the device's providers, by ONNX Runtime's names.
-        cache_dir: Folder of TensorRT's engines; None takes :func:`default_cache_dir`.
+        cache_dir: Folder of TensorRT's engines; None takes `default_cache_dir`.
         providers: Execution providers to use as they are, in place of the device's own with their defaults.
         session_options: Config entries that win over the defaults, or an ``onnxruntime.SessionOptions`` that takes
             their place.

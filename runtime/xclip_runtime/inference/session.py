@@ -90,7 +90,7 @@ class Session:
     Args:
         path: The .onnx file.
         options: Device, threads and provider options.
-        shapes: Shapes of the inputs for TensorRT's profile; see :class:`xclip_runtime.inference.providers.GraphFile`.
+        shapes: Shapes of the inputs for TensorRT's profile; see `xclip_runtime.inference.providers.GraphFile`.
 
     Raises:
         DeviceError: The requested device cannot run it here, or ONNX Runtime refuses the file.
@@ -156,7 +156,7 @@ class Session:
         """Run on bound tensors and wait for the result.
 
         Args:
-            binding: Result of :meth:`bind`.
+            binding: Result of `bind`.
             graph_id: Number of the CUDA graph that the first run captures and the next ones replay; one for each
                 binding, and always from the same thread.
         """

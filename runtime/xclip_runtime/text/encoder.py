@@ -44,7 +44,7 @@ class TextEncoder:
 
     @property
     def sha256(self) -> str:
-        """Digest of the text tower, see :attr:`xclip_runtime.bundle.Bundle.text_tower_sha256`."""
+        """Digest of the text tower, see `xclip_runtime.bundle.Bundle.text_tower_sha256`."""
         return self._bundle.text_tower_sha256
 
     @cached_property
@@ -104,13 +104,13 @@ class TextEncoder:
 
         Args:
             texts: N texts.
-            truncate: As in :meth:`token_ids`.
+            truncate: As in `token_ids`.
 
         Returns:
             float32 (N, D), not normalised, in the order of the texts.
 
         Raises:
-            LabelsError: As in :meth:`token_ids`.
+            LabelsError: As in `token_ids`.
             MissingExtraError: ``tokenizers`` is not installed.
             BundleError: The bundle's tokenizer or text graph is missing or changed.
         """

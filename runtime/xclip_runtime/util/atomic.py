@@ -35,7 +35,7 @@ def write_text(path: Path, content: str) -> None:
     """Create or replace a file of UTF-8 text.
 
     Raises:
-        OSError: As for :func:`write_bytes`.
+        OSError: As for `write_bytes`.
         UnicodeEncodeError: The text holds lone surrogates.
     """
     write_bytes(path, content.encode())
@@ -47,7 +47,7 @@ def write_json(path: Path, content: Any) -> None:
     File names with bytes that are not UTF-8 (lone surrogates in Python) become escapes such as ``\udcff``.
 
     Raises:
-        OSError: As for :func:`write_bytes`.
+        OSError: As for `write_bytes`.
         TypeError: The content has no JSON form.
     """
     text = json.dumps(content, indent=2, ensure_ascii=False)

@@ -69,7 +69,7 @@ def read_text(path: Path, refuse: Callable[[str], Exception], *, content: str, l
 
     Args:
         path: The file.
-        refuse: Makes the exception from its message, such as :class:`~xclip_runtime.errors.LabelsError`.
+        refuse: Makes the exception from its message, such as `LabelsError`.
         content: Content of the file for the message, such as "labels".
         layout: Layout of the file for the message, such as "one label a line".
 

@@ -29,7 +29,7 @@ def pipelined(
     workers: int,
     ahead: int = AHEAD,
 ) -> Iterator[Result]:
-    """Yield ``finish(item, prepare(item))`` of every item, in their order; see :func:`pipelined_batches`."""
+    """Yield ``finish(item, prepare(item))`` of every item, in their order; see `pipelined_batches`."""
     return pipelined_batches(items, prepare, lambda pairs: [finish(*pairs[0])], workers=workers, ahead=ahead)
 
 
@@ -41,13 +41,13 @@ def pipelined_or_errors(
     workers: int | None,
     batch: int = 1,
 ) -> Iterator[Result | XClipError]:
-    """Run :func:`pipelined_batches`, yielding an XClipError that ``prepare`` raises in the place of its item.
+    """Run `pipelined_batches`, yielding an XClipError that ``prepare`` raises in the place of its item.
 
     Args:
         items: As there.
         prepare: As there.
         finish: As there; never called for no items.
-        workers: As there; None takes :func:`xclip_runtime.util.cpus.default_workers`.
+        workers: As there; None takes `xclip_runtime.util.cpus.default_workers`.
         batch: As there; items that fail leave their batch smaller.
 
     Raises:
