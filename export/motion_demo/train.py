@@ -121,7 +121,7 @@ class Trainer:
         self.optimizer = self._make_optimizer()
 
     def state(self) -> dict[str, Any]:
-        """Return the complete training state, for :meth:`load`."""
+        """Return the complete training state, for `load`."""
         return {
             "phase": self.phase,
             "step": self.step,

@@ -1,6 +1,6 @@
 """Vision graph in fp32, authored for ONNX Runtime's CPU execution provider.
 
-The graph computes the function of :class:`xclip_export.towers.VisionTower` with the fastest kernels of the provider
+The graph computes the function of `xclip_export.towers.VisionTower` with the fastest kernels of the provider
 (``com.microsoft.MultiHeadAttention`` without mask or bias takes its flash path, ``QuickGelu`` with alpha 1 its
 vectorised SiLU path), and is cache-blocked: frames go through attention and MLP in groups, one group after the other,
 so that the 4d-wide activation of the MLP stays in cache. Only the message attention spans all frames. A layer is a
@@ -67,7 +67,7 @@ class VisionGraph:
 
     Args:
         tower: The tower to build.
-        frames_per_group: As in :func:`fused_vision_model`.
+        frames_per_group: As in `fused_vision_model`.
     """
 
     def __init__(self, tower: VisionTower, frames_per_group: int | None = None) -> None:
@@ -125,7 +125,7 @@ class VisionGraph:
         return x
 
     def linear(self, x: str, weights: Linear, site: str, name: str, output: str) -> str:  # noqa: ARG002 - see activation
-        """Project rows ``x`` (rows, in), prepared by :meth:`activation` for ``site``, to (rows, out)."""
+        """Project rows ``x`` (rows, in), prepared by `activation` for ``site``, to (rows, out)."""
         return self.project(x, weights, name, output)
 
     def patch_embedding(self, patches: str, output: str) -> str:
@@ -203,7 +203,7 @@ class VisionGraph:
         """Run an attention: projections, softmax(q·kᵀ)·v and output projection.
 
         Args:
-            queries: Rows (sequences · tokens[0], d), prepared by :meth:`activation`.
+            queries: Rows (sequences · tokens[0], d), prepared by `activation`.
             keys: Rows (sequences · tokens[1], d), prepared likewise.
             tokens: Lengths of a sequence of queries and of keys.
             weights: Weights of the attention.

@@ -122,7 +122,7 @@ def export_bundle(
     Args:
         source: Folder or hub id of a Hugging Face X-CLIP checkpoint.
         output: Folder of the bundle.
-        labels: "hmdb51", a file (see :func:`xclip_runtime.text.labels.read_label_names`), or None for config.json's.
+        labels: "hmdb51", a file (see `xclip_runtime.text.labels.read_label_names`), or None for config.json's.
         template: Text with a ``{}`` for each label; the published checkpoints were trained on the bare name.
         revision: Branch, tag or commit of a hub repository.
         profile: Default preprocessing profile of the bundle.

@@ -1,6 +1,6 @@
 """Vision graph for ONNX Runtime's CUDA execution provider, fp16 where that is safe.
 
-The graph computes the function of :class:`xclip_export.towers.VisionTower`. Every node has a CUDA kernel for its types,
+The graph computes the function of `xclip_export.towers.VisionTower`. Every node has a CUDA kernel for its types,
 nothing is computed from shapes (ONNX Runtime would place that on the CPU), and no tensor crosses between host and
 device.
 

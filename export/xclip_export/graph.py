@@ -72,14 +72,14 @@ class GraphBuilder:
         return self.node("Reshape", [x, self.constant("shape." + ".".join(map(str, shape)), shape)], output)
 
     def body(self, name: str) -> GraphBuilder:
-        """Make a builder for the body of a :meth:`scan`, which shares its initializers with this graph."""
+        """Make a builder for the body of a `scan`, which shares its initializers with this graph."""
         return GraphBuilder(name, self._opset, self._initializers)
 
     def scan(self, body: GraphBuilder, inputs: Sequence[str], outputs: Sequence[str]) -> list[str]:
         """Run ``body`` once for every index of the inputs' first axis, and stack its outputs.
 
         Args:
-            body: Builder from :meth:`body`; its inputs and outputs are those of one step.
+            body: Builder from `body`; its inputs and outputs are those of one step.
             inputs: Tensors to slice, one for each input of the body.
             outputs: Names for the stacked outputs of the body.
         """

@@ -3,7 +3,7 @@
 Every large projection and both products of attention multiply uint8 by int8 codes; LayerNorm, softmax, SiLU, the
 residual stream, the products of the message attention and the multi-frame integration transformer stay in fp32.
 
-- Weights: symmetric, one scale for each output channel, chosen so that no CPU saturates (:func:`quantized`).
+- Weights: symmetric, one scale for each output channel, chosen so that no CPU saturates (`quantized`).
 - Activations: one static scale and zero point for each site, from calibration clips. Static scales keep a clip's result
   independent of the rest of its batch, and save the pass that finds a range at run time.
 - Pixels are bytes already, and enter the patch embedding with scale 1. The rounding of its weights shifts a mid-grey
@@ -79,8 +79,8 @@ def int8_vision_model(
     Args:
         tower: The tower to build.
         calibration: Clips, uint8 RGB (T, H, W, 3), that set the activation scales; None takes
-            :func:`calibration_clips`.
-        frames_per_group: As in :func:`xclip_export.cpu.fused_vision_model`.
+            `calibration_clips`.
+        frames_per_group: As in `xclip_export.cpu.fused_vision_model`.
         seed: Seed of the default clips.
 
     Returns:
@@ -96,8 +96,8 @@ class Int8VisionGraph(VisionGraph):
 
     Args:
         tower: The tower to build.
-        observations: Ranges, from :func:`~xclip_export.calibration.observe`.
-        frames_per_group: As in :func:`xclip_export.cpu.fused_vision_model`.
+        observations: Ranges, from `observe`.
+        frames_per_group: As in `xclip_export.cpu.fused_vision_model`.
     """
 
     def __init__(

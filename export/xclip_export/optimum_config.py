@@ -1,7 +1,7 @@
 """X-CLIP for Optimum's ONNX exporter; the only module that imports Optimum.
 
 Importing it registers model type ``xclip``. Its variants are the graphs that can be exported from an ``XCLIPModel``:
-"monolith" is transformers' own forward, the others are the towers of :mod:`xclip_export.towers`. With this package
+"monolith" is transformers' own forward, the others are the towers of `xclip_export.towers`. With this package
 installed, ``optimum-cli export onnx --model CHECKPOINT --task feature-extraction [--variant vision] OUT`` works.
 """
 

@@ -183,7 +183,7 @@ class Gate:
     Args:
         checkpoint: The model in fp32.
         texts: N texts, one a label.
-        clips: uint8 RGB (C, T, H, W, 3), C ≥ 3; see :func:`parity_clips`.
+        clips: uint8 RGB (C, T, H, W, 3), C ≥ 3; see `parity_clips`.
     """
 
     def __init__(self, checkpoint: Checkpoint, texts: Sequence[str], clips: NDArray[np.uint8]) -> None:
@@ -258,7 +258,7 @@ class Gate:
         """Find the largest magnitude of an fp16 tensor of the graph on the clips.
 
         Raises:
-            ParityError: The magnitude is over :data:`HALF_RANGE`.
+            ParityError: The magnitude is over `HALF_RANGE`.
         """
         worst, where = 0.0, ""
         for clip in self._clips[:2]:

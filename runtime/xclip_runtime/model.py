@@ -55,10 +55,10 @@ class XClip(LoadedModel):
     """An X-CLIP model, ready to classify videos.
 
     A video is a path, the content of a file as ``bytes`` or as a binary file, frames as uint8 RGB of shape
-    (T, H, W, 3) or as a list of images, or a :class:`~xclip_runtime.Clip`. Threads may share an instance.
+    (T, H, W, 3) or as a list of images, or a `Clip`. Threads may share an instance.
 
     ``XClip(bundle, device, precision, …)`` takes the arguments of
-    :meth:`LoadedModel.__init__ <xclip_runtime.inference.loaded_model.LoadedModel.__init__>`.
+    `LoadedModel.__init__`.
     """
 
     @cached_property
@@ -87,7 +87,7 @@ class XClip(LoadedModel):
                 RGB (H, W, 3), is the frames of one video.
             top_k: Number of labels to return, best first; None returns all.
             reading: Part of a file to read, views, and decoder.
-            workers: Threads that read ahead in a list, see :meth:`classify_each`.
+            workers: Threads that read ahead in a list, see `classify_each`.
 
         Raises:
             VideoError: A file cannot be read as a video, or an object is not a video.
@@ -125,7 +125,7 @@ class XClip(LoadedModel):
         return self._each(videos, partial(self._read, reading), partial(self._to_results, top_k), workers)
 
     def features(self, video: Video, *, reading: Reading | None = None) -> VideoFeatures:
-        """Compute the outputs of the vision graph, which :meth:`prompt_logits` scores texts against.
+        """Compute the outputs of the vision graph, which `prompt_logits` scores texts against.
 
         Arguments are as in :meth:`classify`, with a single view: unlike probabilities, features are not averaged.
 
@@ -139,7 +139,7 @@ class XClip(LoadedModel):
     def features_each(
         self, videos: Iterable[Video], *, reading: Reading | None = None, workers: int | None = None
     ) -> Iterator[VideoFeatures | XClipError]:
-        """Compute :meth:`features` of videos, with ``videos``, ``workers`` and errors as in :meth:`classify_each`."""
+        """Compute `features` of videos, with ``videos``, ``workers`` and errors as in `classify_each`."""
         _check_single(len(reading.views) if reading else 1)
         return self._each(videos, partial(self._read_one_view, reading), self._to_features, workers)
 
@@ -147,14 +147,14 @@ class XClip(LoadedModel):
         """Compute the video's embedding, float32 (D,) of unit length.
 
         It carries no prompt: its cosine with a text embedding is not the model's logit. Arguments and errors are those
-        of :meth:`features`.
+        of `features`.
         """
         return self.features(video, reading=reading).unit_embeds
 
     def embed_each(
         self, videos: Iterable[Video], *, reading: Reading | None = None, workers: int | None = None
     ) -> Iterator[NDArray[np.float32] | XClipError]:
-        """Compute :meth:`embed` of videos, with ``videos``, ``workers`` and errors as in :meth:`classify_each`."""
+        """Compute `embed` of videos, with ``videos``, ``workers`` and errors as in `classify_each`."""
         found = self.features_each(videos, reading=reading, workers=workers)
         return (each.unit_embeds if isinstance(each, VideoFeatures) else each for each in found)
 
@@ -168,7 +168,7 @@ class XClip(LoadedModel):
         """Return this model with other labels; both share their sessions, and this one keeps its labels.
 
         Several templates are an ensemble: their embeddings are averaged (see
-        :func:`xclip_runtime.text.label_embeddings.ensemble`), and the video's prompts are generated from the average.
+        `xclip_runtime.text.label_embeddings.ensemble`), and the video's prompts are generated from the average.
 
         Args:
             labels: In the order of the logits, duplicates kept; or a set that is already encoded, by this bundle or by
@@ -222,7 +222,7 @@ class XClip(LoadedModel):
         truncate: bool = False,
         workers: int | None = None,
     ) -> Iterator[VideoScores | XClipError]:
-        """Compute :meth:`score` of videos, with ``videos``, ``workers`` and errors as in :meth:`classify_each`.
+        """Compute `score` of videos, with ``videos``, ``workers`` and errors as in `classify_each`.
 
         The texts are encoded once.
         """
@@ -276,7 +276,7 @@ class XClip(LoadedModel):
 
         Args:
             source: Number of a camera, an address such as rtsp://…, a file, "-" for standard input, or a source that
-                :func:`xclip_runtime.streaming.sources.open_source` opened.
+                `xclip_runtime.streaming.sources.open_source` opened.
             window: Duration of a window, seconds.
             hop: Seconds from one window to the next; None takes half a window.
             top_k: Number of labels to return, best first; None returns all.

@@ -40,7 +40,7 @@ def cold_starts(bundle: str, video: str, options: Mapping[str, Any], count: int)
     Args:
         bundle: Folder of the bundle.
         video: File to classify twice: only the first answer includes lazy initialisation.
-        options: Keyword arguments of :class:`xclip_runtime.XClip`.
+        options: Keyword arguments of `xclip_runtime.XClip`.
         count: Number of processes.
 
     Returns:

@@ -69,7 +69,7 @@ def open_loop(
     queueing (no coordinated omission), and a late answer delays no arrival.
 
     Args:
-        answer: As in :func:`closed_loop`.
+        answer: As in `closed_loop`.
         rate: Queries a second.
         seconds: Minimum duration of the arrivals.
         count: Minimum number of arrivals.

@@ -45,7 +45,7 @@ class Plan:
     Attributes:
         bundle: Folder of the bundle.
         videos: Files to classify, in turn.
-        options: Keyword arguments of :class:`xclip_runtime.XClip`, without the batch size.
+        options: Keyword arguments of `xclip_runtime.XClip`, without the batch size.
         scenarios: MLPerf scenarios to run.
         sweeps: Sweeps to run.
         conditions: Duration and intensity of the scenarios.

@@ -51,7 +51,7 @@ def plot_load(path: Path, points: Sequence[Mapping[str, Any]]) -> None:
 
     Args:
         path: PNG to write.
-        points: Points of :func:`xclip_runtime.bench.sweeps.sweep_rate`.
+        points: Points of `xclip_runtime.bench.sweeps.sweep_rate`.
     """
     figure, axes = _figure(
         "Latency under load (random arrivals, counted from the intended start)",
@@ -102,7 +102,7 @@ def plot_sweeps(path: Path, sweeps: Mapping[str, Sequence[Mapping[str, Any]]]) -
 
     Args:
         path: PNG to write.
-        sweeps: Points by name, as :mod:`xclip_runtime.bench.sweeps` measures them.
+        sweeps: Points by name, as `xclip_runtime.bench.sweeps` measures them.
     """
     figure = Figure(figsize=(3.0 * len(sweeps) + 0.6, 3.0), layout="constrained")
     first = None

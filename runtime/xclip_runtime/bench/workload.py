@@ -28,7 +28,7 @@ class Workload:
         videos: Files; sample i is file ``i % len(videos)``.
         clips: The same files, read and prepared.
         input: "clip" classifies frames in memory; "file" reads and decodes as well.
-        batch_size: Samples given to :meth:`XClip.classify` at once; the model's own batch size.
+        batch_size: Samples given to `XClip.classify` at once; the model's own batch size.
     """
 
     model: XClip
@@ -54,7 +54,7 @@ class Workload:
         return cls(model, tuple(videos), clips, input, batch_size)
 
     def answer(self, samples: Sequence[int]) -> list[Classification]:
-        """Classify samples as :meth:`XClip.classify` does, a batch at a time.
+        """Classify samples as `XClip.classify` does, a batch at a time.
 
         Args:
             samples: Numbers of samples.

@@ -38,7 +38,7 @@ class Sample:
     """Path of the file."""
 
     label: str
-    """Name of the class, as the dataset spells it; after :func:`with_labels_of`, as the model does."""
+    """Name of the class, as the dataset spells it; after `with_labels_of`, as the model does."""
 
 
 def find_samples(
@@ -140,7 +140,7 @@ def in_turn(samples: Iterable[Sample], limit: int | None = None) -> list[Sample]
 
 
 def guess_format(path: Path, splits: str | os.PathLike[str] | None = None) -> Format:
-    """Guess the format that "auto" stands for; see :func:`find_samples`."""
+    """Guess the format that "auto" stands for; see `find_samples`."""
     if path.is_file():
         return "list"
     for folder in [Path(splits)] if splits else [path, path.parent]:

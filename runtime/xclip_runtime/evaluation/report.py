@@ -78,7 +78,7 @@ def comparison(outcomes: Iterable[Outcome], first: str, second: str) -> dict[str
 
 
 def swap_check(outcomes: Iterable[Outcome], precision: str) -> dict[str, Any]:
-    """Compute the accuracy on the pairs of :data:`SWAPPED` with their names as they are, and swapped.
+    """Compute the accuracy on the pairs of `SWAPPED` with their names as they are, and swapped.
 
     Swapping two labels before the model runs equals swapping them in its answers, so one run gives both.
 
@@ -174,7 +174,7 @@ def _mistake(outcome: Outcome, answer: Answer) -> dict[str, Any]:
 
 
 def _exchange(labels: Iterable[str]) -> dict[str, str]:
-    """Map each label of :data:`SWAPPED` to its counterpart, as the model spells them."""
+    """Map each label of `SWAPPED` to its counterpart, as the model spells them."""
     spelt = {normalised(label): label for label in labels}
     pairs = [(spelt.get(normalised(a), a), spelt.get(normalised(b), b)) for a, b in SWAPPED]
     return {name: other for pair in pairs for name, other in (pair, pair[::-1])}

@@ -58,7 +58,7 @@ class Outcome:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Outcome:
-        """Restore from :meth:`to_dict`."""
+        """Restore from `to_dict`."""
         answers = {
             precision: Answer(given["rank"], tuple(given["labels"]), tuple(given["probs"]))
             for precision, given in document.get("answers", {}).items()
@@ -75,7 +75,7 @@ def evaluate(
 
     Args:
         models: One model, or two of different precision with the same bundle and profile.
-        samples: Videos with the models' labels, see :func:`~xclip_runtime.evaluation.datasets.with_labels_of`.
+        samples: Videos with the models' labels, see `with_labels_of`.
         reading: Views and part of a video; None takes the whole video in one view.
         workers: Threads that read videos; None takes one for each CPU that this process may use, at most 4.
     """

@@ -164,8 +164,8 @@ class LoadedModel:
         """Score texts against stored features exactly as the model does: prompts from the video, then cosines.
 
         Args:
-            features: Result of :meth:`features`, also if it was stored as float16.
-            text_embeds: float32 (N, D), not normalised, as :meth:`text_embeds` returns them.
+            features: Result of `features`, also if it was stored as float16.
+            text_embeds: float32 (N, D), not normalised, as `text_embeds` returns them.
 
         Returns:
             float32 (N,): cosines times exp(logit_scale).

@@ -24,7 +24,7 @@ class ModelIdentity:
     prompt: str
     """SHA-256 of the prompt graph with its weights."""
     text: str
-    """Digest of the text tower, see :attr:`xclip_runtime.bundle.Bundle.text_tower_sha256`."""
+    """Digest of the text tower, see `xclip_runtime.bundle.Bundle.text_tower_sha256`."""
     precision: str
     """Precision of the vision graph."""
     profile: str

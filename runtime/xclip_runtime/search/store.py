@@ -235,7 +235,7 @@ class Store:
 
         Args:
             unit_embed: float32 (D,), of unit length.
-            count: Number of windows; at most :data:`MOST_NEAREST`.
+            count: Number of windows; at most `MOST_NEAREST`.
         """
         query = "SELECT rowid FROM embeds WHERE video_embeds MATCH ? AND k = ? ORDER BY distance"
         return [row for (row,) in self._rows(query, (unit_embed.astype("<f4").tobytes(), count))]

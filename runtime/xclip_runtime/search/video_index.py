@@ -197,7 +197,7 @@ class VideoIndex:
             window: Seconds of the windows that files are cut into; None takes a file as one window.
             hop: Seconds from one window to the next; None takes half a window.
             workers: Threads that read whole files ahead; files cut into windows are read by one.
-            on_window: Called after each window that was added, see :data:`Note`.
+            on_window: Called after each window that was added, see `Note`.
 
         Raises:
             VideoTypeError: ``videos`` is a single path.

@@ -2,5 +2,5 @@
 
     request ──upload──▶ temporary file ──worker─▶ frames ──batcher─▶ features ──prompt─▶ response
 
-The entry point is :class:`xclip_runtime.serve.server.Server`; importing this package alone loads nothing.
+The entry point is `xclip_runtime.serve.server.Server`; importing this package alone loads nothing.
 """

@@ -175,7 +175,7 @@ class Engine:
         """Decode a file and run the vision graph on every view.
 
         Raises:
-            VideoError: See :meth:`DecodePool.clip`.
+            VideoError: See `DecodePool.clip`.
         """
         submitted = time.perf_counter()
         clip = await self.pool.clip(path, name, views=views, start=start, end=end)

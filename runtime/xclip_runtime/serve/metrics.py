@@ -63,5 +63,5 @@ class Metrics:
         self._waiting.labels("vision").set_function(vision)
 
     def text(self) -> bytes:
-        """Return the exposition, of type :data:`CONTENT_TYPE`."""
+        """Return the exposition, of type `CONTENT_TYPE`."""
         return generate_latest(self.registry)

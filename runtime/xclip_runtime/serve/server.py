@@ -85,7 +85,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
 
     def run_until_stopped(self) -> None:
-        """Serve until a signal arrives or :attr:`should_exit` is set.
+        """Serve until a signal arrives or `should_exit` is set.
 
         Raises:
             XClipError: The self-test fails, or the decode workers do not start.
@@ -126,7 +126,7 @@ def run_as_process(server: Server) -> None:
     """Serve until SIGTERM or SIGINT, then return.
 
     Raises:
-        XClipError: See :meth:`Server.run_until_stopped`.
+        XClipError: See `Server.run_until_stopped`.
     """
     # When uvicorn is done it raises the signals that it has caught once more, which must not end this process.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -114,7 +114,7 @@ class StreamWindow:
         return self.advance(t, lambda: prepare_frames([frame], self._transform)[0])
 
     def advance(self, t: float, prepare: Callable[[], NDArray[np.uint8]]) -> list[Window]:
-        """Add a frame as :meth:`push` does, but decode and prepare it only if a window needs it."""
+        """Add a frame as `push` does, but decode and prepare it only if a window needs it."""
         arrived = time.perf_counter()
         if not math.isfinite(t):
             message = f"the frame's time is {t} s: give a finite number of seconds"

@@ -41,7 +41,7 @@ class TextEncoder:
 
     @property
     def sha256(self) -> str:
-        """Digest of the text tower, see :attr:`xclip_runtime.bundle.Bundle.text_tower_sha256`."""
+        """Digest of the text tower, see `xclip_runtime.bundle.Bundle.text_tower_sha256`."""
         return self._bundle.text_tower_sha256
 
     @cached_property

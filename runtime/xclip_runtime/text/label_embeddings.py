@@ -46,7 +46,7 @@ class EncodedLabels:
     """float32 (N, D), not normalised."""
 
     text_tower_sha256: str
-    """Digest of the text tower, see :attr:`xclip_runtime.bundle.Bundle.text_tower_sha256`."""
+    """Digest of the text tower, see `xclip_runtime.bundle.Bundle.text_tower_sha256`."""
 
     def check_fits(self, text_tower_sha256: str) -> None:
         """Raise a LabelsError for another text tower than the one that encoded this set."""
@@ -132,7 +132,7 @@ def save_labels(labels: EncodedLabels, path: str | os.PathLike[str], *, overwrit
 
 
 def load_labels(path: str | os.PathLike[str]) -> EncodedLabels:
-    """Read a label set that :func:`save_labels` wrote.
+    """Read a label set that `save_labels` wrote.
 
     Args:
         path: Either file.
@@ -163,7 +163,7 @@ def load_labels(path: str | os.PathLike[str]) -> EncodedLabels:
 
 
 def is_encoded(path: str | os.PathLike[str]) -> bool:
-    """Return True for the suffixes of :func:`save_labels`, and False for a list of names."""
+    """Return True for the suffixes of `save_labels`, and False for a list of names."""
     return Path(path).suffix.lower() in SUFFIXES
 
 

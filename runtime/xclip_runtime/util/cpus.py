@@ -30,7 +30,7 @@ def default_workers() -> int:
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """List the :data:`INSTRUCTION_SETS` of the CPU; empty if the system does not tell."""
+    """List the `INSTRUCTION_SETS` of the CPU; empty if the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -40,7 +40,7 @@ def pipelined_or_errors(
     workers: int | None,
     batch: int = 1,
 ) -> Iterator[Result | XClipError]:
-    """Run :func:`pipelined_batches`, yielding an XClipError that ``prepare`` raises in the place of its item.
+    """Run `pipelined_batches`, yielding an XClipError that ``prepare`` raises in the place of its item.
 
     ``finish`` gets the items that were prepared, and is not called for none. ``workers`` None takes
     :func:`xclip_runtime.util.cpus.default_workers`; below 1 it is a ValueError.

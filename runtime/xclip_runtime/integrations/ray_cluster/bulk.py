@@ -75,7 +75,7 @@ def run_bulk(
         gpus_per_worker: GPUs that each worker reserves.
         shard_size: Videos per group, which is the unit of work and of a Parquet file.
         retry_failed: Read videos that failed in an earlier run again, and replace their rows.
-        model_options: Further arguments of :class:`xclip_runtime.XClip`, such as device, precision and batch_size.
+        model_options: Further arguments of `xclip_runtime.XClip`, such as device, precision and batch_size.
         progress: Called after every group.
 
     Raises:
@@ -123,7 +123,7 @@ class BulkWorker:
         output: Address of the results.
         task: "classify" or "embed".
         top_k: Number of labels.
-        model_options: Arguments of :class:`xclip_runtime.XClip`.
+        model_options: Arguments of `xclip_runtime.XClip`.
     """
 
     def __init__(self, bundle: str, output: str, task: Task, top_k: int, **model_options: Any) -> None:

@@ -52,7 +52,7 @@ def xclip_deployment(
         cpus_per_replica: CPUs that each replica reserves and uses.
         gpus_per_replica: GPUs that each replica reserves.
         settings: As for ``xclip-onnx serve``; None runs one decode worker per CPU of the replica.
-        model_options: Further arguments of :class:`xclip_runtime.XClip`.
+        model_options: Further arguments of `xclip_runtime.XClip`.
     """
     path = str(Path(bundle).resolve())
     limits = settings or replace(ServeSettings(), decode_workers=cpus_per_replica)

@@ -74,7 +74,7 @@ def export_repository(
         output: Folder of the repository; must not exist, be empty, or be an earlier export.
         device: Device of the models. "cpu" and "cuda" take the graphs fused for ONNX Runtime; "tensorrt" and
             "openvino" take the portable one, which OVMS needs.
-        precision: See :class:`xclip_runtime.XClip`.
+        precision: See `xclip_runtime.XClip`.
         batch_size: Maximum batch size; None takes 1 on the CPU and 8 on a GPU.
         batch_delay: Time that a clip may wait for its batch to fill, seconds.
         instances: Instances of each model on each device.

@@ -1,9 +1,9 @@
 """/v1/live: frames of a camera in, labels of its windows out, over a WebSocket.
 
-The client opens with a JSON text of :class:`LiveOptions`, then sends each frame as bytes: its time in seconds as
-little-endian float64, and a JPEG, PNG or WebP. A JSON text of :class:`LabelChange` replaces the label set. The server
+The client opens with a JSON text of `LiveOptions`, then sends each frame as bytes: its time in seconds as
+little-endian float64, and a JPEG, PNG or WebP. A JSON text of `LabelChange` replaces the label set. The server
 sends JSON texts: {"type": "ready"}, then {"type": "window", …} with the fields of
-:class:`xclip_runtime.results.WindowResult`, and {"type": "error", "message": …} before it closes the connection. If the
+`xclip_runtime.results.WindowResult`, and {"type": "error", "message": …} before it closes the connection. If the
 model is slower than the camera, the newest frame and the newest window win; `dropped_frames` counts the frames that
 were replaced before they were decoded.
 """
@@ -101,7 +101,7 @@ class Connection:
             WebSocketDisconnect: The client has closed it.
             XClipError: A frame or a label set is invalid.
             ValidationError: A message is invalid.
-            TimeoutError: The client has sent nothing for :data:`IDLE_SECONDS`.
+            TimeoutError: The client has sent nothing for `IDLE_SECONDS`.
         """
         tasks = [asyncio.ensure_future(work()) for work in (self._receive, self._prepare, self._classify)]
         try:

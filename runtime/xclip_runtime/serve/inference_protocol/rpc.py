@@ -181,7 +181,7 @@ async def _single(stream: AsyncIterator[Any]) -> Any:
 
 
 def _parse(request: Any) -> InferRequest:
-    """Convert a message to an :class:`InferRequest`.
+    """Convert a message to an `InferRequest`.
 
     Raises:
         TensorError: The message does not follow the protocol.
