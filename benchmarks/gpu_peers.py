@@ -144,7 +144,7 @@ def plain_arm(name: str, model: Any, device: str, folder: Path) -> Run:
 
 
 def our_arm(name: str, device: str, bundle: Path, batch: int) -> Run:
-    """The bundle, as a user of :class:`xclip_runtime.XClip` runs it."""
+    """The bundle, as a user of `XClip` runs it."""
     from xclip_runtime import XClip
 
     model = XClip(bundle, device, name.removeprefix("ours-"), batch_size=batch, optimize_for="latency")  # type: ignore[arg-type]

@@ -115,7 +115,7 @@ class XClip(LoadedModel):
         """Classify videos in their order; a video that fails yields its error in its place.
 
         Videos, possibly endless, are taken as needed, and the next ones are read while the model runs: by ``workers``
-        threads, None for one per CPU that this process may use, at most 4. Other arguments are as in :meth:`classify`.
+        threads, None for one per CPU that this process may use, at most 4. Other arguments are as in `classify`.
 
         Raises:
             VideoTypeError: ``videos`` is a single video.
@@ -127,7 +127,7 @@ class XClip(LoadedModel):
     def features(self, video: Video, *, reading: Reading | None = None) -> VideoFeatures:
         """Compute the outputs of the vision graph, which `prompt_logits` scores texts against.
 
-        Arguments are as in :meth:`classify`, with a single view: unlike probabilities, features are not averaged.
+        Arguments are as in `classify`, with a single view: unlike probabilities, features are not averaged.
 
         Raises:
             VideoError: The file cannot be read as a video.
@@ -201,7 +201,7 @@ class XClip(LoadedModel):
     ) -> VideoScores:
         """Score at least one text for a video; the result keeps the order given.
 
-        Videos and ``reading`` are as in :meth:`classify`. Texts may be encoded already; ``truncate`` cuts those that
+        Videos and ``reading`` are as in `classify`. Texts may be encoded already; ``truncate`` cuts those that
         are longer than the model's context.
 
         Raises:

@@ -70,7 +70,7 @@ class Texts:
     embeds: Floats
     """float32 (N, D); on the CPU the tensors share its memory."""
     chunks: list[Any]
-    """The same on the device, at most :data:`LABELS_AT_ONCE` labels each."""
+    """The same on the device, at most `LABELS_AT_ONCE` labels each."""
     bound: dict[int, list[_Bound]] = field(default_factory=dict)
     """The prompt graph's bindings to the tensors of a batch size, one per chunk, by that slot's number."""
 

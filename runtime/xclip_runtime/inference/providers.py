@@ -99,7 +99,7 @@ class SessionOptions:
     device: SessionDevice = "cpu"
     """Where to run, without fallback."""
     intra_op_threads: int | None = None
-    """Threads inside an operator; None takes :func:`xclip_runtime.util.cpus.available_cpus`."""
+    """Threads inside an operator; None takes `available_cpus`."""
     optimize_for: Goal = "throughput"
     """Goal: "throughput" lets idle threads sleep, so that the decoder and other processes get their cores, and gives a
     GPU's memory arena room to grow; "latency" lets threads spin, for a machine that does nothing else, and takes no
@@ -111,7 +111,7 @@ class SessionOptions:
     provider_options: Mapping[str, str] = field(default_factory=dict)
     """Further options of the device's providers, by ONNX Runtime's names."""
     cache_dir: Path | None = None
-    """Folder of TensorRT's engines; None takes :func:`default_cache_dir`."""
+    """Folder of TensorRT's engines; None takes `default_cache_dir`."""
     providers: tuple[ProviderSpec, ...] = ()
     """Execution providers to use as they are, in place of the device's own with their defaults."""
     session_options: Any = None

@@ -57,7 +57,7 @@ class TensorInfo:
 class Session:
     """An ONNX Runtime session of one graph; ``provider`` is the execution provider that runs it.
 
-    ``shapes`` are those of :class:`xclip_runtime.inference.providers.GraphFile`, for TensorRT's profile.
+    ``shapes`` are those of `GraphFile`, for TensorRT's profile.
 
     Raises:
         DeviceError: The requested device cannot run it here, or ONNX Runtime refuses the file.

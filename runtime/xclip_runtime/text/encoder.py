@@ -95,7 +95,7 @@ class TextEncoder:
         return rows
 
     def encode(self, texts: Iterable[str], *, truncate: bool = False) -> NDArray[np.float32]:
-        """Encode texts to float32 (N, D), not normalised; ``truncate`` and errors are those of :meth:`token_ids`.
+        """Encode texts to float32 (N, D), not normalised; ``truncate`` and errors are those of `token_ids`.
 
         Raises:
             BundleError: The bundle's tokenizer or text graph is missing or changed.

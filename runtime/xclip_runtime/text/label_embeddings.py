@@ -61,7 +61,7 @@ class EncodedLabels:
 def encode_labels(
     encoder: TextEncoder, names: Iterable[str], templates: str | Iterable[str] = PLACEHOLDER, *, truncate: bool = False
 ) -> EncodedLabels:
-    """Encode labels with one template or an :func:`ensemble` of several; duplicates are kept, and logged at WARNING.
+    """Encode labels with one template or an `ensemble` of several; duplicates are kept, and logged at WARNING.
 
     Raises:
         LabelsError: There is no label, one is empty or too long, or a template has no ``{}``.

@@ -28,7 +28,7 @@ def pipelined(
     *,
     workers: int,
 ) -> Iterator[Result]:
-    """Yield ``finish(item, prepare(item))`` of every item, in their order; see :func:`pipelined_batches`."""
+    """Yield ``finish(item, prepare(item))`` of every item, in their order; see `pipelined_batches`."""
     return pipelined_batches(items, prepare, lambda pairs: [finish(*pairs[0])], workers=workers)
 
 
@@ -43,7 +43,7 @@ def pipelined_or_errors(
     """Run `pipelined_batches`, yielding an XClipError that ``prepare`` raises in the place of its item.
 
     ``finish`` gets the items that were prepared, and is not called for none. ``workers`` None takes
-    :func:`xclip_runtime.util.cpus.default_workers`; below 1 it is a ValueError.
+    `default_workers`; below 1 it is a ValueError.
     """
     if workers is not None and workers < 1:
         message = f"workers is {workers}: give at least 1, or None for one per CPU"
