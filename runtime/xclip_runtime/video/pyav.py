@@ -73,7 +73,7 @@ class PyAVDecoder:
         size = 0
         for packet in self._demux():
             packets.append(Packet(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard, packet.size))
-            size += packet.size
+            size += packet.size + 500  # A held packet itself takes about so many bytes, too.
             if size <= BYTES_TO_HOLD:
                 held.append(packet)
             if len(packets) % _PACKETS_BETWEEN_CHECKS == 0:
