@@ -29,8 +29,8 @@ from xclip_runtime.streaming.windows import StreamWindow
 from xclip_runtime.text.encoder import TextEncoder
 from xclip_runtime.text.label_embeddings import EncodedLabels, encode_labels
 from xclip_runtime.text.labels import PLACEHOLDER, as_texts
+from xclip_runtime.util.inputs import check_several, is_several, name_of
 from xclip_runtime.util.prefetch import pipelined_or_errors
-from xclip_runtime.video.inputs import check_several, is_several, name_of
 from xclip_runtime.video.load import Reading, read_video
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
     from xclip_runtime.inference.scoring import ViewScores
     from xclip_runtime.streaming.sources import FrameSource
+    from xclip_runtime.util.inputs import VideoFile
     from xclip_runtime.video import Clip
-    from xclip_runtime.video.inputs import Video, VideoFile
+    from xclip_runtime.video.load import Video
 
     OneVideo = VideoFile | Clip | NDArray[Any]
     Videos = Sequence[VideoFile | Clip]

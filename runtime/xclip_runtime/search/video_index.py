@@ -15,8 +15,8 @@ from xclip_runtime.search.adding import Job, Outcome, source_of, whole_features,
 from xclip_runtime.search.identity import ModelIdentity
 from xclip_runtime.search.store import MOST_NEAREST, Description, Store, check_features
 from xclip_runtime.util.cpus import default_workers
+from xclip_runtime.util.inputs import check_several
 from xclip_runtime.util.renamed import renamed
-from xclip_runtime.video.inputs import check_several
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

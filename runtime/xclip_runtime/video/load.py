@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xclip_runtime.errors import FramesError
+from xclip_runtime.util.inputs import Frames, VideoFile, as_file, frames_of, is_file_content
 from xclip_runtime.video import Clip, ReadOptions, Views, prepare_frames, read_views, uniform_indices
-from xclip_runtime.video.inputs import Video, as_file, frames_of, is_file_content
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from xclip_runtime.video import FrameTransform
+
+Video = VideoFile | Clip | Frames
 
 
 @dataclass(frozen=True)

@@ -81,10 +81,9 @@ def given(indices: Sequence[int]) -> Sampling:
         if wanted.size != num_frames:
             message = f"{wanted.size} frame indices are given where {num_frames} are needed: give exactly that many"
             raise ValueError(message)
-        if wanted.min() < 0 or wanted.max() >= times.size:
-            message = (
-                f"frame {wanted[(wanted < 0) | (wanted >= times.size)][0]} is asked for: give 0 to {times.size - 1}"
-            )
+        outside = wanted[(wanted < 0) | (wanted >= times.size)]
+        if outside.size:
+            message = f"frame {outside[0]} is asked for: give 0 to {times.size - 1}"
             raise VideoError(message)
         return wanted
 

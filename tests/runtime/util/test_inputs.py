@@ -11,8 +11,8 @@ from PIL import Image
 
 from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.errors import FramesError, VideoDecodeError, VideoError, VideoTypeError
+from xclip_runtime.util.inputs import check_several, is_several, name_of
 from xclip_runtime.video import FrameTransform, read_clip
-from xclip_runtime.video.inputs import check_several, is_several, name_of
 from xclip_runtime.video.load import Reading, read_video
 
 T, SIZE = 4, 32

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeGuard
 import numpy as np
 
 from xclip_runtime.errors import FramesError, VideoDecodeError, VideoError, VideoTypeError
-from xclip_runtime.video.frame_reader import Clip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,8 +30,8 @@ class Image(Protocol):
 VideoFile = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """A path, or the content of a video file as bytes or as a binary file, which is read from its start."""
 
-Video = VideoFile | Clip | np.ndarray[Any, Any] | Sequence[np.ndarray[Any, Any] | Image]
-"""A file; a clip; or frames as uint8 RGB of shape (T, H, W, 3), any T ≥ 1, or as a list of images."""
+Frames = np.ndarray[Any, Any] | Sequence[np.ndarray[Any, Any] | Image]
+"""Frames in memory: uint8 RGB of shape (T, H, W, 3), any T ≥ 1, or a list of images."""
 
 ACCEPTED = "a path, the bytes of a file, a binary file, frames as uint8 RGB (T, H, W, 3) or a list of images, or a Clip"
 CHUNK = 1 << 20
@@ -47,7 +46,7 @@ def is_several(videos: object) -> bool:
     """
     if isinstance(videos, np.ndarray):
         return videos.ndim == 5
-    if isinstance(videos, (str, os.PathLike, Clip, Mapping)) or is_file_content(videos) or _is_array(videos):
+    if isinstance(videos, (str, os.PathLike, Mapping)) or is_file_content(videos) or _is_array(videos):
         return False
     if isinstance(videos, Sequence) and len(videos) > 0 and _is_array(videos[0]):
         return np.ndim(videos[0]) > 3
@@ -70,7 +69,7 @@ def is_file_content(video: object) -> TypeGuard[bytes | bytearray | memoryview |
     return isinstance(video, (bytes, bytearray, memoryview)) or hasattr(video, "read")
 
 
-def name_of(video: Video) -> str | None:
+def name_of(video: object) -> str | None:
     """Return the path as given, or None for a video in memory."""
     return os.fspath(video) if isinstance(video, (str, os.PathLike)) else None
 
