@@ -37,18 +37,8 @@ print(json.dumps({"times": times, "peak_rss_mb": peak_rss_mb()}))
 def cold_starts(bundle: str, video: str, options: Mapping[str, Any], count: int) -> dict[str, Any]:
     """Time fresh processes, one after the other, with the files in the system's cache as after an install.
 
-    Args:
-        bundle: Folder of the bundle.
-        video: File to classify twice: only the first answer includes lazy initialisation.
-        options: Keyword arguments of `xclip_runtime.XClip`.
-        count: Number of processes.
-
-    Returns:
-        Milliseconds in lists of ``count``: ``import``, ``load``, ``first``, ``second``, ``start`` (the interpreter) and
-        ``to_first_answer``, from the start of the process; ``peak_rss_mb`` is the largest of the children's.
-
-    Raises:
-        DeviceError: A child process fails.
+    Each classifies the video twice: only the first answer includes lazy initialisation. The stages are in milliseconds,
+    "start" being the interpreter's; "peak_rss_mb" is the largest of the processes'.
     """
     times: dict[str, list[float]] = {name: [] for name in (*STAGES, "to_first_answer")}
     peaks = []

@@ -1,19 +1,23 @@
-"""Closed-loop load, which waits for each answer, and open-loop load, whose queries arrive at random."""
+"""Latencies under closed-loop load, which waits for each answer, and open-loop load, which arrives at random."""
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     Answer = Callable[[Sequence[int]], object]
+
+Query = TypeVar("Query")
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,31 @@ class Loaded:
         return self.samples / self.seconds
 
 
+def quantile(values: Sequence[float], q: float) -> float | None:
+    """Compute the nearest-rank quantile; None with fewer than ``1 / (1 - q)`` values, of which none would be beyond it.
+
+    A p90 needs 10 values, a p99 needs 100.
+    """
+    if not values or len(values) * (1 - q) < 1 - 1e-9:
+        return None
+    return float(sorted(values)[math.ceil(q * len(values) - 1e-9) - 1])
+
+
+def summary(milliseconds: Sequence[float]) -> dict[str, Any]:
+    """Summarise latencies: n, mean, minimum, maximum, and the quantiles that n supports, in milliseconds."""
+    return {
+        "n": len(milliseconds),
+        "mean": float(np.mean(milliseconds)) if milliseconds else None,
+        "min": min(milliseconds, default=None),
+        **{f"p{100 * q:.0f}": quantile(milliseconds, q) for q in (0.5, 0.9, 0.95, 0.99)},
+        "max": max(milliseconds, default=None),
+    }
+
+
 def closed_loop(
     answer: Answer, *, seconds: float, count: int, samples_per_query: int = 1, concurrency: int = 1
 ) -> Loaded:
-    """Send a query, wait for the answer, and repeat, from ``concurrency`` threads.
-
-    Args:
-        answer: Answers the samples with these numbers; called from several threads where ``concurrency`` is over 1.
-        seconds: Minimum duration.
-        count: Minimum number of queries.
-        samples_per_query: Samples of a query.
-        concurrency: Queries in flight.
-    """
+    """Send a query, wait for the answer, and repeat, from ``concurrency`` threads, for a minimum time and count."""
     latencies: list[float] = []
     begun = time.perf_counter()
     issued = iter(range(2**62))
@@ -56,58 +73,56 @@ def closed_loop(
             answer(range(first, first + samples_per_query))
             latencies.append(1000 * (time.perf_counter() - started))
 
-    _in_threads(ask, concurrency)
+    # One of them in this thread, which Ctrl-C reaches at once.
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(concurrency - 1)]
+    for thread in threads:
+        thread.start()
+    ask()
+    for thread in threads:
+        thread.join()
     return Loaded(latencies, len(latencies) * samples_per_query, time.perf_counter() - begun)
 
 
-def open_loop(
-    answer: Answer, *, rate: float, seconds: float, count: int, concurrency: int = 1, seed: int = 0
-) -> Loaded:
-    """Send queries at random times, whether or not the ones before are answered.
+def open_loop(answer: Answer, *, rate: float, seconds: float, count: int, concurrency: int = 1) -> Loaded:
+    """Send queries at random times, whether or not the ones before are answered, for a minimum time and count.
 
-    Arrivals are a Poisson process, drawn in advance. A latency counts from the scheduled arrival, so it includes
-    queueing (no coordinated omission), and a late answer delays no arrival.
-
-    Args:
-        answer: As in `closed_loop`.
-        rate: Queries a second.
-        seconds: Minimum duration of the arrivals.
-        count: Minimum number of arrivals.
-        concurrency: Queries answered at a time; the rest queues.
-        seed: Seed of the arrivals.
+    Arrivals are a Poisson process of ``rate`` queries a second, drawn in advance with a fixed seed; ``concurrency`` of
+    them are answered at a time. A latency counts from the scheduled arrival, so it includes queueing (no coordinated
+    omission), and a late answer delays no arrival.
     """
-    rng = np.random.default_rng(seed)
-    gaps = rng.exponential(1 / rate, max(count, int(2 * rate * seconds) + 1))
+    gaps = np.random.default_rng(0).exponential(1 / rate, max(count, int(2 * rate * seconds) + 1))
     arrivals = np.cumsum(gaps)
     arrivals = arrivals[: max(count, int(np.searchsorted(arrivals, seconds)))].tolist()
     latencies: list[float] = []
-    waiting: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     begun = time.perf_counter()
 
-    def serve() -> None:
-        while (number := waiting.get()) is not None:
-            answer((number,))
-            latencies.append(1000 * (time.perf_counter() - begun - arrivals[number]))
+    def serve(number: int) -> None:
+        answer((number,))
+        latencies.append(1000 * (time.perf_counter() - begun - arrivals[number]))
 
-    servers = [threading.Thread(target=serve, daemon=True) for _ in range(concurrency)]
-    for server in servers:
-        server.start()
-    for number, arrival in enumerate(arrivals):
-        time.sleep(max(0.0, begun + arrival - time.perf_counter()))
-        waiting.put(number)
-    for _ in servers:
-        waiting.put(None)
-    for server in servers:
-        server.join()
+    with serving(serve, concurrency) as send:
+        for number, arrival in enumerate(arrivals):
+            time.sleep(max(0.0, begun + arrival - time.perf_counter()))
+            send(number)
     return Loaded(latencies, len(latencies), time.perf_counter() - begun)
 
 
-def _in_threads(work: Callable[[], None], count: int) -> None:
-    if count == 1:
-        work()
-        return
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(count)]
+@contextmanager
+def serving(serve: Callable[[Query], object], count: int) -> Iterator[Callable[[Query], None]]:
+    """Start threads that serve the queries sent in the block; its end waits for the last answer."""
+    waiting: queue.SimpleQueue[Query | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        while (query := waiting.get()) is not None:
+            serve(query)
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(count)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        yield waiting.put
+    finally:
+        for _ in threads:
+            waiting.put(None)
+        for thread in threads:
+            thread.join()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +49,6 @@ def software() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return {"versions": versions, "providers": list(available_providers())}
-
-
-def now() -> str:
-    """Return the time in UTC, to the second."""
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def peak_rss_mb() -> float | None:

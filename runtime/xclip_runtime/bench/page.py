@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xclip_runtime.bench.plots import plot_latencies, plot_load, plot_stages, plot_sweeps
-from xclip_runtime.bench.tables import disturbance, plain, scenario_rows
+from xclip_runtime.bench.report import disturbance, plain, scenario_rows
 from xclip_runtime.util.atomic import write_json
 
 if TYPE_CHECKING:
@@ -34,15 +34,7 @@ summary { cursor: pointer } pre { font-size: .8rem; white-space: pre-wrap; overf
 
 
 def write_page(folder: Path, report: Mapping[str, Any]) -> list[str]:
-    """Write ``index.html``, ``report.json`` and the plots.
-
-    Args:
-        folder: Folder of the page; created if missing.
-        report: The ``bench --json`` document.
-
-    Returns:
-        Names of the files.
-    """
+    """Write ``index.html``, ``report.json`` and the plots; return the names of the files."""
     folder.mkdir(parents=True, exist_ok=True)
     plots = list(_plots(folder, report))
     write_json(folder / "report.json", report)
@@ -76,7 +68,11 @@ def _plots(folder: Path, report: Mapping[str, Any]) -> Iterator[str]:
 def _html(folder: Path, report: Mapping[str, Any], plots: Iterable[str]) -> str:
     model, machine = report["model"], report["machine"]
     title = f"{model['name']}, {model['precision']} on {model['provider']}"
-    images = {name: _image(folder / name) for name in plots}
+    embedded = {name: base64.b64encode((folder / name).read_bytes()).decode() for name in plots}
+    images = {name: f'<img alt="{name[:-4]}" src="data:image/png;base64,{data}">' for name, data in embedded.items()}
+    sections = (("Where the time goes", "stages.png"), ("Under load", "load.png"), ("Sweeps", "sweeps.png"))
+    recorded = [report[part] for part in ("machine", "software", "model", "settings")]
+    facts = [[name.replace("_", " "), plain(value)] for part in recorded for name, value in part.items()]
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{_STYLE}</style>",
         '<meta name=viewport content="width=device-width">',
@@ -90,23 +86,14 @@ def _html(folder: Path, report: Mapping[str, Any], plots: Iterable[str]) -> str:
         "shorter than its rules ask for. A quantile is shown only where n leaves a sample beyond it: p99 needs 100. ",
         "Latencies of Server count from the scheduled start.</p>",
         images.get("latency.png", ""),
-        "<h2>Where the time goes</h2>" if "stages.png" in images else "",
-        images.get("stages.png", ""),
-        "<h2>Under load</h2>" if "load.png" in images else "",
-        images.get("load.png", ""),
-        "<h2>Sweeps</h2>" if "sweeps.png" in images else "",
-        images.get("sweeps.png", ""),
+        *(f"<h2>{heading}</h2>{images[name]}" for heading, name in sections if name in images),
         "<h2>Machine, software, settings</h2>",
-        _table((), [[name, plain(value)] for name, value in _facts(report)]),
+        _table((), facts),
         "<details><summary>The whole report as JSON</summary><pre>",
         escape(json.dumps(_without_series(report), indent=1, ensure_ascii=False)),
         "</pre><p class=note>Without the lists of single latencies, which report.json has.</p></details></html>",
     ]
     return "".join(parts)
-
-
-def _image(path: Path) -> str:
-    return f'<img alt="{path.stem}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
 
 
 def _cards(report: Mapping[str, Any]) -> str:
@@ -128,16 +115,9 @@ def _cards(report: Mapping[str, Any]) -> str:
     return f"<div class=cards>{inside}</div>"
 
 
-def _facts(report: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for part in ("machine", "software", "model", "settings"):
-        for name, value in report[part].items():
-            yield name.replace("_", " "), value
-
-
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     def cells(row: Sequence[str], tag: str) -> str:
-        numbers = range(2, len(header))
-        kinds = [" class=number" if place in numbers else "" for place in range(len(row))]
+        kinds = [" class=number" if 2 <= place < len(header) else "" for place in range(len(row))]
         return "".join(f"<{tag}{kind}>{escape(cell)}</{tag}>" for kind, cell in zip(kinds, row, strict=True))
 
     head = f"<tr>{cells(header, 'th')}</tr>" if header else ""

@@ -27,12 +27,7 @@ _PLAIN = FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "125"
 
 
 def plot_latencies(path: Path, latencies_ms: Mapping[str, Sequence[float]]) -> None:
-    """Plot the cumulative latency distribution of each scenario.
-
-    Args:
-        path: PNG to write.
-        latencies_ms: Latencies by scenario, in any order.
-    """
+    """Plot the cumulative latency distribution of each scenario."""
     figure, axes = _figure("Latency distribution", "latency, ms", "share of queries answered")
     for place, (name, values) in enumerate(latencies_ms.items()):
         axes.ecdf(values, color=COLOURS[place], label=f"{name}, n = {len(values)}")
@@ -47,12 +42,7 @@ def plot_latencies(path: Path, latencies_ms: Mapping[str, Sequence[float]]) -> N
 
 
 def plot_load(path: Path, points: Sequence[Mapping[str, Any]]) -> None:
-    """Plot latency over arrival rate.
-
-    Args:
-        path: PNG to write.
-        points: Points of `xclip_runtime.bench.sweeps.sweep_rate`.
-    """
+    """Plot latency over arrival rate, from the points of the "rate" sweep."""
     figure, axes = _figure(
         "Latency under load (random arrivals, counted from the intended start)",
         "arriving clips/s; small, in per cent of a closed loop's rate",
@@ -74,13 +64,7 @@ def plot_load(path: Path, points: Sequence[Mapping[str, Any]]) -> None:
 
 
 def plot_stages(path: Path, stages_ms: Mapping[str, float], cold_start_ms: Mapping[str, float]) -> None:
-    """Plot the medians of the stages as stacked bars, of a warm video and of a cold start.
-
-    Args:
-        path: PNG to write.
-        stages_ms: Median of each stage of a warm video.
-        cold_start_ms: Median of each stage up to the first answer; may be empty.
-    """
+    """Plot the medians of the stages as stacked bars, of a warm video and of a cold start, if measured."""
     bars = [("one video, warm", stages_ms), *([("first answer, cold", cold_start_ms)] if cold_start_ms else [])]
     figure = Figure(figsize=(7.5, 1.0 + 1.15 * len(bars)), layout="constrained")
     for place, (title, stages) in enumerate(bars):
@@ -98,12 +82,7 @@ def plot_stages(path: Path, stages_ms: Mapping[str, float], cold_start_ms: Mappi
 
 
 def plot_sweeps(path: Path, sweeps: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Plot throughput over batch size, threads and concurrency, side by side on one scale.
-
-    Args:
-        path: PNG to write.
-        sweeps: Points by name, as `xclip_runtime.bench.sweeps` measures them.
-    """
+    """Plot throughput over batch size, threads and concurrency, side by side on one scale."""
     figure = Figure(figsize=(3.0 * len(sweeps) + 0.6, 3.0), layout="constrained")
     first = None
     for place, (name, points) in enumerate(sweeps.items()):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.bench.cold_start import cold_starts
-from xclip_runtime.bench.compare import SCHEMA
-from xclip_runtime.bench.machine import busy_seconds, machine, now, peak_rss_mb, software
+from xclip_runtime.bench.machine import busy_seconds, machine, peak_rss_mb, software
+from xclip_runtime.bench.report import SCHEMA
 from xclip_runtime.bench.scenarios import run_scenario
-from xclip_runtime.bench.sweeps import sweep_batch, sweep_concurrency, sweep_rate, sweep_threads
+from xclip_runtime.bench.sweeps import run_sweep
 from xclip_runtime.bench.workload import Workload, stage_times
 from xclip_runtime.bundle import sha256_of
 from xclip_runtime.model import XClip
@@ -19,22 +21,11 @@ from xclip_runtime.model import XClip
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from xclip_runtime.bench.plan import Plan, Sweep
+    from xclip_runtime.bench.plan import Plan
 
 
 def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
-    """Run a plan.
-
-    Args:
-        plan: What to measure.
-        progress: Called with the name of each part as it begins.
-
-    Returns:
-        The ``bench --json`` document.
-
-    Raises:
-        XClipError: The bundle or a video cannot be used, or LoadGen is asked for and not installed.
-    """
+    """Run a plan, and return the ``bench --json`` document; ``progress`` gets the name of each part as it begins."""
     begun, others = time.perf_counter(), _cpu_seconds_of_others()
     progress("cold start")
     cold = None
@@ -51,21 +42,14 @@ def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dic
     for scenario in plan.scenarios:
         progress(scenario)
         scenarios[scenario] = run_scenario(workload, scenario, plan.conditions, plan.generator)
-    brief: dict[str, Any] = {"seconds": seconds / 2, "count": count}
-    run_sweep: dict[Sweep, Callable[[], list[dict[str, Any]]]] = {
-        "batch": lambda: sweep_batch(workload, lambda size: _load(plan, batch_size=size), **brief),
-        "threads": lambda: sweep_threads(workload, lambda threads: _load(plan, intra_op_threads=threads), **brief),
-        "concurrency": lambda: sweep_concurrency(workload, **brief),
-        "rate": lambda: sweep_rate(workload, **brief),
-    }
     sweeps = {}
     for sweep in plan.sweeps:
         progress(f"{sweep} sweep")
-        sweeps[sweep] = run_sweep[sweep]()
+        sweeps[sweep] = run_sweep(workload, sweep, partial(_load, plan), seconds=seconds / 2, count=count)
     elapsed = time.perf_counter() - begun
     return {
         "bench_schema": SCHEMA,
-        "date": now(),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": elapsed,
         "others_cpu": max(0.0, _cpu_seconds_of_others() - others) / elapsed,
         "model": _model(model),
@@ -110,10 +94,5 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "server_percentile": 100 * c.percentile,
         "concurrency": c.concurrency,
         "generator": plan.generator,
-        "videos_sha256": [_digest(video) for video in plan.videos],
+        "videos_sha256": [sha256_of(path) if (path := Path(video)).is_file() else video for video in plan.videos],
     }
-
-
-def _digest(video: str) -> str:
-    path = Path(video)
-    return sha256_of(path) if path.is_file() else video

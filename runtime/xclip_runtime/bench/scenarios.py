@@ -11,24 +11,23 @@ The scenarios are those of MLPerf Inference; "MLPerf-style" since the runs are f
 from __future__ import annotations
 
 import json
-import queue
 import re
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xclip_runtime.bench.latency import quantile, summary
-from xclip_runtime.bench.load import closed_loop, open_loop
+from xclip_runtime.bench.load import closed_loop, open_loop, quantile, serving, summary
 from xclip_runtime.errors import MissingExtraError, XClipError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from types import ModuleType
 
     from xclip_runtime.bench.plan import Conditions, Generator, Scenario
     from xclip_runtime.bench.workload import Workload
+
+    Run = Callable[[Workload, Scenario, Conditions, float | None], tuple[list[float], float]]
 
 QUANTILE: dict[Scenario, float] = {"SingleStream": 0.9, "MultiStream": 0.99}
 SEARCH_STEPS = 5
@@ -46,19 +45,10 @@ def loadgen_available() -> bool:
 def run_scenario(
     workload: Workload, scenario: Scenario, conditions: Conditions, generator: Generator
 ) -> dict[str, Any]:
-    """Run one scenario.
-
-    Returns:
-        ``scenario``, ``generator``, ``metric`` and ``value`` (in ``unit``), ``latency_ms`` (a summary),
-        ``latencies_ms``, ``samples_per_second``, ``n``, and for Server the ``bound_ms`` and the ``trials`` of its
-        search. ``value`` is None if n is too small for the metric's quantile, or if no rate holds.
-
-    Raises:
-        MissingExtraError: LoadGen is not installed.
-    """
-    if scenario == "Server":
-        return _server(workload, conditions, generator)
+    """Run one scenario; its value is None if n is too small for the metric's quantile, or if no rate holds."""
     run = _run_loadgen if generator == "loadgen" else _run_plain
+    if scenario == "Server":
+        return {"scenario": "Server", "generator": generator, **_server(workload, conditions, run)}
     latencies, rate = run(workload, scenario, conditions, None)
     result: dict[str, Any] = {"scenario": scenario, "generator": generator}
     if scenario == "Offline":
@@ -71,14 +61,13 @@ def run_scenario(
     return result | _measured(latencies, rate)
 
 
-def _server(workload: Workload, conditions: Conditions, generator: Generator) -> dict[str, Any]:
+def _server(workload: Workload, conditions: Conditions, run: Run) -> dict[str, Any]:
     """Search for the highest rate that keeps the latency bound, up to the rate of a closed loop."""
     alone = closed_loop(
         workload.answer, seconds=conditions.seconds / 2, count=conditions.count, concurrency=conditions.concurrency
     )
     p90 = quantile(alone.latencies_ms, 0.9) or max(alone.latencies_ms)
     bound = conditions.latency_bound_ms or 4 * p90
-    run = _run_loadgen if generator == "loadgen" else _run_plain
     low, high, trials, best = 0.0, alone.rate, [], None
     for step in range(SEARCH_STEPS):
         rate = 0.8 * alone.rate if step == 0 else (low + high) / 2
@@ -92,8 +81,6 @@ def _server(workload: Workload, conditions: Conditions, generator: Generator) ->
             high = rate
     found = best or {"latency_ms": summary([]), "latencies_ms": [], "samples_per_second": None, "n": 0}
     return {
-        "scenario": "Server",
-        "generator": generator,
         "metric": f"rate, p{100 * conditions.percentile:.0f} ≤ {bound:.0f} ms",
         "value": best["rate"] if best else None,
         "unit": "clips/s",
@@ -147,40 +134,29 @@ def _run_loadgen(
 ) -> tuple[list[float], float]:
     """Run LoadGen; return latencies in milliseconds, Server's from the scheduled start, and samples a second."""
     loadgen = _loadgen()
-    waiting: queue.SimpleQueue[list[Any] | None] = queue.SimpleQueue()
 
-    def serve() -> None:
-        while (samples := waiting.get()) is not None:
-            for start in range(0, len(samples), workload.batch_size):
-                part = samples[start : start + workload.batch_size]
-                workload.answer([sample.index for sample in part])
-                loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(sample.id, 0, 0) for sample in part])
+    def serve(samples: Sequence[Any]) -> None:
+        for start in range(0, len(samples), workload.batch_size):
+            part = samples[start : start + workload.batch_size]
+            workload.answer([sample.index for sample in part])
+            loadgen.QuerySamplesComplete([loadgen.QuerySampleResponse(sample.id, 0, 0) for sample in part])
 
-    def issue(samples: Sequence[Any]) -> None:
-        waiting.put(list(samples))
-
-    servers = conditions.concurrency if scenario == "Server" else 1
-    threads = [threading.Thread(target=serve, daemon=True) for _ in range(servers)]
-    for thread in threads:
-        thread.start()
     held = max(len(workload.clips), conditions.samples_per_query)
-    sut = loadgen.ConstructSUT(issue, lambda: None)
-    qsl = loadgen.ConstructQSL(held, held, lambda _: None, lambda _: None)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            settings = _settings(loadgen, workload, scenario, conditions, rate)
-            loadgen.StartTestWithLogSettings(sut, qsl, settings, _log_settings(loadgen, folder))
-            latencies = _latencies(Path(folder), scenario)
-            if scenario == "MultiStream":  # LoadGen logs no rate for it, in which queries run one after the other.
-                return latencies, 1000 * conditions.samples_per_query * len(latencies) / sum(latencies)
-            return latencies, _rate(Path(folder), scenario)
-    finally:
-        for _ in threads:
-            waiting.put(None)
-        for thread in threads:
-            thread.join()
-        loadgen.DestroyQSL(qsl)
-        loadgen.DestroySUT(sut)
+    settings = _settings(loadgen, workload, scenario, conditions, rate)
+    concurrency = conditions.concurrency if scenario == "Server" else 1
+    with tempfile.TemporaryDirectory() as folder:
+        with serving(serve, concurrency) as send:
+            sut = loadgen.ConstructSUT(lambda samples: send(list(samples)), lambda: None)
+            qsl = loadgen.ConstructQSL(held, held, lambda _: None, lambda _: None)
+            try:
+                loadgen.StartTestWithLogSettings(sut, qsl, settings, _log_settings(loadgen, folder))
+            finally:
+                loadgen.DestroyQSL(qsl)
+                loadgen.DestroySUT(sut)
+        latencies = _latencies(Path(folder), scenario)
+        if scenario == "MultiStream":  # LoadGen logs no rate for it, in which queries run one after the other.
+            return latencies, 1000 * conditions.samples_per_query * len(latencies) / sum(latencies)
+        return latencies, _rate(Path(folder), scenario)
 
 
 def _settings(

@@ -21,21 +21,17 @@ WARM_UP = 2
 
 @dataclass(frozen=True)
 class Workload:
-    """Model with samples for it.
-
-    Attributes:
-        model: The model under test.
-        videos: Files; sample i is file ``i % len(videos)``.
-        clips: The same files, read and prepared.
-        input: "clip" classifies frames in memory; "file" reads and decodes as well.
-        batch_size: Samples given to `XClip.classify` at once; the model's own batch size.
-    """
+    """Model with samples for it."""
 
     model: XClip
     videos: tuple[str, ...]
+    """Files; sample i is file ``i % len(videos)``."""
     clips: tuple[Clip, ...]
+    """The same files, read and prepared."""
     input: Input = "clip"
+    """Sample to classify: "clip" is frames in memory, "file" is read and decoded as well."""
     batch_size: int = 1
+    """Samples given to `XClip.classify` at once; the model's own batch size."""
 
     @classmethod
     def of(
@@ -45,23 +41,12 @@ class Workload:
         input: Input = "clip",  # noqa: A002 - the option's name
         batch_size: int = 1,
     ) -> Workload:
-        """Read the videos.
-
-        Raises:
-            VideoError: One cannot be read.
-        """
+        """Read the videos, and prepare their clips."""
         clips = tuple(read_video(video, model.bundle.num_frames, model.transform, Reading()) for video in videos)
         return cls(model, tuple(videos), clips, input, batch_size)
 
     def answer(self, samples: Sequence[int]) -> list[Classification]:
-        """Classify samples as `XClip.classify` does, a batch at a time.
-
-        Args:
-            samples: Numbers of samples.
-
-        Returns:
-            A result for each, in their order.
-        """
+        """Classify the samples with these numbers as `XClip.classify` does, a batch at a time."""
         inputs: tuple[str, ...] | tuple[Clip, ...] = self.videos if self.input == "file" else self.clips
         results: list[Classification] = []
         for start in range(0, len(samples), self.batch_size):
@@ -76,16 +61,7 @@ class Workload:
 
 
 def stage_times(workload: Workload, *, seconds: float, count: int) -> dict[str, list[float]]:
-    """Measure the stages from a file to labels, one video after the other.
-
-    Args:
-        workload: The samples; their files are read anew each time, whatever ``workload.input`` is.
-        seconds: Minimum duration.
-        count: Minimum number of videos.
-
-    Returns:
-        Milliseconds by stage, one for each video.
-    """
+    """Measure the stages from a file to labels, in milliseconds, one video after the other, each read anew."""
     times: dict[str, list[float]] = {name: [] for name in ("decode", "prepare", "vision", "prompt", "total")}
     workload.model.classify(workload.videos[0])
     begun = time.perf_counter()

@@ -102,7 +102,7 @@ def compare(a: str, b: str, *, force: bool, as_json: bool) -> None:
     Prints the ratios of B.json to A.json, with 95 % bootstrap intervals. Bundle, precision and versions may differ;
     reports of another machine, thread count, videos or other settings are refused.
     """
-    from xclip_runtime.bench.compare import compared, differences, read_report
+    from xclip_runtime.bench.report import compared, differences, read_report
 
     first, second = read_report(a), read_report(b)
     differing = differences(first, second)
@@ -177,8 +177,8 @@ def _bench(
 
 
 def _print(report: Mapping[str, Any]) -> None:
-    from xclip_runtime.bench.latency import quantile
-    from xclip_runtime.bench.tables import disturbance, plain, scenario_rows
+    from xclip_runtime.bench.load import quantile
+    from xclip_runtime.bench.report import disturbance, plain, scenario_rows
     from xclip_runtime.cli.render import console, table
 
     screen, model, machine = console(), report["model"], report["machine"]
@@ -208,7 +208,7 @@ def _print(report: Mapping[str, Any]) -> None:
 def _print_comparison(
     a: Mapping[str, Any], b: Mapping[str, Any], differing: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    from xclip_runtime.bench.tables import disturbance
+    from xclip_runtime.bench.report import disturbance
     from xclip_runtime.cli.render import console, table
 
     screen = console()

@@ -1,4 +1,4 @@
-"""Compare two reports: ratios with intervals, and the settings that make reports incomparable."""
+"""Read a report, put it into words, and compare it with another: ratios with intervals, and what forbids them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xclip_runtime.bench.latency import ratio_interval
 from xclip_runtime.errors import ReportError
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
 SCHEMA = 2
 """Version of the report; 1 measured features and prompts apart rather than `classify`."""
 LEAST = 5
 """Minimum number of measurements on either side for an interval."""
+RESAMPLES = 2000
 
 
 def read_report(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a report of ``bench --json``.
-
-    Raises:
-        ReportError: The file is missing or not a report.
-    """
+    """Read a report of ``bench --json``."""
     try:
         report = json.loads(Path(path).read_bytes())
     except OSError as error:
@@ -41,6 +39,39 @@ def read_report(path: str | os.PathLike[str]) -> dict[str, Any]:
     return report
 
 
+def scenario_rows(report: Mapping[str, Any]) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Format the table of scenarios; return its header and rows."""
+    header = ("scenario", "metric", "result", "p50 ms", "p90 ms", "p99 ms", "clips/s", "n")
+    rows = []
+    for name, scenario in report["scenarios"].items():
+        latency = scenario["latency_ms"] if name != "Offline" else {}
+        result = "n too small" if scenario["value"] is None else f"{scenario['value']:.4g} {scenario['unit']}"
+        if name == "Server" and scenario["value"] is None:
+            result = "no rate held"
+        quantiles = [plain(latency.get(q)) for q in ("p50", "p90", "p99")]
+        rate = plain(scenario["samples_per_second"])
+        rows.append([name, scenario["metric"], result, *quantiles, rate, str(scenario["n"])])
+    return header, rows
+
+
+def disturbance(report: Mapping[str, Any]) -> str | None:
+    """Return a warning if other processes were running; None on a quiet machine."""
+    if report["others_cpu"] <= 0.1:
+        return None
+    return f"other processes used {report['others_cpu']:.1f} CPUs meanwhile: measure again on a quiet machine"
+
+
+def plain(value: Any) -> str:
+    """Format a value: four digits for a number, a dash for None, and collections item by item."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {plain(item)}" for name, item in value.items())
+    return ", ".join(map(plain, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """List the differences that make a ratio meaningless: in machine, settings, threads or execution provider."""
     pairs = [(name, a[part].get(name), b[part].get(name)) for part in ("machine", "settings") for name in a[part]]
@@ -49,16 +80,11 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
 
 def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Compare every metric that both reports have.
-
-    Returns:
-        ``metric``, ``unit``, ``a``, ``b``, ``ratio`` (b / a), ``interval`` (95 %, or None if a side has fewer than five
-        measurements), ``n`` of both.
-    """
+    """Compare every metric that both reports have: medians, their ratio b / a, and its 95 % interval if n suffices."""
     found = []
-    of_b = {name: (unit, values) for name, unit, values in _series(b)}
+    of_b = {name: values for name, _, values in _series(b)}
     for name, unit, values in _series(a):
-        others = of_b.get(name, ("", []))[1]
+        others = of_b.get(name)
         if not values or not others:
             continue
         first, second = float(np.median(values)), float(np.median(others))
@@ -75,6 +101,22 @@ def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[dict[str, Any]]
             }
         )
     return found
+
+
+def ratio_interval(
+    a: Sequence[float], b: Sequence[float], statistic: Callable[[NDArray[np.float64]], float]
+) -> tuple[float, float]:
+    """Compute the 95 % percentile-bootstrap interval of ``statistic(b) / statistic(a)``, with seeded resampling.
+
+    Source: Efron 1979, doi 10.1214/aos/1176344552.
+    """
+    rng = np.random.default_rng(0)
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    ratios = [
+        statistic(rng.choice(second, len(second))) / statistic(rng.choice(first, len(first))) for _ in range(RESAMPLES)
+    ]
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _series(report: Mapping[str, Any]) -> Iterator[tuple[str, str, Sequence[float]]]:
