@@ -102,12 +102,7 @@ def normalised(name: str) -> str:
 
 
 def with_labels_of(samples: Iterable[Sample], labels: Sequence[str]) -> list[Sample]:
-    """Spell the labels of samples as the model spells them.
-
-    Raises:
-        LabelsError: The model lacks some of the labels, all of them listed; or two of its labels differ only in case
-            and separators.
-    """
+    """Spell the labels of samples as the model spells them; list the labels that it lacks in a LabelsError."""
     names: dict[str, str] = {}
     for label in labels:
         if names.setdefault(normalised(label), label) != label:
@@ -127,12 +122,7 @@ def with_labels_of(samples: Iterable[Sample], labels: Sequence[str]) -> list[Sam
 
 
 def in_turn(samples: Iterable[Sample], limit: int | None = None) -> list[Sample]:
-    """Order samples with the classes in turn, so that any prefix is balanced.
-
-    Args:
-        samples: Samples in any order.
-        limit: Number of samples to keep; None for all.
-    """
+    """Order samples with the classes in turn, so that any prefix is balanced; keep the first ``limit``, or all."""
     by_label: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         by_label[sample.label].append(sample)

@@ -22,11 +22,7 @@ class Share:
 
 
 def wilson(right: int, n: int) -> Share:
-    """Compute a share with Wilson's score interval at 95 % (Wilson 1927, doi 10.1080/01621459.1927.10502953).
-
-    Raises:
-        ValueError: ``n`` is negative, or ``right`` is not in [0, n].
-    """
+    """Compute a share with Wilson's score interval at 95 % (Wilson 1927, doi 10.1080/01621459.1927.10502953)."""
     if not 0 <= right <= n:
         message = f"right is {right} and n is {n}: right must be in [0, n]"
         raise ValueError(message)
@@ -43,10 +39,6 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
     The null hypothesis is that two classifiers are right equally often on the same cases: where only one is right,
     each of the two is with probability ½, so the smaller count is binomial.
-
-    Args:
-        only_first: Cases that only the first got right.
-        only_second: Cases that only the second got right.
     """
     n, fewer = only_first + only_second, min(only_first, only_second)
     # Integers up to the division, so that a thousand cases neither overflow nor underflow.

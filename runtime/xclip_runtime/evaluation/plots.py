@@ -25,13 +25,7 @@ DPI = 130
 
 
 def plot_confusion(path: Path, labels: Sequence[str], counts: NDArray[np.int64]) -> None:
-    """Plot a confusion matrix: a row for each true label, a column for each answer, shaded by the share of the row.
-
-    Args:
-        path: PNG to write.
-        labels: L names.
-        counts: (L, L) integers.
-    """
+    """Plot a confusion matrix: a row for each true label, a column for each answer, shaded by the share of the row."""
     n = len(labels)
     side = max(4.0, 0.21 * n + 0.06 * max(map(len, labels), default=0) + 1.0)
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")

@@ -19,25 +19,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from xclip_runtime.evaluation.runner import Answer, Outcome
+    from xclip_runtime.evaluation.runner import Outcome
 
 SWAPPED = (("kick", "kick ball"), ("sword", "sword exercise"))
 """Pairs of HMDB-51 classes that lists number in two orders, so that a checkpoint may have learnt them swapped."""
 
 
 def accuracy(outcomes: Iterable[Outcome], precision: str) -> dict[str, Any]:
-    """Compute the accuracy of one precision.
-
-    Unreadable videos are not counted in ``n``; they are listed in ``errors``.
-
-    Returns:
-        ``top1`` and ``top5`` (shares, NaN-free: None where nothing was read), their intervals, ``n``, ``per_class``,
-        ``precision``, ``errors`` and ``mistakes``.
-    """
+    """Compute the accuracy of one precision; unreadable videos are not in ``n``, but listed in ``errors``."""
     outcomes = list(outcomes)
     read = [outcome for outcome in outcomes if not outcome.error]
     top1, top5 = (wilson(sum(o.answers[precision].rank <= k for o in read), len(read)) for k in (1, 5))
-    labels = sorted({outcome.label for outcome in read})
+    per_class = {label: _of_class(label, read, precision) for label in sorted({outcome.label for outcome in read})}
     return {
         "top1": _value(top1),
         "top5": _value(top5),
@@ -45,10 +38,14 @@ def accuracy(outcomes: Iterable[Outcome], precision: str) -> dict[str, Any]:
         "top1_interval": [top1.low, top1.high],
         "top5_interval": [top5.low, top5.high],
         "precision": precision,
-        "per_class": {label: _of_class(label, read, precision) for label in labels},
-        "mean_class_top1": float(np.mean([_of_class(x, read, precision)["top1"] for x in labels])) if read else None,
+        "per_class": per_class,
+        "mean_class_top1": float(np.mean([each["top1"] for each in per_class.values()])) if read else None,
         "errors": [{"video": o.video, "label": o.label, "error": o.error} for o in outcomes if o.error],
-        "mistakes": [_mistake(o, o.answers[precision]) for o in read if o.answers[precision].rank > 1],
+        "mistakes": [
+            {"video": o.video, "label": o.label, "answer": answer.top, "prob": answer.probs[0], "rank": answer.rank}
+            for o in read
+            if (answer := o.answers[precision]).rank > 1
+        ],
     }
 
 
@@ -81,21 +78,18 @@ def swap_check(outcomes: Iterable[Outcome], precision: str) -> dict[str, Any]:
     """Compute the accuracy on the pairs of `SWAPPED` with their names as they are, and swapped.
 
     Swapping two labels before the model runs equals swapping them in its answers, so one run gives both.
-
-    Returns:
-        Accuracy on the videos of the four classes and on all videos, both ways, and McNemar's exact p-value.
     """
     read = [outcome for outcome in outcomes if not outcome.error]
     other = _exchange({label for outcome in read for label in (outcome.label, *outcome.answers[precision].labels)})
     straight = [o.answers[precision].top == o.label for o in read]
     swapped = [other.get(o.answers[precision].top, o.answers[precision].top) == o.label for o in read]
-    doubtful = [o.label in other for o in read]
-    n = sum(doubtful)
+    doubtful = [place for place, outcome in enumerate(read) if outcome.label in other]
+    n = len(doubtful)
     return {
-        "classes": sorted({o.label for o in read if o.label in other}),
+        "classes": sorted({read[place].label for place in doubtful}),
         "n": n,
-        "straight": asdict(wilson(sum(s for s, d in zip(straight, doubtful, strict=True) if d), n)),
-        "swapped": asdict(wilson(sum(s for s, d in zip(swapped, doubtful, strict=True) if d), n)),
+        "straight": asdict(wilson(sum(straight[place] for place in doubtful), n)),
+        "swapped": asdict(wilson(sum(swapped[place] for place in doubtful), n)),
         "all_straight": asdict(wilson(sum(straight), len(read))),
         "all_swapped": asdict(wilson(sum(swapped), len(read))),
         "mcnemar_p": mcnemar(
@@ -106,11 +100,7 @@ def swap_check(outcomes: Iterable[Outcome], precision: str) -> dict[str, Any]:
 
 
 def check_swappable(labels: Sequence[str]) -> None:
-    """Check that a model has the classes of the swap check.
-
-    Raises:
-        LabelsError: One of them is not among ``labels``.
-    """
+    """Check that a model has the classes of the swap check."""
     known = {normalised(label) for label in labels}
     missing = [name for pair in SWAPPED for name in pair if normalised(name) not in known]
     if missing:
@@ -119,12 +109,7 @@ def check_swappable(labels: Sequence[str]) -> None:
 
 
 def confusion(outcomes: Iterable[Outcome], precision: str) -> tuple[list[str], NDArray[np.int64]]:
-    """Count the answers by true label.
-
-    Returns:
-        The L labels that are true or answered, sorted, and the confusion matrix int64 (L, L): a row for each true
-        label, a column for each answer.
-    """
+    """Return the L labels that are true or answered, sorted, and their counts, (L, L): row true, column answered."""
     pairs = [(o.label, o.answers[precision].top) for o in outcomes if not o.error]
     labels = sorted({label for pair in pairs for label in pair})
     place = {label: index for index, label in enumerate(labels)}
@@ -161,16 +146,6 @@ def _of_class(label: str, read: Sequence[Outcome], precision: str) -> dict[str, 
     ranks = [outcome.answers[precision].rank for outcome in read if outcome.label == label]
     share = wilson(sum(rank == 1 for rank in ranks), len(ranks))
     return {"top1": share.value, "top1_interval": [share.low, share.high], "right": share.right, "n": share.n}
-
-
-def _mistake(outcome: Outcome, answer: Answer) -> dict[str, Any]:
-    return {
-        "video": outcome.video,
-        "label": outcome.label,
-        "answer": answer.top,
-        "prob": answer.probs[0],
-        "rank": answer.rank,
-    }
 
 
 def _exchange(labels: Iterable[str]) -> dict[str, str]:

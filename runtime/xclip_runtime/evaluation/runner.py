@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import tee
 from typing import TYPE_CHECKING, Any
 
-from xclip_runtime.errors import FramesError, VideoError
-from xclip_runtime.util.cpus import default_workers
-from xclip_runtime.util.prefetch import pipelined
+from xclip_runtime.errors import XClipError
+from xclip_runtime.util.prefetch import pipelined_or_errors
 from xclip_runtime.video.load import Reading, read_video
 
 if TYPE_CHECKING:
@@ -71,30 +71,29 @@ def evaluate(
 ) -> Iterator[Outcome]:
     """Classify every sample with every model, in the samples' order, while the next videos are read.
 
-    A video is read once, with the first model's profile.
-
-    Args:
-        models: One model, or two of different precision with the same bundle and profile.
-        samples: Videos with the models' labels, see `with_labels_of`.
-        reading: Views and part of a video; None takes the whole video in one view.
-        workers: Threads that read videos; None takes one for each CPU that this process may use, at most 4.
+    The models, one or two, share bundle and profile but not precision. A video is read once, with the first one's
+    profile; its label is spelt as theirs, see `xclip_runtime.evaluation.datasets.with_labels_of`.
     """
     first = models[0]
+    ahead, samples = tee(samples)
 
-    def read(sample: Sample) -> Clip | VideoError | FramesError:
-        try:
-            return read_video(sample.video, first.bundle.num_frames, first.transform, reading or Reading())
-        except (VideoError, FramesError) as error:
-            return error
+    def read(sample: Sample) -> Clip:
+        return read_video(sample.video, first.bundle.num_frames, first.transform, reading or Reading())
 
-    def answer(sample: Sample, clip: Clip | VideoError | FramesError) -> Outcome:
-        if isinstance(clip, Exception):
-            return Outcome(sample.video, sample.label, {}, error=clip.to_dict())
-        given = {model.precision: model.classify(clip, top_k=None).labels for model in models}
-        answers: dict[str, Answer] = {precision: _answer(labels, sample.label) for precision, labels in given.items()}
-        return Outcome(sample.video, sample.label, answers, _logit_error(*given.values()))
+    def answer(pairs: Sequence[tuple[Sample, Clip]]) -> list[Outcome]:
+        return [_outcome(models, sample, clip) for sample, clip in pairs]
 
-    return pipelined(samples, read, answer, workers=workers or default_workers())
+    for outcome, sample in zip(pipelined_or_errors(ahead, read, answer, workers=workers), samples, strict=True):
+        if isinstance(outcome, XClipError):
+            yield Outcome(sample.video, sample.label, {}, error=outcome.to_dict())
+        else:
+            yield outcome
+
+
+def _outcome(models: Sequence[XClip], sample: Sample, clip: Clip) -> Outcome:
+    given = {model.precision: model.classify(clip, top_k=None).labels for model in models}
+    answers: dict[str, Answer] = {precision: _answer(labels, sample.label) for precision, labels in given.items()}
+    return Outcome(sample.video, sample.label, answers, _logit_error(*given.values()))
 
 
 def _answer(scores: Sequence[LabelScore], truth: str) -> Answer:
