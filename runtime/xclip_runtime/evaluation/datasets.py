@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from xclip_runtime.errors import DatasetError, LabelsError
 from xclip_runtime.util.paths import read_text, videos_in
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 Format = Literal["auto", "folder", "list", "hmdb51", "ucf101"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 Subset = Literal["test", "train"]
-SUBSETS: tuple[Subset, ...] = get_args(Subset)
 
 HMDB51_SPLITS = "testTrainMulti_7030_splits"
 UCF101_SPLITS = "ucfTrainTestlist"
