@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from xclip_runtime.errors import VideoNotFoundError, XClipError
+from xclip_runtime.errors import VideoNotFoundError
 from xclip_runtime.search.store import Source, absolute
 from xclip_runtime.streaming.feed import WindowFeed
 from xclip_runtime.streaming.sources import open_source
-from xclip_runtime.util.prefetch import pipelined
+from xclip_runtime.util.prefetch import pipelined_or_errors
 from xclip_runtime.video import Clip
 from xclip_runtime.video.frame_reader import ASSUMED_FPS
 from xclip_runtime.video.load import Reading, read_video
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from xclip_runtime.errors import XClipError
     from xclip_runtime.model import XClip
     from xclip_runtime.results import VideoFeatures
     from xclip_runtime.streaming.windows import Window
 
 Outcome = Literal["added", "replaced", "resumed"]
-Settled = TypeVar("Settled")
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,7 @@ class WindowFeatures(NamedTuple):
 
 
 def source_of(name: str, window: float | None, hop: float | None) -> Source:
-    """Read the size and time of change of a file.
-
-    Raises:
-        VideoNotFoundError: The file is missing or cannot be read.
-    """
+    """Read the size and time of change of a file."""
     try:
         status = os.stat(name)  # noqa: PTH116 - Path would change the name that the message quotes
     except (OSError, ValueError) as error:
@@ -62,47 +58,27 @@ def source_of(name: str, window: float | None, hop: float | None) -> Source:
 
 
 def whole_features(
-    model: XClip, plan: Iterable[Job | Settled], workers: int
-) -> Iterator[tuple[Job, WindowFeatures | XClipError] | Settled]:
-    """Compute the features of each file as one window, in the order of the plan, while the next files are read.
+    model: XClip, plan: Iterable[object], workers: int | None
+) -> Iterator[WindowFeatures | XClipError | None]:
+    """Compute the features of each file as one window, while the next are read; None for what is not a `Job`."""
 
-    Args:
-        model: The model.
-        plan: Jobs, and other items that are handed on in their place; iterated over in the caller's thread.
-        workers: Threads that read.
-    """
-
-    def read(job: Job | Settled) -> Clip | XClipError | None:
+    def read(job: object) -> Clip | None:
         if not isinstance(job, Job):
             return None
-        try:
-            return read_video(job.name, model.bundle.num_frames, model.transform, Reading())
-        except XClipError as error:
-            return error
+        return read_video(job.name, model.bundle.num_frames, model.transform, Reading())
 
-    def compute(
-        job: Job | Settled, clip: Clip | XClipError | None
-    ) -> tuple[Job, WindowFeatures | XClipError] | Settled:
-        if not isinstance(job, Job) or clip is None:
-            return cast("Settled", job)
-        if isinstance(clip, XClipError):
-            return job, clip
-        return job, WindowFeatures(0.0, clip.total / (clip.fps or ASSUMED_FPS), model.features(clip))
+    def compute(pairs: Sequence[tuple[object, Clip | None]]) -> list[WindowFeatures | None]:
+        return [None if clip is None else _features(model, clip) for _, clip in pairs]
 
-    return pipelined(plan, read, compute, workers=workers)
+    return pipelined_or_errors(plan, read, compute, workers=workers)
+
+
+def _features(model: XClip, clip: Clip) -> WindowFeatures:
+    return WindowFeatures(0.0, clip.total / (clip.fps or ASSUMED_FPS), model.features(clip))
 
 
 def window_features(model: XClip, job: Job, skip: set[float]) -> Iterator[WindowFeatures]:
-    """Compute the features of the windows of a file one by one, while a thread reads on.
-
-    Args:
-        model: The model.
-        job: The file, and its windows.
-        skip: Starts of windows to leave out, seconds.
-
-    Raises:
-        VideoError: The file cannot be opened, has no frames, or breaks off.
-    """
+    """Compute the features of the windows of a file, except those with starts to skip, while a thread reads on."""
     window, hop = job.source.window, job.source.hop
     opened = open_source(job.source.path)
     windows = model.windows(window or 0.0, hop, fps=opened.fps)

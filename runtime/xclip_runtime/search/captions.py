@@ -29,14 +29,8 @@ class Caption:
 def read_captions(path: str | Path, folder: str | Path | None = None) -> list[Caption]:
     """Read captions from a CSV file in UTF-8 with the columns "video" and "caption"; other columns are ignored.
 
-    A video may have several captions, and several videos the same one.
-
-    Args:
-        path: The file.
-        folder: Folder that the names of videos are relative to; None takes the folder of the CSV file.
-
-    Raises:
-        CaptionsError: The file cannot be read, is not UTF-8, lacks a column, or a line lacks a video or caption.
+    A video may have several captions, and several videos the same one. The names of the videos are relative to
+    ``folder``, by default that of the CSV file.
     """
     file = Path(path)
     table = read_text(file, CaptionsError, content="captions", layout="a header video,caption and one caption a line")

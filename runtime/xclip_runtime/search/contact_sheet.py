@@ -39,19 +39,9 @@ _REGULAR, _BOLD = 400, 650
 
 
 def contact_sheet(result: SearchResult, columns: int = 2) -> NDArray[np.uint8]:
-    """Draw the hits of a search, best first, row by row.
+    """Draw the hits of a search, best first, row by row: uint8 BGR (H, W, 3), for ``cv2.imwrite``.
 
     Frames are read from the files again; the place of a missing file shows the error.
-
-    Args:
-        result: Result of a search.
-        columns: Hits side by side.
-
-    Returns:
-        uint8 BGR (H, W, 3), for ``cv2.imwrite``.
-
-    Raises:
-        ValueError: ``columns`` is less than 1.
     """
     if columns < 1:
         message = f"columns is {columns}: give at least 1"
@@ -74,14 +64,7 @@ def contact_sheet(result: SearchResult, columns: int = 2) -> NDArray[np.uint8]:
 
 
 def hit_frames(hit: Hit, count: int = FRAMES) -> NDArray[np.uint8]:
-    """Read frames of a hit, evenly spread over it, letterboxed.
-
-    Returns:
-        uint8 RGB (count, 132, 176, 3).
-
-    Raises:
-        VideoError: The file is missing or cannot be read.
-    """
+    """Read frames of a hit, evenly spread over it and letterboxed: uint8 RGB (count, 132, 176, 3)."""
     return read_clip(hit.video, num_frames=count, transform=_fit, start=hit.start, end=hit.end).frames
 
 
@@ -122,12 +105,9 @@ def _draw_card(card: NDArray[np.uint8], number: int, hit: Hit) -> None:
     _write(card, score, (score_left, baseline), 20, colour=_ACCENT, room=_CARD_WIDTH, weight=_BOLD)
     room = score_left - 2 * _PADDING
     _write(card, f"{number}   {Path(hit.video).name}", (_PADDING, baseline), 18, colour=_INK, room=room, weight=_BOLD)
-    place = f"{clock(hit.start)} to {clock(hit.end)}   {_folder(hit.video)}"
+    folder = os.path.dirname(hit.video)  # noqa: PTH120 - keeps the spelling
+    place = f"{clock(hit.start)} to {clock(hit.end)}   {folder}"
     _write(card, place, (_PADDING, baseline + 24), 15, colour=_GREY, room=_STRIP)
-
-
-def _folder(path: str) -> str:
-    return os.path.dirname(path)  # noqa: PTH120 - keeps the spelling
 
 
 def _write(

@@ -50,11 +50,7 @@ def exists(folder: str | os.PathLike[str]) -> bool:
 
 
 def connect(folder: Path, *, create: bool = False) -> Connection:
-    """Open the database in a folder, read-only where the file or the folder cannot be written.
-
-    Raises:
-        MissingExtraError: The extra [index] is not installed.
-    """
+    """Open the database in a folder, read-only where the file or the folder cannot be written."""
     apsw, sqlite_vec = _libraries()
     file = folder.absolute() / DATABASE
     if create:
@@ -91,12 +87,7 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def translated_errors(folder: Path) -> Iterator[None]:
-    """Raise the database's errors as VideoIndexError.
-
-    Raises:
-        VideoIndexError: The database is damaged, locked, or cannot be written.
-        MissingExtraError: The extra [index] is not installed.
-    """
+    """Raise the database's errors as VideoIndexError."""
     apsw, _ = _libraries()
     try:
         yield

@@ -34,12 +34,7 @@ class ModelIdentity:
 
     @classmethod
     def of(cls, model: XClip) -> ModelIdentity:
-        """Identify a loaded model.
-
-        Raises:
-            VideoIndexError: The bundle has no text tower.
-            BundleSchemaError: The bundle is of a version without a digest of the text tower.
-        """
+        """Identify a loaded model, whose bundle needs a text tower."""
         bundle = model.bundle
         if not bundle.graphs_of("text"):
             message = f"{bundle.path} has no text tower; text search needs a text encoder: export the bundle again"
@@ -59,9 +54,6 @@ class ModelIdentity:
 
         The digest of the text tower is not enough, since several published checkpoints share it: the vision graph must
         be one of the bundle, whichever this machine loads.
-
-        Raises:
-            VideoIndexMismatchError: The index was made with another model.
         """
         own, bundle = ModelIdentity.of(model), model.bundle
         held = {graph_sha256(bundle, graph) for graph in bundle.graphs_of("vision")}
@@ -73,11 +65,7 @@ class ModelIdentity:
             raise VideoIndexMismatchError(message)
 
     def check_add(self, model: XClip, place: str) -> None:
-        """Refuse a model whose features cannot be compared with these.
-
-        Raises:
-            VideoIndexMismatchError: The model is another one, or has another precision or profile.
-        """
+        """Refuse a model whose features cannot be compared with these: another one, precision or profile."""
         self.check_search(model, place)
         if (model.precision, model.transform.profile) != (self.precision, self.profile):
             message = (

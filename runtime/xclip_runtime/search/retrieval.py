@@ -76,30 +76,14 @@ class Retrieval:
 
 
 def first_ranks(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Rank the best right answer of each row, counted from 1.
-
-    Args:
-        scores: float32 (N, M), higher is better.
-        right: bool (N, M), at least one True in each row.
-
-    Returns:
-        int64 (N,).
-    """
+    """Rank the best right answer of each row of (N, M) from 1, int64 (N,); every row has one, higher scores win."""
     best = np.where(right, scores, -np.inf).max(axis=1, keepdims=True)
     ranks: NDArray[np.int64] = 1 + ((scores >= best) & ~right).sum(axis=1)
     return ranks
 
 
 def evaluate(index: VideoIndex, captions: Sequence[Caption]) -> Retrieval:
-    """Score every text against every video exactly; the best window of a video counts.
-
-    Args:
-        index: An index that holds all the videos of the captions.
-        captions: Right pairs of text and video; several videos may share a text.
-
-    Raises:
-        LabelsError: A text is too long.
-    """
+    """Score every text against every video exactly; the best window of a video counts."""
     texts = list(dict.fromkeys(caption.text for caption in captions))
     videos = list(dict.fromkeys(absolute(caption.video) for caption in captions))
     right = np.zeros((len(texts), len(videos)), np.bool_)
@@ -113,15 +97,9 @@ def evaluate(index: VideoIndex, captions: Sequence[Caption]) -> Retrieval:
 def score_pairs(
     index: VideoIndex, texts: Sequence[str], videos: Sequence[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Score every text against every video by its best window.
+    """Score N texts against M videos, absolute paths, each by its best window; minus infinity if not in the index.
 
-    Args:
-        index: An index; a video that it does not hold scores minus infinity.
-        texts: N texts.
-        videos: M absolute paths.
-
-    Returns:
-        Logits, and cosines with the unprompted texts, both float32 (N, M).
+    Returns logits, and cosines with the unprompted texts, both float32 (N, M).
     """
     text_embeds = index.model.text_embeds(texts)
     units = text_embeds / np.linalg.norm(text_embeds, axis=1, keepdims=True)

@@ -15,7 +15,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -96,12 +96,7 @@ class Span:
 
 
 class Store:
-    """Open index. Close it, or use it as a context manager.
-
-    Args:
-        folder: Folder of the index.
-        connection: Connection to the database in it.
-    """
+    """Open index. Close it, or use it as a context manager."""
 
     def __init__(self, folder: Path, connection: Connection) -> None:
         self.folder = folder
@@ -110,13 +105,7 @@ class Store:
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Store:
-        """Open an existing index, on a read-only disk too.
-
-        Raises:
-            VideoIndexNotFoundError: The folder holds no index.
-            VideoIndexError: The index is damaged, or of another version.
-            MissingExtraError: The extra [index] is not installed.
-        """
+        """Open an existing index, on a read-only disk too."""
         path = Path(folder)
         if not exists(path):
             message = f"no index at {path}: make one with `xclip-onnx index add VIDEO... --index {path}`"
@@ -126,12 +115,7 @@ class Store:
 
     @classmethod
     def create(cls, folder: str | os.PathLike[str], description: Description) -> Store:
-        """Create an index, or open the one that another process has just created there.
-
-        Raises:
-            VideoIndexError: The folder holds other files.
-            MissingExtraError: The extra [index] is not installed.
-        """
+        """Create an index, or open the one that another process has just created there."""
         path = Path(folder)
         if not exists(path) and path.is_dir() and any(path.iterdir()):
             message = f"{path} holds other files and no index: name an empty or a new folder"
@@ -177,15 +161,9 @@ class Store:
     def put(
         self, source: Source, start: float, end: float, features: VideoFeatures, *, first: bool, last: bool
     ) -> None:
-        """Add one window in one transaction.
+        """Add one window in one transaction, from ``start`` to ``end`` in seconds.
 
-        Args:
-            source: The file of the window.
-            start: Seconds.
-            end: Seconds.
-            features: Features of the window.
-            first: The first window of its file, which replaces what the index holds of that path.
-            last: The last window of its file, which is complete then.
+        The first window of a file replaces what the index holds of that path; with the last one, the file is complete.
         """
         path = os.fsencode(source.path)
         with translated_errors(self.folder), transaction(self._connection):
@@ -233,19 +211,13 @@ class Store:
     def nearest(self, unit_embed: NDArray[np.float32], count: int) -> list[int]:
         """Return the ids of the windows nearest by cosine, nearest first, from an exact scan of all on the disk.
 
-        Args:
-            unit_embed: float32 (D,), of unit length.
-            count: Number of windows; at most `MOST_NEAREST`.
+        ``unit_embed`` is float32 (D,) of unit length, ``count`` at most `MOST_NEAREST`.
         """
         query = "SELECT rowid FROM embeds WHERE video_embeds MATCH ? AND k = ? ORDER BY distance"
         return [row for (row,) in self._rows(query, (unit_embed.astype("<f4").tobytes(), count))]
 
     def features(self, windows: Sequence[int] | None = None) -> Iterator[tuple[int, VideoFeatures]]:
-        """Read windows with their features one by one; ``video_embeds`` are of unit length.
-
-        Args:
-            windows: Ids; None for all, by file and time.
-        """
+        """Read windows, or all by file and time, with their features; ``video_embeds`` are of unit length."""
         query = (
             "SELECT windows.id, embeds.video_embeds, img_features FROM windows CROSS JOIN embeds "
             "ON embeds.rowid = windows.id "
@@ -324,14 +296,3 @@ class Store:
 def absolute(name: str | os.PathLike[str]) -> str:
     """Return the path by which the index knows a file; symbolic links are kept."""
     return os.path.abspath(name)  # noqa: PTH100 - Path.absolute keeps "..", and resolve follows links
-
-
-def check_features(features: str) -> None:
-    """Refuse an unknown storage type.
-
-    Raises:
-        ValueError: ``features`` is neither "fp16" nor "fp32".
-    """
-    if features not in get_args(FeatureType):
-        message = f"features {features!r} are unknown: choose one of {', '.join(get_args(FeatureType))}"
-        raise ValueError(message)

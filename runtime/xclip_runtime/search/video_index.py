@@ -6,15 +6,15 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import tee
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
 from xclip_runtime.errors import LabelsError, VideoIndexError, XClipError
 from xclip_runtime.search.adding import Job, Outcome, source_of, whole_features, window_features
 from xclip_runtime.search.identity import ModelIdentity
-from xclip_runtime.search.store import MOST_NEAREST, Description, Store, check_features
-from xclip_runtime.util.cpus import default_workers
+from xclip_runtime.search.store import MOST_NEAREST, Description, FeatureType, Store
 from xclip_runtime.util.inputs import check_several
 from xclip_runtime.util.renamed import renamed
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from xclip_runtime.model import XClip
-    from xclip_runtime.search.store import FeatureType, Span
+    from xclip_runtime.search.store import Span
 
 Note = Callable[[str, float], None]
 """Called with each window added: the file's path as given, and the window's end in seconds."""
@@ -145,7 +145,9 @@ class VideoIndex:
             MissingExtraError: The extra [index] is not installed.
             ValueError: ``features`` is unknown.
         """
-        check_features(features or "fp16")
+        if features not in (None, *get_args(FeatureType)):
+            message = f"features {features!r} are unknown: choose one of {', '.join(get_args(FeatureType))}"
+            raise ValueError(message)
         index = cls._over(Store.create(folder, Description(ModelIdentity.of(model), features or "fp16")), model)
         held = index.store.description.features
         if features not in (None, held):
@@ -211,7 +213,7 @@ class VideoIndex:
             raise ValueError(message)
         note = on_window or (lambda *_: None)
         if window is None:
-            return self._add_whole(self._plan(videos, None, None), workers or default_workers(), note)
+            return self._add_whole(self._plan(videos, None, None), workers, note)
         hop = window / 2 if hop is None else hop
         self.model.windows(window, hop)
         return self._add_windows(self._plan(videos, window, hop), note)
@@ -337,18 +339,17 @@ class VideoIndex:
             else:
                 yield Job(name, source, "resumed")
 
-    def _add_whole(self, plan: Iterator[Job | Added], workers: int, note: Note) -> Iterator[Added]:
-        for item in whole_features(self.model, plan, workers):
-            if isinstance(item, Added):
-                yield item
-                continue
-            job, window = item
-            if isinstance(window, XClipError):
+    def _add_whole(self, plan: Iterator[Job | Added], workers: int | None, note: Note) -> Iterator[Added]:
+        ahead, jobs = tee(plan)
+        for window, job in zip(whole_features(self.model, ahead, workers), jobs, strict=True):
+            if isinstance(job, Added):
+                yield job
+            elif isinstance(window, XClipError):
                 yield Added(job.name, "failed", 0, window)
-                continue
-            self.store.put(job.source, window.start, window.end, window.features, first=True, last=True)
-            note(job.name, window.end)
-            yield Added(job.name, job.outcome, 1)
+            elif window is not None:
+                self.store.put(job.source, window.start, window.end, window.features, first=True, last=True)
+                note(job.name, window.end)
+                yield Added(job.name, job.outcome, 1)
 
     def _add_windows(self, plan: Iterator[Job | Added], note: Note) -> Iterator[Added]:
         for job in plan:
