@@ -83,7 +83,7 @@ def run_bulk(
         BulkError: There are no videos, or ``output`` belongs to a run with other settings.
     """
     opened = Bundle.open(bundle)
-    names = [_storable(name) for name in _listed(videos)]
+    names = dict.fromkeys(_listed(videos))
     shards = Shards(os.fspath(output))
     options = dict(model_options or {})
     finished = shards.begin(
@@ -96,8 +96,8 @@ def run_bulk(
         },
         retry_failed=retry_failed,
     )
-    wanted = [name for name in dict.fromkeys(names) if name not in finished]
-    report = BulkReport(0, 0, len(set(names)) - len(wanted))
+    wanted = [name for name in names if name not in finished]
+    report = BulkReport(0, 0, len(names) - len(wanted))
     if not wanted:
         return report
     groups = [{"videos": wanted[i : i + shard_size]} for i in range(0, len(wanted), shard_size)]
@@ -116,15 +116,7 @@ def run_bulk(
 
 
 class BulkWorker:
-    """Ray actor with a model; writes one shard per group of videos.
-
-    Args:
-        bundle: Path of the bundle.
-        output: Address of the results.
-        task: "classify" or "embed".
-        top_k: Number of labels.
-        model_options: Arguments of `xclip_runtime.XClip`.
-    """
+    """Ray actor with a model; writes one shard per group of videos."""
 
     def __init__(self, bundle: str, output: str, task: Task, top_k: int, **model_options: Any) -> None:
         self._model = XClip(bundle, **model_options)
@@ -197,11 +189,7 @@ class _LocalFiles:
 
 
 def _listed(videos: str | os.PathLike[str] | Sequence[str]) -> list[str]:
-    """Return the videos of a folder, or the files as given.
-
-    Raises:
-        BulkError: There are none.
-    """
+    """Return the videos of a folder, or the files as given, whose names Parquet can store."""
     if not isinstance(videos, (str, os.PathLike)):
         # Workers run in another working directory.
         names = [name if _is_remote(name) else os.path.abspath(name) for name in videos]  # noqa: PTH100 - keeps links
@@ -210,6 +198,12 @@ def _listed(videos: str | os.PathLike[str] | Sequence[str]) -> list[str]:
     if not names:
         message = f"no videos in {videos}: give a folder with videos, or files"
         raise BulkError(message)
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            message = f"the name {name!r} is not UTF-8, which Parquet requires: rename the file"
+            raise BulkError(message) from None
     return names
 
 
@@ -224,17 +218,3 @@ def _in_folder(folder: str) -> list[str]:
 
 def _is_remote(name: str) -> bool:
     return "://" in name
-
-
-def _storable(name: str) -> str:
-    """Check that Parquet can store a name, before any work is done.
-
-    Raises:
-        BulkError: The name is not UTF-8.
-    """
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        message = f"the name {name!r} is not UTF-8, which Parquet requires: rename the file"
-        raise BulkError(message) from None
-    return name

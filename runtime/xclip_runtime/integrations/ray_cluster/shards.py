@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from xclip_runtime.errors import BulkError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 # Readers of Parquet datasets ignore names that begin with an underscore or a dot.
 SETTINGS = "_settings.json"
@@ -45,28 +45,16 @@ EMBEDDINGS = pa.schema([*_COMMON, pa.field("embedding", pa.list_(pa.float32()))]
 
 
 class Shards:
-    """A folder of shards, local or an fsspec address.
-
-    Args:
-        url: Path or address of the folder.
-    """
+    """Folder of shards, local or an fsspec address."""
 
     def __init__(self, url: str) -> None:
         self._fs, self._root = fsspec.core.url_to_fs(url)
         self.url = url
 
     def begin(self, settings: Mapping[str, Any], *, retry_failed: bool = False) -> set[str]:
-        """Create the folder, or check that it belongs to the same run.
+        """Create the folder, or check that it belongs to a run with the same settings; return the videos with a row.
 
-        Args:
-            settings: Settings that the results depend on, JSON-serialisable.
-            retry_failed: Remove the rows of videos that could not be read.
-
-        Returns:
-            The videos with a row.
-
-        Raises:
-            BulkError: The folder belongs to a run with other settings, or contains other Parquet files.
+        To retry those that could not be read, remove their rows.
         """
         self._fs.makedirs(self._root, exist_ok=True)
         path = f"{self._root}/{SETTINGS}"
@@ -85,7 +73,11 @@ class Shards:
         if retry_failed:
             for shard in shards:
                 self._drop_failed(shard)
-        return set(self._videos(self._list()))
+        found: set[str] = set()
+        for shard in self._list():
+            with self._fs.open(shard, "rb") as file:
+                found.update(pq.read_table(file, columns=["video"]).column("video").to_pylist())
+        return found
 
     def write(self, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write one shard."""
@@ -111,8 +103,3 @@ class Shards:
         elif len(read) < len(table):
             # The name can stay, as no group will consist of the same videos again.
             self._put(shard, read)
-
-    def _videos(self, shards: Sequence[str]) -> Iterator[str]:
-        for shard in shards:
-            with self._fs.open(shard, "rb") as file:
-                yield from pq.read_table(file, columns=["video"]).column("video").to_pylist()

@@ -30,11 +30,7 @@ _KINDS: Mapping[Device, str] = {
 
 
 def tensors(bundle: Bundle, graph: GraphEntry) -> Mapping[str, Mapping[str, Any]]:
-    """Return inputs and outputs of a graph by name, in Triton's terms: no batch axis, -1 for dynamic axes.
-
-    Raises:
-        BundleSchemaError: The manifest does not describe the graph.
-    """
+    """Return inputs and outputs of a graph by name, in Triton's terms: no batch axis, -1 for dynamic axes."""
     entry = bundle.manifest["graphs"][graph.name]
     try:
         return {

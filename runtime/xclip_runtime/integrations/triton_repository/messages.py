@@ -36,11 +36,7 @@ _FLOAT = 1
 
 
 def to_pbtxt(config: Mapping[str, Any]) -> str:
-    """Return a model configuration, a JSON-like mapping of Triton's ModelConfig, as text for config.pbtxt.
-
-    Raises:
-        google.protobuf.json_format.ParseError: A field is unknown or has the wrong type.
-    """
+    """Return a model configuration, a JSON-like mapping of Triton's ModelConfig, as text for config.pbtxt."""
     text: str = text_format.MessageToString(json_format.ParseDict(config, ModelConfig()), as_utf8=True)
     return text
 
@@ -51,10 +47,6 @@ def initializer(name: str, values: NDArray[np.float32]) -> bytes:
     Concatenated protobuf messages are merged and their repeated fields joined
     (https://protobuf.dev/programming-guides/encoding/#last-one-wins), so an appended ModelProto adds its initializers.
     An initializer with the name of an input is the input's default value (ONNX IR, since version 4).
-
-    Args:
-        name: Name of the input.
-        values: float32, any shape.
     """
     pool = descriptor_pool.DescriptorPool()
     pool.Add(text_format.Parse(_ONNX_SUBSET, descriptor_pb2.FileDescriptorProto()))

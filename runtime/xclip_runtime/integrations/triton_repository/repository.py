@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.errors import LabelsError, RepositoryError
 from xclip_runtime.inference.graphs import select_vision_graph
-from xclip_runtime.inference.providers import DEVICES
 from xclip_runtime.integrations.triton_repository import configs
 from xclip_runtime.integrations.triton_repository.messages import initializer, to_pbtxt
 from xclip_runtime.util.atomic import replaced_folder, write_json
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
     from xclip_runtime.bundle import GraphEntry
     from xclip_runtime.inference.providers import Compute, Device
-
-__all__ = ["DEVICES", "Repository", "export_repository"]
 
 MARK = "xclip-onnx.json"
 FORMAT = "xclip-onnx-model-repository"
