@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from xclip_runtime.video.options import ReadOptions
 
-# AVColorSpace of libavutil/pixfmt.h: RGB, and the matrices that swscale knows. Without one, FFmpeg takes BT.601.
-_MATRICES = (0, 1, 4, 5, 6, 7, 9)
+# AVColorSpace of libavutil/pixfmt.h: RGB, none (2, which FFmpeg takes for BT.601), and the matrices that swscale knows.
+_MATRICES = (0, 1, 2, 4, 5, 6, 7, 9)
 _BT601 = 5
-_UNSPECIFIED = 2
+# Anamorphic films stretch by up to 2; a header that says far more is damaged, and would make gigabytes of a frame.
+_WIDEST_PIXEL = 8
 
 
 class FrameConverter:
@@ -34,7 +35,7 @@ class FrameConverter:
     def __init__(self, name: str, options: ReadOptions, aspect: Fraction | None = None) -> None:
         self._name = name
         self._options = options
-        self._aspect = aspect or 1
+        self._aspect = aspect if aspect and max(aspect, 1 / aspect) <= _WIDEST_PIXEL else 1
         self._reformatter = VideoReformatter()
         self._weaver = _Weaver()
 
@@ -45,10 +46,11 @@ class FrameConverter:
             VideoLimitError: The frame has too many pixels.
             VideoDecodeError: FFmpeg cannot convert its pixel format.
         """
-        check_limits(self._name, self._options, frame.width, frame.height)
+        width = max(round(frame.width * self._aspect), 1)
+        check_limits(self._name, self._options, max(width, frame.width), frame.height)
         try:
             woven = self._weaver(frame) if frame.interlaced_frame else frame
-            matrix = None if frame.colorspace in (*_MATRICES, _UNSPECIFIED) else _BT601
+            matrix = None if frame.colorspace in _MATRICES else _BT601
             converted = self._reformatter.reformat(
                 woven, format="rgb24", src_colorspace=matrix, interpolation=Interpolation.BICUBIC, threads=1
             )
@@ -57,8 +59,7 @@ class FrameConverter:
             raise VideoDecodeError(message) from None
         picture = _plane(converted)
         if self._aspect != 1:
-            size = max(round(frame.width * self._aspect), 1), frame.height
-            picture = np.asarray(cv2.resize(picture, size), np.uint8)
+            picture = np.asarray(cv2.resize(picture, (width, frame.height)), np.uint8)
         return upright(picture, frame)
 
 

@@ -52,8 +52,7 @@ def consecutive(stride: int = 1) -> Sampling:
 
     def sample(times: NDArray[np.float64], num_frames: int) -> NDArray[np.int64]:
         first = (times.size - 1 - (num_frames - 1) * stride) // 2
-        window: NDArray[np.int64] = np.clip(first + stride * np.arange(num_frames), 0, times.size - 1)
-        return window
+        return np.asarray(np.clip(first + stride * np.arange(num_frames), 0, times.size - 1), np.int64)
 
     return sample
 

@@ -15,6 +15,7 @@ from helpers.video_files import (
     read_whole,
     with_matrix,
 )
+from xclip_runtime.errors import VideoLimitError
 from xclip_runtime.video import FrameTransform, Views, read_clip, read_views
 
 WIDTH, HEIGHT = SIZE
@@ -108,6 +109,19 @@ def test_a_ratio_of_nothing_counts_as_one(folder):
     data[place : place + 8] = bytes(8)
     path.write_bytes(data)
     assert read_whole(path, [0], square_pixels=True)[0].shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("ratio", ["65000/1", "1/2000"])
+def test_an_absurd_ratio_does_not_make_an_absurd_frame(plain, tmp_path, ratio):
+    """A line in the header would make 4 GB of a frame, or a single column."""
+    path = tmp_path / "absurd.mkv"
+    ffmpeg("-i", plain, "-c:v", "ffv1", "-vf", f"setsar={ratio}:max=70000", path)
+    try:
+        (seen,) = read_whole(path, [0], square_pixels=True, max_pixels=1_000_000)
+    except VideoLimitError:
+        return
+    assert seen.shape[0] * seen.shape[1] <= 1_000_000
+    assert min(seen.shape[:2]) > 1
 
 
 def test_the_files_say_their_ratios(folder):
