@@ -21,17 +21,6 @@ AHEAD = 2
 """Items that may wait between the stages, besides one a worker; evens out long and short videos."""
 
 
-def pipelined(
-    items: Iterable[Item],
-    prepare: Callable[[Item], Prepared],
-    finish: Callable[[Item, Prepared], Result],
-    *,
-    workers: int,
-) -> Iterator[Result]:
-    """Yield ``finish(item, prepare(item))`` of every item, in their order; see `pipelined_batches`."""
-    return pipelined_batches(items, prepare, lambda pairs: [finish(*pairs[0])], workers=workers)
-
-
 def pipelined_or_errors(
     items: Iterable[Item],
     prepare: Callable[[Item], Prepared],

@@ -9,10 +9,15 @@ import time
 import pytest
 
 from xclip_runtime.errors import VideoError
-from xclip_runtime.util.prefetch import AHEAD, pipelined, pipelined_batches, pipelined_or_errors
+from xclip_runtime.util.prefetch import AHEAD, pipelined_batches, pipelined_or_errors
 
 TIMEOUT = 20.0
 """Seconds until a test fails that would otherwise wait for ever."""
+
+
+def pipelined(items, prepare, finish, **options):
+    """Batches of one item."""
+    return pipelined_batches(items, prepare, lambda pairs: [finish(*pairs[0])], **options)
 
 
 class Stage:
