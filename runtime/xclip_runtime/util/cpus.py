@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 INSTRUCTION_SETS = (
     *("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_tile", "amx_int8", "amx_bf16"),
@@ -58,3 +63,27 @@ def _cgroup_cpus(root: Path) -> float | None:
     if quota in ("max", "-1"):
         return None
     return int(quota) / int(period)
+
+
+_reading: list[None] = []
+"""An item for each video that is being read, in any thread."""
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Give a video its share of the CPUs while it is read."""
+    _reading.append(None)
+    try:
+        yield
+    finally:
+        _reading.pop()
+
+
+def readers() -> int:
+    """Count the videos that are being read."""
+    return len(_reading)
+
+
+def reads_alone() -> bool:
+    """Return True if at most one video is being read, so that CPUs may be free beside its decoder."""
+    return readers() < 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import VideoDecodeError, VideoNotFoundError
@@ -83,3 +84,11 @@ def read_text(path: Path, refuse: Callable[[str], Exception], *, content: str, l
         message = f"{path} holds NUL characters, as UTF-16 and binary files do: save it as UTF-8, {layout}"
         raise refuse(message)
     return text
+
+
+def identity(path: str) -> tuple[int, int] | None:
+    """Return device and inode of a file, or None for an address and the like."""
+    with suppress(OSError, ValueError):
+        status = os.stat(path)  # noqa: PTH116 - the name as it is spelt
+        return status.st_dev, status.st_ino
+    return None

@@ -80,13 +80,17 @@ def upright(picture: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
     The matrix is `AV_PKT_DATA_DISPLAYMATRIX` of FFmpeg, row by row: a pixel at (x, y) is shown at
     (m[0] x + m[3] y, m[1] x + m[4] y). Other angles than right ones are rounded to them.
     """
-    matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    try:
+        matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    except (
+        ValueError
+    ):  # PyAV lists no side data where one, such as EXIF, is newer than it: the rotation can still be had
+        return np.ascontiguousarray(np.rot90(picture, frame.rotation // 90))
     if matrix is None:
         return picture
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     if abs(b) + abs(c) > abs(a) + abs(d):
-        picture = np.asarray(cv2.transpose(picture), np.uint8)
-        a, d = c, b
+        picture, a, d = np.asarray(cv2.transpose(picture), np.uint8), c, b
     if a < 0:
         picture = np.asarray(cv2.flip(picture, 1), np.uint8)
     if d < 0:

@@ -41,6 +41,8 @@ class VideoDecoder(Protocol):
     packet_count: int
     """Frames by the packets, once `scan` has read them."""
 
+    damage: int
+    """Packets and frames that `decode` has found damaged."""
     skips: bool
     """`get_frames_at` leaves out frames that are not wanted and that none depends on."""
 
@@ -56,6 +58,7 @@ class VideoDecoder(Protocol):
     def get_frames_at(self, index: FrameIndex, spans: Sequence[Span], parts: int = 1) -> Generator[Frame]:
         """Decode the wanted frames of spans, in the order of the file, and those between that the codec does not skip.
 
+        Ends at the first damage, for frames that are not wanted, hence not missed, may depend on it.
         May be called in several threads at once, for so many `parts` of the video.
         """
 

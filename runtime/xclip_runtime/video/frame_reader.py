@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoTimeoutError
+from xclip_runtime.util.cpus import reading, reads_alone
 from xclip_runtime.util.deadline import together
 from xclip_runtime.video.frame_buffer import FrameBuffer
-from xclip_runtime.video.threads import ThreadPolicy, reading, reads_alone
+from xclip_runtime.video.threads import ThreadPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,11 +117,17 @@ class FrameReader:
                 self._notes.append("the packets do not hold the frames that the file says: read from the start instead")
                 self._buffer, self._parts = FrameBuffer(self._prepare), 1
                 self._read_in_order(decoder)
-        if self._concealed:
-            self._notes.append(f"damaged: {self._concealed} of the frames are concealed")
+            if self._concealed:
+                self._notes.append(f"damaged: {self._concealed} of the frames are concealed")
+            elif decoder.damage:
+                self._notes.append(f"damaged in {decoder.damage} places: frames that depend on these may be wrong")
+        frames = [self._buffer.frames[number] for number in self._indices]
+        if len({frame.shape for frame in frames}) > 1:
+            message = f"the frames of {self._name} differ in size: give a transform that brings them to one"
+            raise VideoError(message)
         waited = self._buffer.waited_ms / self._parts
         return Clip(
-            frames=np.stack([self._buffer.frames[number] for number in self._indices]),
+            frames=np.stack(frames),
             indices=tuple(self._indices),
             decoded=len(set(self._indices)),
             total=self._in_range,

@@ -7,11 +7,13 @@ import math
 from contextlib import closing, suppress
 from functools import partial
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import av
+from av.bitstream import BitStreamFilterContext
 
-from xclip_runtime.util.paths import printable
+from xclip_runtime.errors import VideoDecodeError
+from xclip_runtime.util.paths import identity, printable
 from xclip_runtime.video.container import open_file, picture_track
 from xclip_runtime.video.conversion import FrameConverter, check_limits
 from xclip_runtime.video.decoder import Frame
@@ -30,6 +32,7 @@ BYTES_TO_SEEK = 1 << 20
 """Gaps of more bytes are sought, not read, in formats that seek by an index, to the very packet."""
 _SEEKABLE = ("mov", "matroska")
 _PACKETS_BETWEEN_CHECKS = 500
+_NEW: Final = "new_extradata"
 # FFmpeg knows the types of the frames of these codecs, hence when they are shown, even if the container does not say.
 _TIMED_BY_TYPE = ("mpeg1video", "mpeg2video", "mpeg4")
 # FFmpeg knows of each frame of these codecs, before it decodes it, whether others depend on it. Of HEVC it knows so
@@ -54,6 +57,8 @@ class PyAVDecoder:
         """All packets, where `scan` has read them and they are few."""
         self._parts: int | None = None
         self._container: Any = None
+        self._file: tuple[int, int] | None = None
+        self.damage = 0
         self._open()
         self.codec: str = self._context.codec.canonical_name
         self.skips = self.codec in _WITH_NON_REFERENCE
@@ -71,7 +76,9 @@ class PyAVDecoder:
         packets: list[Packet] = []
         held: list[Any] = []
         size = 0
+        parameters = _Parameters(self._stream)
         for packet in self._demux():
+            parameters.add(packet)
             packets.append(Packet(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard, packet.size))
             size += packet.size + 500  # A held packet itself takes about so many bytes, too.
             if size <= BYTES_TO_HOLD:
@@ -81,15 +88,18 @@ class PyAVDecoder:
         self._held = held if size <= BYTES_TO_HOLD else None
         self.packet_count = sum(not packet.discard for packet in packets)
         self.header_frame_count = max(self.header_frame_count - len(packets) + self.packet_count, 0)
+        if parameters.missed:
+            return None
         reorders = self._context.has_b_frames and self.codec not in _TIMED_BY_TYPE
         return FrameIndex.from_packets(packets, self._tick, reorders=reorders)
 
     def decode(self) -> Generator[Frame]:
         """Decode all frames, in the order in which they are shown."""
-        self._parts = None
+        self._parts, self.damage = None, 0
         if self._context.is_open:
             self._open()
         for packet in self._from_start():
+            self.damage += packet.is_corrupt
             yield from self._decode(packet)
         yield from self._decode(None)
 
@@ -120,6 +130,8 @@ class PyAVDecoder:
             for place, packet in enumerate(part, span.start):
                 self._context.skip_frame = "NONREF" if self.skips and place not in wanted else "DEFAULT"
                 yield from self._decode(packet)
+                if self.damage:
+                    return
             yield from self._decode(None)
             self._context.flush_buffers()
             position = span.stop
@@ -128,8 +140,13 @@ class PyAVDecoder:
         """Open the file, or open it again."""
         if self._container is not None:
             self._container.close()
+        file = self._file or identity(self._path)
         self._container = self._open_container(self._path)
         try:
+            self._file = identity(self._path)
+            if self._file != file:
+                message = f"{self._name} was replaced while it was being read: read it again"
+                raise VideoDecodeError(message)
             self._stream = picture_track(self._container, self._name, self._options.track)
         except BaseException:
             self._container.close()
@@ -142,9 +159,11 @@ class PyAVDecoder:
 
     def _demux(self) -> Iterator[Any]:
         self._at_start = False
-        # The file ends in the middle of a packet, or damage looks like a new track, for which PyAV has no number.
-        with suppress(av.error.FFmpegError, IndexError):
+        try:
             yield from (packet for packet in self._container.demux(self._stream) if packet.size)
+        except (av.error.FFmpegError, IndexError):
+            # The file ends in the middle of a packet, or damage looks like a new track, for which PyAV has no number.
+            self.damage += 1
 
     def _from_start(self) -> Iterator[Any]:
         if self._held is not None:
@@ -176,8 +195,36 @@ class PyAVDecoder:
         if not self._context.is_open:
             self._context.thread_type = "AUTO"
             self._context.thread_count = self._policy.threads(self.codec, self.width * self.height, self._parts)
-        # A damaged packet costs its own frame only.
-        with suppress(av.error.FFmpegError):
+        try:
             for frame in self._context.decode(packet):
+                self.damage += frame.is_corrupt
                 time = math.nan if frame.pts is None else frame.pts * self._tick
                 yield Frame(time, frame.key_frame, frame.is_corrupt, partial(self._convert, frame))
+        except av.error.FFmpegError:
+            self.damage += 1
+
+
+class _Parameters:
+    """Parameters of the codec, such as SPS and PPS, that come with packets; a span may begin behind those it needs."""
+
+    def __init__(self, stream: Any) -> None:
+        header, codec = bytes(stream.codec_context.extradata or b""), stream.codec_context.codec.canonical_name
+        framed = header[:1] == b"\1" and codec in ("h264", "hevc", "vvc")
+        self._header, self._extract, self._changed = header, None, False
+        self._usual: set[bytes] = set()
+        self.missed = False
+        """A keyframe depends on parameters that came before it."""
+        with suppress(av.error.FFmpegError, ValueError):  # A codec whose keyframes hold all that they need.
+            chain = f"{codec}_mp4toannexb,extract_extradata" if framed else "extract_extradata"
+            self._extract = BitStreamFilterContext(chain, stream)
+
+    def add(self, packet: Any) -> None:
+        """Look for parameters in a packet, and for a keyframe without any, or with the first again, behind others."""
+        self.missed |= packet.has_sidedata(_NEW) and bytes(packet.get_sidedata(_NEW)) != self._header
+        if packet.is_keyframe and self._extract is not None:
+            with suppress(av.error.FFmpegError):  # Damaged: decoding will tell.
+                found = [part for part in self._extract.filter(av.Packet(bytes(packet))) if part.has_sidedata(_NEW)]
+                own = bytes(found[0].get_sidedata(_NEW)) if found else b""
+                self._usual = self._usual or {b"", own}
+                self.missed |= self._changed and own in self._usual
+                self._changed |= own not in self._usual

@@ -44,34 +44,6 @@ def uniform(times: NDArray[np.float64], num_frames: int) -> NDArray[np.int64]:
     return uniform_indices(times.size, num_frames)
 
 
-def consecutive(stride: int = 1) -> Sampling:
-    """Take every `stride`-th frame of a window in the middle; a shorter video repeats its first and last frame."""
-    if stride < 1:
-        message = f"the stride is {stride}: it must be at least 1"
-        raise ValueError(message)
-
-    def sample(times: NDArray[np.float64], num_frames: int) -> NDArray[np.int64]:
-        first = (times.size - 1 - (num_frames - 1) * stride) // 2
-        return np.asarray(np.clip(first + stride * np.arange(num_frames), 0, times.size - 1), np.int64)
-
-    return sample
-
-
-def at_rate(fps: float) -> Sampling:
-    """Take the frames on show `fps` times a second, in a window in the middle, as `consecutive` does."""
-    if not fps > 0:
-        message = f"the rate is {fps} frames a second: it must be above 0"
-        raise ValueError(message)
-
-    def sample(times: NDArray[np.float64], num_frames: int) -> NDArray[np.int64]:
-        middle = (times[0] + times[-1]) / 2
-        moments = middle + (np.arange(num_frames) - (num_frames - 1) / 2) / fps
-        on_show = np.searchsorted(times, moments + 1e-6, side="right") - 1
-        return np.asarray(np.clip(on_show, 0, times.size - 1), np.int64)
-
-    return sample
-
-
 def given(indices: Sequence[int]) -> Sampling:
     """Take the caller's own frames, in the caller's order; negative indices are an error."""
     wanted = np.asarray(indices, np.int64)

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from xclip_runtime.util.cpus import available_cpus
+from xclip_runtime.util.cpus import available_cpus, readers, reads_alone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 # Codecs of which parts gain from one thread more than CPUs: one of them always waits to hand its frame over.
 _WITH_WAITING_THREADS = ("h264", "hevc", "vp9", "av1")
 _SMALL = {"h264": 120_000, "hevc": 80_000, "vp8": 50_000, "vp9": 80_000, "av1": 50_000}
-
-_reading: list[None] = []
-"""An item for each video that is being read, in any thread."""
-
-
-@contextmanager
-def reading() -> Iterator[None]:
-    """Give a video its share of the CPUs while it is read."""
-    _reading.append(None)
-    try:
-        yield
-    finally:
-        _reading.pop()
-
-
-def reads_alone() -> bool:
-    """Return True where no more than one video is being read, so that CPUs may be free beside its decoder."""
-    return len(_reading) < 2
 
 
 @dataclass(frozen=True)
@@ -62,7 +43,7 @@ class ThreadPolicy:
             pixels: Of a frame.
             parts: Decoders that share the CPUs for this video; None where it is decoded in order.
         """
-        cpus = max(self.cpus // max(parts or 1, len(_reading), 1), 1)
+        cpus = max(self.cpus // max(parts or 1, readers(), 1), 1)
         waiting = parts is not None and codec in _WITH_WAITING_THREADS
         worth_it = cpus > 1 and pixels >= self.small.get(codec, self.small_otherwise)
         return min(cpus + waiting, self.max_threads) if worth_it else 1

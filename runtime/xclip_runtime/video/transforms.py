@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-import cv2
 import numpy as np
 
 from xclip_runtime.errors import FramesError
-from xclip_runtime.util.resize import resize_crop
+from xclip_runtime.util.resize import resize_corner, resize_crop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +46,7 @@ class FrameTransform:
         height, width = self.resized(frame.shape[0], frame.shape[1])
         top, left = (height - self.size) // 2, (width - self.size) // 2
         if self.profile == "videox":
-            square = _resize_corner(frame, (height, width), (top + self.size, left + self.size))[top:, left:]
+            square = resize_corner(frame, (height, width), (top + self.size, left + self.size))[top:, left:]
         else:
             square = resize_crop(frame, (height, width), (top, left, self.size, self.size))
         out[...] = square
@@ -68,19 +67,6 @@ class FrameTransform:
         resized_short = short_side or self.size
         resized_long = int(resized_short * long / short)
         return (resized_short, resized_long) if height <= width else (resized_long, resized_short)
-
-
-def _resize_corner(frame: NDArray[np.uint8], resized: tuple[int, int], corner: tuple[int, int]) -> NDArray[np.uint8]:
-    """Compute the top left (height, width) `corner` of a resized frame, without the rest.
-
-    The scale is that of the whole, so the pixels are the same; a corner is also small enough for OpenCV not to wake
-    threads, which at these sizes double the processor time.
-    """
-    scale = [part / whole for part, whole in zip(resized, frame.shape[:2], strict=True)]
-    # Linear interpolation looks one pixel further, and the resized size is rounded.
-    rows, columns = (int(side / factor) + 3 for side, factor in zip(corner, scale, strict=True))
-    part = cv2.resize(frame[:rows, :columns], None, fx=scale[1], fy=scale[0], interpolation=cv2.INTER_LINEAR)
-    return np.asarray(part[: corner[0], : corner[1]], np.uint8)
 
 
 def prepare_frames(

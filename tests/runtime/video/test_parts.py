@@ -7,9 +7,10 @@ import pytest
 
 from helpers.numbered_clips import Recipe, read_number
 from xclip_runtime.errors import VideoTimeoutError
+from xclip_runtime.util.cpus import reading
 from xclip_runtime.video import FrameTransform, read_clip, uniform_indices
 from xclip_runtime.video.pyav import PyAVDecoder
-from xclip_runtime.video.threads import ThreadPolicy, reading
+from xclip_runtime.video.threads import ThreadPolicy
 
 TWO_PARTS = ThreadPolicy(cpus=2, pixels_of_a_part=1)
 TRANSFORM = FrameTransform("videox")

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xclip_runtime.errors import VideoError
-from xclip_runtime.video.sampling import at_rate, consecutive, uniform, uniform_indices
 from xclip_runtime.video.sampling import given as given_frames
+from xclip_runtime.video.sampling import uniform, uniform_indices
 
 totals = st.integers(1, 10**7)
 counts = st.integers(1, 128)
@@ -59,32 +59,6 @@ def test_temporal_clips_dealt_out_in_turn_keep_to_their_segments(total, num_fram
     assert np.all(dealt * num_frames < (segment + 1) * total)
 
 
-@given(st.integers(1, 400), st.integers(1, 40), st.integers(1, 9))
-def test_consecutive_frames_are_a_stride_apart_around_the_middle(total, num_frames, stride):
-    indices = consecutive(stride)(np.arange(total) / 30, num_frames)
-    assert indices.shape == (num_frames,)
-    assert indices.min() >= 0
-    assert indices.max() < total
-    if (num_frames - 1) * stride < total:
-        assert np.all(np.diff(indices) == stride)
-        assert abs(indices[0] - (total - 1 - indices[-1])) <= 1
-
-
-@given(st.integers(2, 400), st.integers(1, 40), st.floats(0.5, 60))
-def test_a_fixed_rate_takes_the_frame_on_show_at_each_moment(total, num_frames, fps):
-    times = np.cumsum(np.random.default_rng(total).uniform(0.01, 0.1, total))
-    indices = at_rate(fps)(times, num_frames)
-    middle = (times[0] + times[-1]) / 2
-    for place, index in enumerate(indices):
-        moment = middle + (place - (num_frames - 1) / 2) / fps
-        assert index == 0 or times[index] <= moment + 1e-5
-        assert index == total - 1 or times[index + 1] > moment - 1e-5
-
-
-def test_a_fixed_rate_equal_to_that_of_the_video_takes_every_frame():
-    assert at_rate(25)(np.arange(51) / 25, 51).tolist() == list(range(51))
-
-
 def test_the_callers_own_frames_are_taken_in_the_callers_order():
     assert given_frames([5, 2, 2])(np.arange(9) / 30, 3).tolist() == [5, 2, 2]
 
@@ -97,13 +71,6 @@ def test_the_callers_own_frames_must_exist_and_be_as_many_as_needed():
         given_frames([-1, 3])(times, 2)
     with pytest.raises(ValueError, match="exactly that many"):
         given_frames([1, 2])(times, 3)
-
-
-def test_strategies_refuse_senseless_options():
-    with pytest.raises(ValueError, match="stride"):
-        consecutive(0)
-    with pytest.raises(ValueError, match="rate"):
-        at_rate(0.0)
 
 
 def test_uniform_sampling_looks_at_the_number_of_frames_only():

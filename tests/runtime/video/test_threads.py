@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from xclip_runtime.video.threads import ThreadPolicy, reading
+from xclip_runtime.util.cpus import reading
+from xclip_runtime.video.threads import ThreadPolicy
 
 
 @pytest.mark.parametrize(
