@@ -39,9 +39,9 @@ def shared(path: Path, hop: float) -> int:
     source = open_source(path)
     windows = StreamWindow(WINDOW, hop, num_frames=FRAMES, transform=TRANSFORM, fps=source.fps)
     cut = 0
-    for moment in source:
-        picture = moment.picture
-        cut += sum(len(window.frames) > 0 for window in windows.advance(moment.time, lambda p=picture: TRANSFORM(p())))  # type: ignore[misc]
+    for frame in source:
+        done = windows.advance(frame.time, lambda frame=frame: TRANSFORM(frame.to_rgb()))  # type: ignore[misc]
+        cut += sum(len(window.frames) > 0 for window in done)
     return cut
 
 
