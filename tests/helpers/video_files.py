@@ -177,7 +177,7 @@ def _coloured(number: int, part: Part) -> av.VideoFrame:
 
 
 def remux(source: Path, target: Path) -> Path:
-    """Put the packets of the first picture track of a file into another container."""
+    """Put the packets of the first video track of a file into another container."""
     return joined(target, [source])
 
 

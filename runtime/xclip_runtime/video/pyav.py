@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import av
 
 from xclip_runtime.util.paths import printable
-from xclip_runtime.video.container import open_file, picture_track
+from xclip_runtime.video.container import open_file, video_track
 from xclip_runtime.video.conversion import FrameConverter, check_limits
 from xclip_runtime.video.decoder import Frame
 from xclip_runtime.video.frame_index import FrameIndex, Packet
@@ -130,7 +130,7 @@ class PyAVDecoder:
             self._container.close()
         self._container = self._open_container(self._path)
         try:
-            self._stream = picture_track(self._container, self._name, self._options.track)
+            self._stream = video_track(self._container, self._name, self._options.track)
         except BaseException:
             self._container.close()
             raise

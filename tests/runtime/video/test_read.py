@@ -178,7 +178,7 @@ def test_a_file_that_only_claims_to_be_a_video_is_refused_in_one_line_and_in_sil
 
 def test_a_sound_file_has_no_picture_track(tmp_path):
     path = sound(tmp_path / "sound.mp4")
-    with pytest.raises(NoFramesError, match="no picture track"):
+    with pytest.raises(NoFramesError, match="no video track"):
         read(path)
 
 
@@ -463,7 +463,7 @@ def test_frames_that_an_edit_list_hides_do_not_count(tmp_path, shown):
 
 
 def with_tracks(path, *tracks):
-    """Encode a video of several picture tracks, each of one colour; of a track: size, frames, colour, disposition."""
+    """Encode a video of several video tracks, each of one colour; of a track: size, frames, colour, disposition."""
     with av.open(str(path), "w") as container:
         streams = []
         for (width, height), _, _, disposition in tracks:
@@ -505,7 +505,7 @@ def test_the_best_track_is_read(tmp_path, name, tracks, colour):
 
 
 def test_a_track_that_there_is_not_is_refused(plain):
-    with pytest.raises(VideoError, match="has 1 picture tracks, and none of number 1: count them from 0"):
+    with pytest.raises(VideoError, match="has 1 video tracks, and none of number 1: count them from 0"):
         read(plain, track=1)
 
 

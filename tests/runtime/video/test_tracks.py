@@ -95,7 +95,7 @@ def test_the_track_that_is_flagged_default_is_read_though_it_is_small(folder):
 
 @pytest.mark.parametrize("name", ["song.m4a", "song.mp4", "song.mka", "song.mp3", "song.flac"])
 def test_a_song_with_cover_art_is_refused_as_sound(folder, name):
-    with pytest.raises(NoFramesError, match=r"no picture track.*sound") as error:
+    with pytest.raises(NoFramesError, match=r"no video track.*sound") as error:
         read_clip(folder / name, num_frames=8, transform=FrameTransform("videox"))
     assert "\n" not in str(error.value)
 
@@ -126,7 +126,7 @@ def test_a_track_is_read_by_its_number_among_the_picture_tracks(folder, name, tr
 
 @pytest.mark.parametrize("track", [2, 99, -1])
 def test_a_track_that_there_is_not_is_named_in_one_line(folder, track):
-    with pytest.raises(VideoError, match=f"2 picture tracks.*{track}") as error:
+    with pytest.raises(VideoError, match=f"2 video tracks.*{track}") as error:
         read_whole(folder / "default-second.mkv", [0], track=track)
     assert "\n" not in str(error.value)
 

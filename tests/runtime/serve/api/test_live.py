@@ -108,7 +108,7 @@ def test_options_that_make_no_sense_end_the_session_with_a_reason(server, openin
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
-        (message(0, b"no picture"), "not an image"),
+        (message(0, b"no image"), "not an image"),
         (b"short", "too short"),
         (message(float("nan"), b"x"), "nan"),
         ("{", "JSON"),
