@@ -1,14 +1,13 @@
-"""X-CLIP's vision tower on a CPU: transformers, a plain export, OpenVINO and the graphs of this project, in one run.
+"""Compare ways to run X-CLIP's vision tower on a CPU: transformers, a plain export, OpenVINO and this project's graphs.
 
     python benchmarks/cpu.py                     # ViT-B/16, 32 frames; about 20 minutes
     python benchmarks/cpu.py --quick             # 8 frames; a few minutes
     python benchmarks/cpu.py --json results.json
 
-Every arm lives in a process of its own, loaded once. They run clips in turns, round after round, so that drift of the
-machine's clock hits all alike; what counts is the median over rounds of an arm's time divided by the reference's time
-of the same round. A large fp32 matrix product runs in the same rounds and gives the roof. Time that other processes
-take from the cores during a clip is noted with it, and rounds in which it exceeds a tenth are left out while three
-others remain.
+Every arm has a process of its own, loaded once. Arms are interleaved, round by round, so that clock drift affects all
+alike; the figure is the median over rounds of an arm's time divided by the reference's time of the same round. A large
+fp32 matrix product runs in the same rounds and gives the roofline. CPU time of other processes during a clip is
+recorded, and rounds where it exceeds a tenth are left out while three others remain.
 
 Weights are seeded and well scaled (``xclip_export.seeded``), so no download is needed; speed does not depend on them.
 OpenVINO's arms appear when ``openvino`` and ``nncf`` are installed.
@@ -57,21 +56,21 @@ ARMS = {
     "ours-fp32": "vision_model_cpu.onnx, ONNX Runtime",
     "ours-int8": "vision_model_int8.onnx, ONNX Runtime",
 }
-# The roof: a large fp32 product by whichever of the two multiplies faster here.
+# Roofline: a large fp32 product, by the faster of the two.
 GEMMS = ("gemm-torch", "gemm-onnxruntime")
-# Thread pools spin for a while after a clip; without a pause an arm would pay for the one before it, seconds.
+# Seconds. Thread pools spin for a while after a clip: without a pause an arm would pay for the one before it.
 PAUSE = 0.3
 REFERENCE = "plain"
 
 
 def normalised(clip: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 (1, T, H, W, 3) → the float pixel_values (1, T, 3, H, W) that transformers takes."""
+    """Normalise uint8 (1, T, H, W, 3) to float32 pixel_values (1, T, 3, H, W), as transformers takes them."""
     x = (clip.astype(np.float32) / 255 - np.float32(MEAN)) / np.float32(STD)
     return np.ascontiguousarray(x.transpose(0, 1, 4, 2, 3), dtype=np.float32)
 
 
 def evaluation_clips(frames: int, size: int, count: int, seed: int = 1000) -> list[NDArray[np.uint8]]:
-    """Clips that no calibration has seen, uint8 (1, T, H, W, 3): video in other colours and order, noise, textures."""
+    """Make clips unseen by calibration, uint8 (1, T, H, W, 3): video in other colours and order, noise, textures."""
     from xclip_export.calibration import calibration_clips
 
     rng, clips = np.random.default_rng(seed), []
@@ -88,7 +87,7 @@ def evaluation_clips(frames: int, size: int, count: int, seed: int = 1000) -> li
 
 
 def seeded(options: argparse.Namespace, *, outliers: bool = False) -> Any:
-    """The checkpoint of the run, or its outlier twin."""
+    """Build the seeded model of the run, or its outlier twin."""
     from xclip_export.seeded import outlier_twin, seeded_config, seeded_model
 
     config = seeded_config(
@@ -99,7 +98,7 @@ def seeded(options: argparse.Namespace, *, outliers: bool = False) -> Any:
 
 
 def vision_of(model: Any) -> Any:
-    """Transformers' own vision tower and MIT as one module: pixel_values → video_embeds, img_features."""
+    """Wrap the vision tower and MIT of transformers in one module: pixel_values to video_embeds, img_features."""
     import torch
 
     class Vision(torch.nn.Module):
@@ -119,7 +118,7 @@ def vision_of(model: Any) -> Any:
 
 
 def prepare(options: argparse.Namespace, folder: Path, *, outliers: bool) -> None:
-    """Write the files of all arms that are not there yet, and ours where the exporter has changed since."""
+    """Write the missing files of all arms, and rewrite ours if the exporter has changed."""
     import torch
 
     from xclip_export.calibration import calibration_clips
@@ -164,7 +163,7 @@ def prepare(options: argparse.Namespace, folder: Path, *, outliers: bool) -> Non
 
 
 def exporter_digest() -> str:
-    """SHA-256 of the exporter's source, so that a cache never serves what another version made."""
+    """Compute the SHA-256 of the exporter's source, the key of cached graphs."""
     import xclip_export
 
     digest = hashlib.sha256()
@@ -174,23 +173,23 @@ def exporter_digest() -> str:
 
 
 def is_current(made: Path) -> bool:
-    """Whether a file or folder was made by the exporter as it is now."""
+    """Return True if a file or folder was made by the current exporter."""
     key = made.with_name(f"{made.name}.made-by")
     return made.exists() and key.exists() and key.read_text("ascii") == exporter_digest()
 
 
 def mark_current(made: Path) -> None:
-    """Note by which exporter a file or folder was made."""
+    """Record the exporter's digest beside a file or folder."""
     made.with_name(f"{made.name}.made-by").write_text(exporter_digest(), "ascii")
 
 
 def has_openvino() -> bool:
-    """Whether OpenVINO's arms can be made."""
+    """Return True if OpenVINO and NNCF are installed."""
     return all(importlib.util.find_spec(name) for name in ("openvino", "nncf"))
 
 
 def load(arm: str, folder: Path, options: argparse.Namespace) -> Run:
-    """Load one arm; what it returns takes uint8 frames, so that each pays for its own normalisation."""
+    """Load one arm as a function of uint8 frames, so that its time includes its normalisation."""
     if arm in GEMMS:
         multiply = load_gemm(arm, options)
 
@@ -239,7 +238,7 @@ def load(arm: str, folder: Path, options: argparse.Namespace) -> Run:
 
 
 def load_gemm(arm: str, options: argparse.Namespace) -> Callable[[], object]:
-    """The product of all rows of a clip with the first weight of an MLP."""
+    """Build the product of all rows of a clip with the first weight of an MLP."""
     rng = np.random.default_rng(0)
     a, b = (rng.standard_normal(shape, np.float32) for shape in ((options.frames * 197, 768), (768, 3072)))
     if arm == "gemm-torch":
@@ -265,12 +264,12 @@ GEMM_REPEATS = 20
 
 
 def gemm_flops(options: argparse.Namespace) -> float:
-    """Floating-point operations of one turn of the matrix product."""
+    """Count the floating-point operations of one turn of the matrix product."""
     return 2.0 * options.frames * 197 * 768 * 3072 * GEMM_REPEATS
 
 
 def clip_flops(options: argparse.Namespace) -> float:
-    """Floating-point operations of the vision tower and MIT for one clip: twice the multiply-adds of its products."""
+    """Count the floating-point operations of vision tower and MIT for one clip: two per multiply-add."""
     grid = 224 // options.patch
     patches, dim, width = grid**2, 768, 512
     tokens, frames = 1 + patches, options.frames
@@ -283,25 +282,25 @@ def clip_flops(options: argparse.Namespace) -> float:
 
 
 def work(arm: str, folder: Path, options: argparse.Namespace, load: Load = load) -> None:
-    """The life of an arm's process: load, then one answer on stdout for each file named on stdin.
+    """Run an arm's process: load, then print one JSON line for each path read from stdin.
 
-    A file of numpy's is a clip, and any other is handed on by name.
+    A .npy file is loaded as a clip; any other path is passed to the arm as it is.
     """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what libraries print must not mix with the answers
+    os.dup2(2, 1)  # keeps output of libraries out of the answers
     started = time.perf_counter()
     try:
         run = load(arm, folder, options)
         print(json.dumps({"load_s": time.perf_counter() - started}), file=answers)
         for line in sys.stdin:
             print(json.dumps(answer(run, line.strip(), folder / f"{arm}.npz")), file=answers)
-    except Exception as error:  # whatever a peer raises, it is said in its row of the table
+    except Exception as error:  # any error of a peer goes to its row of the table
         print(json.dumps({"error": f"{type(error).__name__}: {error}".splitlines()[0]}), file=answers)
         raise
 
 
 def answer(run: Run, name: str, output: Path) -> dict[str, Any]:
-    """Run a clip or a file, write what comes out, and tell the time and the memory it took."""
+    """Run a clip or a file, save the outputs, and return time and peak memory."""
     clip = np.load(name) if name.endswith(".npy") else name
     others, own, started = busy_seconds(), time.process_time(), time.perf_counter()
     video_embeds, img_features = run(clip)
@@ -317,7 +316,7 @@ def answer(run: Run, name: str, output: Path) -> dict[str, Any]:
 
 
 class Arm:
-    """One arm's process."""
+    """Process of one arm."""
 
     def __init__(self, name: str, folder: Path, options: argparse.Namespace, script: str = __file__) -> None:
         started = time.perf_counter()
@@ -333,7 +332,7 @@ class Arm:
         self.first_s: float | None = None
 
     def turn(self, clip: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Run one clip; the first is kept apart from the steady ones."""
+        """Run one clip; the first run is recorded apart from the others."""
         assert self.process.stdin is not None
         time.sleep(PAUSE)
         print(clip, file=self.process.stdin, flush=True)
@@ -348,7 +347,7 @@ class Arm:
             return outputs["video_embeds"], outputs["img_features"]
 
     def close(self) -> None:
-        """End the process."""
+        """Close stdin and wait for the process to exit."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
@@ -366,14 +365,14 @@ class Arm:
 
 
 def forwarded(options: argparse.Namespace) -> list[str]:
-    """The command line that gives a child the same shape."""
+    """Format the options that give a child process the same configuration."""
     return [
         f"--{name}={getattr(options, name)}" for name in ("frames", "patch", "layers", "threads", "rounds", "clips")
     ]
 
 
 class Labels:
-    """Logits of seeded label embeddings, through the checkpoint's prompt tower in torch."""
+    """Logits for seeded label embeddings, from the checkpoint's prompt tower in torch."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         import torch
@@ -385,7 +384,7 @@ class Labels:
         self.texts = torch.randn(LABELS, dim, generator=torch.Generator().manual_seed(2))
 
     def __call__(self, outputs: tuple[NDArray[np.float32], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """What the vision graph gave for one clip → its logits (N,)."""
+        """Map the vision graph's outputs for one clip to logits (N,)."""
         import torch
 
         with torch.no_grad():
@@ -394,10 +393,10 @@ class Labels:
 
 
 def take_turns(arms: Collection[Arm], clip: Path, rounds: int) -> tuple[list[int], bool]:
-    """Run all arms, round after round, and end them.
+    """Run all arms, round by round, then close them.
 
     Returns:
-        The rounds that count, and whether they were quiet: others took at most a tenth of every clip's time.
+        Rounds that count; True if other processes took at most a tenth of every clip's time in them.
     """
     for index in range(rounds):
         for arm in arms:
@@ -410,13 +409,13 @@ def take_turns(arms: Collection[Arm], clip: Path, rounds: int) -> tuple[list[int
 
 
 def quiet_rounds(others: Sequence[float]) -> tuple[list[int], bool]:
-    """The rounds that count, from the share of a clip's time that other processes took, and whether they were quiet."""
+    """Select rounds by the share of a clip's time that other processes took; True if all selected are at most 0.1."""
     quiet = [i for i, share in enumerate(others) if share <= 0.1]
     return (quiet, True) if len(quiet) >= min(3, len(others)) else (list(range(len(others))), False)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Time all arms in turns."""
+    """Time all arms, interleaved."""
     names = [arm for arm in ARMS if has_openvino() or not arm.startswith("openvino")]
     clip = folder / "clip.npy"
     np.save(clip, evaluation_clips(options.frames, 224, 1)[0])
@@ -461,7 +460,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def accuracy(options: argparse.Namespace, folder: Path, twin: Path) -> dict[str, Any]:
-    """Logit errors against transformers; the twin computes the same function, so one reference serves both."""
+    """Measure logit errors against transformers; the twin computes the same function, so both share one reference."""
     clips = evaluation_clips(options.frames, 224, options.clips)
     labels, path = Labels(options), folder / "clip.npy"
     reference = Arm("transformers", folder, options)
@@ -492,7 +491,7 @@ def accuracy(options: argparse.Namespace, folder: Path, twin: Path) -> dict[str,
 
 
 def record() -> dict[str, Any]:
-    """How, when and on what figures were taken: the head of every result that is kept."""
+    """Command, date and machine: the header of every saved result."""
     script = Path(sys.argv[0]).resolve()
     return {
         "command": shlex.join(["python", script.relative_to(ROOT).as_posix(), *sys.argv[1:]]),
@@ -502,7 +501,7 @@ def record() -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were taken on."""
+    """CPU, cores and software versions."""
     versions = {}
     for name in ("onnxruntime", "openvino", "nncf", "torch", "transformers", "numpy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -511,7 +510,7 @@ def machine() -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as Markdown."""
+    """Format the result as Markdown."""
     speed = result["speed"]
     lines = [
         f"Large fp32 GEMM: {speed['gemm_gflops']:.0f} GFLOP/s; one clip: {speed['clip_gflop']:.0f} GFLOP. "
@@ -553,11 +552,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
-        "--clips", type=int, default=64, help="clips of the accuracy part, which uses 8 frames; 0: none"
+        "--clips", type=int, default=64, help="clips of the accuracy part, which uses 8 frames; 0 skips it"
     )
     parser.add_argument("--quick", action="store_true", help="8 frames, 3 rounds, 8 clips")
-    parser.add_argument("--cache", type=Path, help="keep the arms' files here")
-    parser.add_argument("--json", type=Path, help="write the result here")
+    parser.add_argument("--cache", type=Path, help="folder to keep the arms' files")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
     parser.add_argument("--worker", nargs=2, metavar=("ARM", "FOLDER"), help=argparse.SUPPRESS)
     parser.add_argument("--prepare", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -575,7 +574,7 @@ def main() -> None:
 
         def folder(shape: argparse.Namespace, kind: str) -> Path:
             made = root / f"b{shape.patch}-{shape.frames}-{shape.layers}-{kind}"
-            # In a child, which gives its memory back before anything is measured.
+            # In a child process, whose memory is released before measuring.
             command = [sys.executable, __file__, "--prepare", kind, str(made), *forwarded(shape)]
             subprocess.run(command, check=True, stdout=sys.stderr)
             return made

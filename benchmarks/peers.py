@@ -1,22 +1,22 @@
-"""X-CLIP ViT-B/16 with 32 frames on a CPU: every way to run it that a user has, in one interleaved run.
+"""Compare ways to run X-CLIP ViT-B/16 with 32 frames on a CPU, interleaved in one run.
 
     python benchmarks/peers.py --cache runs/peers --json benchmarks/results/peers.json   # on a quiet machine
     python benchmarks/peers.py --cache runs/peers --json benchmarks/results/peers.json --resume
     python benchmarks/peers.py --quick                                                   # 8 frames, 2 layers
 
-First the vision tower and MIT alone, which is 99 % of the work: torch eager and compiled, a plain export in ONNX
-Runtime, the same through ONNX Runtime's own tools, OpenVINO, and the graphs of this project. Then from an encoded file
-to labels, against transformers with PyAV and its processor, the way its documentation shows.
+The first part times the vision tower and MIT alone, 99 % of the work: torch eager and compiled, a plain export in ONNX
+Runtime, the same after ONNX Runtime's own tools, OpenVINO, and the graphs of this project. The second goes from an
+encoded file to labels, against transformers with PyAV and its processor, as its documentation shows.
 
-In every round each arm has a process of its own, and no other arm's is alive: it starts, loads, answers once, and then
-twice more, of which the faster counts. What is told is the median over rounds, of an arm's times and of their ratios to
-ours in the same round. One more round before the others fills the caches of files and compilers, and is not counted;
-nor are rounds in which other processes took more than a tenth of a clip's time, while three others remain. The roof of
-each precision is the fastest large matrix product of that precision in the same round. A peer that cannot run has a row
-that says why. Weights are seeded, so no download is needed; speed does not depend on them.
+In every round each arm runs in a process of its own, with no other arm alive: it loads, runs once, and then twice more,
+of which the faster counts. Figures are medians over rounds, of an arm's times and of their ratios to ours in the same
+round. One warm-up round, which fills the caches of files and compilers, is not counted; nor are rounds in which other
+processes took more than a tenth of a clip's time, while three others remain. The roofline of each precision is the
+fastest large matrix product of that precision in the same round. A peer that cannot run has a row with the reason.
+Weights are seeded, so no download is needed; speed does not depend on them.
 
-Every finished round is kept in ``--cache``, and ``--resume`` goes on after the last, with the same versions, machine,
-options and exporter, or not at all.
+Finished rounds are saved in ``--cache``; ``--resume`` continues after the last, and exits with an error if versions,
+machine, options or exporter have changed.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ OPENVINO = ("openvino",)
 
 @dataclass(frozen=True)
 class Peer:
-    """A way to run the model."""
+    """One way to run the model."""
 
     what: str
     precision: str
     packages: tuple[str, ...]
-    """What has to be installed where it runs."""
+    """Packages needed to run it."""
     made_with: tuple[str, ...] = ()
-    """What has to be installed where its files are made, besides torch and transformers."""
+    """Packages needed to make its files, besides torch and transformers."""
 
 
 PEERS = {
@@ -93,11 +93,11 @@ END_TO_END = {
 }
 MATRIX = (768, 3072)
 STEADY = 2
-"""Answers after the first, in every process."""
+"""Runs after the first, in every process."""
 
 
 def missing(peer: Peer) -> str | None:
-    """Which packages of a peer are not installed here."""
+    """Name the packages of a peer that are not installed, or return None."""
     names = [name for name in (*peer.packages, *peer.made_with) if not _installed(name)]
     return f"not installed: {', '.join(names)}" if names else None
 
@@ -111,7 +111,7 @@ def _installed(name: str) -> bool:
 
 
 def installed_mb(packages: tuple[str, ...], *, ours: bool = False) -> float:
-    """Size on disk of packages with all that they require, in MB of 10**6 bytes; ``ours`` adds this runtime."""
+    """Size on disk of packages and their dependencies, MB of 10**6 bytes; ``ours`` adds this runtime."""
     files = {path for path in (cpu.ROOT / "runtime").rglob("*") if path.is_file()} if ours else set[Path]()
     for name in _closure(packages):
         for file in importlib.metadata.distribution(name).files or ():
@@ -122,7 +122,7 @@ def installed_mb(packages: tuple[str, ...], *, ours: bool = False) -> float:
 
 
 def _closure(packages: tuple[str, ...]) -> set[str]:
-    """The packages and everything installed that they require, extras left out."""
+    """Collect the packages and their installed dependencies, without extras."""
     found: set[str] = set()
     waiting = list(packages)
     while waiting:
@@ -136,7 +136,7 @@ def _closure(packages: tuple[str, ...]) -> set[str]:
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
-    """Write the files of all arms that are not there yet."""
+    """Write the missing files of all arms."""
     cpu.prepare(options, folder, outliers=False)
     if not (folder / "checkpoint").exists():
         cpu.seeded(options).save_pretrained(folder / "checkpoint")
@@ -157,7 +157,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
 
 
 def _write_int8_product(path: Path) -> None:
-    """One MatMulInteger of bytes with signed weights, the product that CPUs with VNNI are made for."""
+    """Write a MatMulInteger of uint8 by int8, the product that VNNI accelerates."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -173,7 +173,7 @@ def _write_int8_product(path: Path) -> None:
 
 
 def prepare_end_to_end(options: argparse.Namespace, folder: Path) -> None:
-    """Write a whole checkpoint with CLIP's tokenizer and its bundle, unless they are there and of today's exporter."""
+    """Write a checkpoint with CLIP's tokenizer and its bundle, unless the current exporter has made them."""
     if cpu.is_current(folder / "bundle"):
         return
     sys.path.insert(0, str(cpu.ROOT / "tests"))
@@ -199,7 +199,7 @@ def _say(message: str) -> None:
 
 
 def load(arm: str, folder: Path, options: argparse.Namespace) -> cpu.Run:
-    """Load one arm; what it returns takes uint8 frames or a path, so that each pays for its own preparation."""
+    """Load one arm as a function of uint8 frames or a path, so that its time includes its preprocessing."""
     if arm.startswith("gemm"):
         return _load_product(arm, folder, options)
     if arm.startswith("e2e"):
@@ -218,10 +218,10 @@ def load(arm: str, folder: Path, options: argparse.Namespace) -> cpu.Run:
 
 
 def _openvino_request(model: Any, precision: str, options: argparse.Namespace) -> Any:
-    """A request that computes in this precision, where the CPU has it.
+    """Create an inference request of this precision.
 
     Raises:
-        RuntimeError: OpenVINO takes another one.
+        RuntimeError: OpenVINO uses another precision on this CPU.
     """
     import openvino
 
@@ -264,7 +264,7 @@ def _load_product(arm: str, folder: Path, options: argparse.Namespace) -> cpu.Ru
 
 
 def _product(arm: str, folder: Path, options: argparse.Namespace) -> Callable[[], object]:
-    """The product of all rows of a clip with the first weight of an MLP."""
+    """Build the product of all rows of a clip with the first weight of an MLP."""
     if arm in cpu.GEMMS:
         return cpu.load_gemm(arm, options)
     shape = options.frames * 197, MATRIX[0]
@@ -297,7 +297,7 @@ def _product(arm: str, folder: Path, options: argparse.Namespace) -> Callable[[]
 
 
 def _load_end_to_end(arm: str, folder: Path, options: argparse.Namespace) -> Any:
-    """A video's path → probabilities (N,), as its user would write it."""
+    """Load a function from a video's path to probabilities (N,), written as a user would."""
     if arm.startswith("e2e-ours"):
         from xclip_runtime import XClip
 
@@ -331,7 +331,7 @@ def _load_end_to_end(arm: str, folder: Path, options: argparse.Namespace) -> Any
             total = container.streams.video[0].frames
             indices = [(2 * i + 1) * total // (2 * options.frames) for i in range(options.frames)]
             clip = read_video_pyav(container, indices)
-        # The documentation says videos=, which transformers 4.57 passes over without a word.
+        # The documentation says videos=, which transformers 4.57 silently ignores.
         inputs = processor(text=texts, images=clip, return_tensors="pt", padding=True)
         with torch.no_grad():
             probs = model_(**inputs).logits_per_video.softmax(dim=1)
@@ -343,7 +343,7 @@ def _load_end_to_end(arm: str, folder: Path, options: argparse.Namespace) -> Any
 def take_turns(
     names: dict[str, Peer], folder: Path, options: argparse.Namespace, clip: Path, kept: Path
 ) -> list[dict[str, Any]]:
-    """What every arm did in every round but the first; rounds that ``kept`` holds are not run again."""
+    """Run every arm in every round and return all but the warm-up; rounds in ``kept`` are not run again."""
     kept.touch()
     rounds: list[dict[str, Any]] = [json.loads(line) for line in kept.read_text("utf-8").splitlines()]
     while len(rounds) <= options.rounds:
@@ -356,7 +356,7 @@ def take_turns(
 
 
 def take_turn(name: str, peer: Peer, folder: Path, options: argparse.Namespace, clip: Path) -> dict[str, Any]:
-    """One arm's life in a round: start, load, answer; or why it cannot."""
+    """Start, load and run one arm, and return its figures or, as ``missing``, the reason why it cannot run."""
     reason = missing(peer)
     if reason:
         return {"missing": reason}
@@ -379,7 +379,7 @@ def take_turn(name: str, peer: Peer, folder: Path, options: argparse.Namespace, 
 
 
 def table_of(names: dict[str, Peer], rounds: list[dict[str, Any]], ours: tuple[str, ...]) -> dict[str, Any]:
-    """What is told of every arm, from the rounds that count."""
+    """Summarise every arm over the rounds that count."""
     counted, quiet = cpu.quiet_rounds([max(turn.get("others", 0.0) for turn in turns.values()) for turns in rounds])
     rounds = [rounds[i] for i in counted]
     return {
@@ -390,7 +390,7 @@ def table_of(names: dict[str, Peer], rounds: list[dict[str, Any]], ours: tuple[s
 
 
 def row(name: str, peer: Peer, rounds: list[dict[str, Any]], ours: tuple[str, ...]) -> dict[str, Any]:
-    """What is told of an arm, whatever it runs; an arm that failed once has no figures."""
+    """Summarise one arm; an arm that failed once has no figures."""
     reason = next((turns[name]["missing"] for turns in rounds if "missing" in turns[name]), None)
     if reason:
         return {"what": peer.what, "precision": peer.precision, "missing": reason}
@@ -415,7 +415,7 @@ def row(name: str, peer: Peer, rounds: list[dict[str, Any]], ours: tuple[str, ..
 
 
 def measure_vision(options: argparse.Namespace, folder: Path, names: dict[str, Peer], kept: Path) -> dict[str, Any]:
-    """Time the vision tower under all arms in turns."""
+    """Time the vision tower of all arms, interleaved."""
     clip = folder / "clip.npy"
     np.save(clip, cpu.evaluation_clips(options.frames, 224, 1)[0])
     found = table_of(
@@ -447,7 +447,7 @@ def measure_vision(options: argparse.Namespace, folder: Path, names: dict[str, P
 
 
 def measure_accuracy(options: argparse.Namespace, folder: Path, names: dict[str, Peer], kept: Path) -> dict[str, Any]:
-    """Logit errors and top-1 agreement against transformers in fp32, on clips that no calibration has seen."""
+    """Measure logit errors and top-1 agreement against transformers in fp32, on clips unseen by calibration."""
     clips, labels = cpu.evaluation_clips(options.frames, 224, options.clips), cpu.Labels(options)
     path = folder / "clip.npy"
 
@@ -484,7 +484,7 @@ def measure_accuracy(options: argparse.Namespace, folder: Path, names: dict[str,
 
 
 def measure_end_to_end(options: argparse.Namespace, folder: Path, kept: Path) -> dict[str, Any]:
-    """Time the way from an encoded file to labels."""
+    """Time all arms from an encoded file to labels."""
     from xclip_runtime.demo import DEMO_VIDEO
 
     video = Path(options.video or DEMO_VIDEO).resolve()
@@ -504,7 +504,7 @@ VISION_COLUMNS = (
 
 
 def vision_table(result: dict[str, Any]) -> str:
-    """The vision tower's rows as Markdown."""
+    """Format the vision tower's rows as Markdown."""
     accuracy = result.get("accuracy", {}).get("arms", {})
     lines = [
         f"| {' | '.join(VISION_COLUMNS)} |",
@@ -540,7 +540,7 @@ def vision_table(result: dict[str, Any]) -> str:
 
 
 def end_to_end_table(result: dict[str, Any]) -> str:
-    """The rows from file to labels as Markdown."""
+    """Format the end-to-end rows as Markdown."""
     lines = [
         "| from a file to labels | s/video | / ours fp32 | peak MB | start to first answer s | installed MB |",
         "|---|---|---|---|---|---|",
@@ -563,7 +563,7 @@ def end_to_end_table(result: dict[str, Any]) -> str:
 
 
 def heading(result: dict[str, Any]) -> str:
-    """Where and when, and what the roofs are."""
+    """Format date, machine and rooflines."""
     machine, vision = result["machine"], result["vision"]
     rates = ", ".join(f"{precision} {rate:.0f}" for precision, rate in vision["gemm_gflops"].items())
     rounds = f"{vision['rounds_counted']} of {vision['rounds']} rounds counted"
@@ -577,10 +577,10 @@ def heading(result: dict[str, Any]) -> str:
 
 
 def rounds_folder(root: Path, settings: dict[str, Any], *, resume: bool) -> Path:
-    """Where finished rounds are kept; empty, or what a run with the same settings has left.
+    """Return the folder of finished rounds, emptied unless a run with the same settings is resumed.
 
     Raises:
-        SystemExit: That run had others.
+        SystemExit: The run to resume had other settings.
     """
     kept, settings = root / "rounds", {**settings, "machine": cpu.machine(), "exporter": cpu.exporter_digest()}
     written = kept / "settings.json"
@@ -595,28 +595,30 @@ def rounds_folder(root: Path, settings: dict[str, Any], *, resume: bool) -> Path
 
 
 def save(result: dict[str, Any], path: Path | None) -> None:
-    """Write what is measured so far: each part takes minutes."""
+    """Write the result so far; each part takes minutes."""
     if path:
         path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Build the argument parser."""
     made = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     made.add_argument("--frames", type=int, default=32)
     made.add_argument("--patch", type=int, default=16)
     made.add_argument("--layers", type=int, default=12)
     made.add_argument("--threads", type=int, default=len(cpu.os.sched_getaffinity(0)))
     made.add_argument("--rounds", type=int, default=7)
-    made.add_argument("--clips", type=int, default=32, help="of the accuracy part, which uses 8 frames; 0: none")
-    made.add_argument("--arm", action="append", choices=PEERS, help="only this one and ours; may be repeated")
-    made.add_argument("--video", help="of the end-to-end part; default: the demo's")
+    made.add_argument(
+        "--clips", type=int, default=32, help="clips of the accuracy part, which uses 8 frames; 0 skips it"
+    )
+    made.add_argument("--arm", action="append", choices=PEERS, help="run only this arm and ours; may be repeated")
+    made.add_argument("--video", help="video of the end-to-end part; default: the demo's")
     made.add_argument("--no-end-to-end", action="store_true")
-    made.add_argument("--quick", action="store_true", help="8 frames, 2 layers, 3 rounds, 4 clips: to see it run")
-    made.add_argument("--cache", type=Path, help="keep the arms' files and the rounds here")
-    made.add_argument("--resume", action="store_true", help="go on with the rounds that --cache holds")
+    made.add_argument("--quick", action="store_true", help="8 frames, 2 layers, 3 rounds, 4 clips: a smoke test")
+    made.add_argument("--cache", type=Path, help="folder to keep the arms' files and the rounds")
+    made.add_argument("--resume", action="store_true", help="continue after the rounds in --cache")
     made.add_argument("--prepare-only", action="store_true", help="fill the cache and measure nothing")
-    made.add_argument("--json", type=Path, help="write the result here")
+    made.add_argument("--json", type=Path, help="write the result to this file")
     made.add_argument("--worker", nargs=2, metavar=("ARM", "FOLDER"), help=argparse.SUPPRESS)
     made.add_argument("--prepare", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
     return made
@@ -645,7 +647,7 @@ def main() -> None:
         def folder(shape: argparse.Namespace, kind: str) -> Path:
             made = root / f"b{shape.patch}-{shape.frames}-{shape.layers}-{kind}"
             made.mkdir(parents=True, exist_ok=True)
-            # In a child, which gives its memory back before anything is measured.
+            # In a child process, whose memory is released before measuring.
             command = [sys.executable, __file__, "--prepare", kind, str(made), *cpu.forwarded(shape)]
             subprocess.run(command, check=True, stdout=sys.stderr)
             return made
