@@ -17,11 +17,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from decode import FRAMES, TRANSFORM, Sample
-
 sys.path.insert(0, str(Path(__file__).parent))
 
 import cpu
+from decode import FRAMES, TRANSFORM
+from samples import Sample
 
 from xclip_runtime.streaming.sources import open_source
 from xclip_runtime.streaming.windows import StreamWindow
