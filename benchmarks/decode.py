@@ -37,7 +37,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import cpu
+import records
 from samples import LONG, MEMORY, SHORT, Sample
 
 from xclip_runtime.util.cpus import available_cpus
@@ -311,7 +311,7 @@ def _write(path: Path, figures: dict[str, Any]) -> None:
     written = json.loads(path.read_text()) if path.exists() else {}
     for title, rows in figures.items():
         written[title] = {**written.get(title, {}), **rows} if isinstance(rows, dict) else rows
-    head = cpu.record()
+    head = records.record()
     written["date"] = head["date"]
     written["machine"] = {
         "cpu": head["machine"]["cpu"],

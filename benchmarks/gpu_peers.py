@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import cpu
+import vision_arms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,10 +96,10 @@ def torch_arm(name: str, model: Any, device: str) -> Run:
 
     torch.backends.cuda.matmul.allow_tf32 = False
     dtype = torch.float16 if "fp16" in name else torch.float32
-    vision = cpu.vision_of(model).to(device, dtype)
+    vision = vision_arms.vision_of(model).to(device, dtype)
     if name.startswith("compile"):
         vision = torch.compile(vision, mode="reduce-overhead" if name.endswith("graphs") else None)
-    mean, std = (torch.tensor(v, device=device).view(1, 1, 3, 1, 1) for v in (cpu.MEAN, cpu.STD))
+    mean, std = (torch.tensor(v, device=device).view(1, 1, 3, 1, 1) for v in (vision_arms.MEAN, vision_arms.STD))
 
     def run(clips: NDArray[np.uint8]) -> Outputs:
         with torch.inference_mode():
@@ -117,7 +117,7 @@ def plain_arm(name: str, model: Any, device: str, folder: Path) -> Run:
 
     path = folder / "plain.onnx"
     if not path.exists():
-        vision, frames = cpu.vision_of(model.float().cpu()), model.config.vision_config.num_frames
+        vision, frames = vision_arms.vision_of(model.float().cpu()), model.config.vision_config.num_frames
         names = {"input_names": ["pixel_values"], "output_names": ["video_embeds", "img_features"]}
         axes = {name: {0: "batch_size"} for name in ("pixel_values", "video_embeds", "img_features")}
         with torch.no_grad():
@@ -136,7 +136,7 @@ def plain_arm(name: str, model: Any, device: str, folder: Path) -> Run:
     session = onnxruntime.InferenceSession(path, settings, providers=[provider])
 
     def run(clips: NDArray[np.uint8]) -> Outputs:
-        pixels = np.concatenate([cpu.normalised(clip[None]) for clip in clips])
+        pixels = np.concatenate([vision_arms.normalised(clip[None]) for clip in clips])
         embeds, features = session.run(None, {"pixel_values": pixels})
         return embeds, features
 
@@ -175,7 +175,7 @@ def load(name: str, options: argparse.Namespace, folder: Path, batch: int) -> Ru
 
 def measure(options: argparse.Namespace, folder: Path, batch: int) -> list[dict[str, Any]]:
     """Measure every arm with batches of one size; one row an arm."""
-    clips = np.concatenate(cpu.evaluation_clips(options.frames, 224, batch))
+    clips = np.concatenate(vision_arms.evaluation_clips(options.frames, 224, batch))
     labels = Labels(checkpoint_of(folder), np.load(folder / "bundle/text_embeds.npy"))
     arms: dict[str, Run] = {}
     logits: dict[str, NDArray[np.float32]] = {}

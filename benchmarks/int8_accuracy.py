@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cpu import ROOT, exporter_digest, record
+from records import ROOT, exporter_digest, record
 from rich.console import Console
 from rich.progress import track
 

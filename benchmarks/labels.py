@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cpu import record
+from records import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable

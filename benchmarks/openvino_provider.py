@@ -24,7 +24,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import cpu
+import processes
+from records import record
 
 from xclip_runtime import XClip
 from xclip_runtime.bundle import sha256_of
@@ -88,7 +89,7 @@ def measure(bundle: Path, rounds: int) -> list[dict[str, Any]]:
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(rounds):
         for name, model in arms.items():
-            time.sleep(cpu.PAUSE)
+            time.sleep(processes.PAUSE)
             started = time.perf_counter()
             model.logits_batch(clips[0][None])
             seconds[name].append(time.perf_counter() - started)
@@ -118,7 +119,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    result = {**cpu.record(), "rounds": options.rounds, "arms": measure(options.bundle, options.rounds)}
+    result = {**record(), "rounds": options.rounds, "arms": measure(options.bundle, options.rounds)}
     result["machine"]["versions"]["onnxruntime"] = onnxruntime_version()  # the package has another name
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cpu import ROOT, record
+from records import ROOT, record
 
 sys.path.insert(0, str(ROOT / "tests"))
 

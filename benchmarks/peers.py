@@ -25,6 +25,7 @@ import argparse
 import importlib.metadata
 import importlib.util
 import json
+import os
 import re
 import shutil
 import statistics
@@ -35,8 +36,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cpu
 import numpy as np
+import processes
+import records
+import vision_arms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -112,7 +115,7 @@ def _installed(name: str) -> bool:
 
 def installed_mb(packages: tuple[str, ...], *, ours: bool = False) -> float:
     """Size on disk of packages and their dependencies, MB of 10**6 bytes; ``ours`` adds this runtime."""
-    files = {path for path in (cpu.ROOT / "runtime").rglob("*") if path.is_file()} if ours else set[Path]()
+    files = {path for path in (records.ROOT / "runtime").rglob("*") if path.is_file()} if ours else set[Path]()
     for name in _closure(packages):
         for file in importlib.metadata.distribution(name).files or ():
             path = Path(str(file.locate()))
@@ -137,9 +140,9 @@ def _closure(packages: tuple[str, ...]) -> set[str]:
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
     """Write the missing files of all arms."""
-    cpu.prepare(options, folder, outliers=False)
+    vision_arms.prepare(options, folder, outliers=False)
     if not (folder / "checkpoint").exists():
-        cpu.seeded(options).save_pretrained(folder / "checkpoint")
+        vision_arms.seeded(options).save_pretrained(folder / "checkpoint")
     plain = folder / "plain.onnx"
     if _installed("onnx") and not (folder / "optimizer.onnx").exists():
         from onnxruntime.transformers import optimizer
@@ -174,9 +177,9 @@ def _write_int8_product(path: Path) -> None:
 
 def prepare_end_to_end(options: argparse.Namespace, folder: Path) -> None:
     """Write a checkpoint with CLIP's tokenizer and its bundle, unless the current exporter has made them."""
-    if cpu.is_current(folder / "bundle"):
+    if records.is_current(folder / "bundle"):
         return
-    sys.path.insert(0, str(cpu.ROOT / "tests"))
+    sys.path.insert(0, str(records.ROOT / "tests"))
     from helpers.checkpoints import write_seeded_checkpoint
     from xclip_export import export_bundle
 
@@ -191,14 +194,14 @@ def prepare_end_to_end(options: argparse.Namespace, folder: Path) -> None:
         overwrite=True,
         progress=_say,
     )
-    cpu.mark_current(folder / "bundle")
+    records.mark_current(folder / "bundle")
 
 
 def _say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def load(arm: str, folder: Path, options: argparse.Namespace) -> cpu.Run:
+def load(arm: str, folder: Path, options: argparse.Namespace) -> processes.Run:
     """Load one arm as a function of uint8 frames or a path, so that its time includes its preprocessing."""
     if arm.startswith("gemm"):
         return _load_product(arm, folder, options)
@@ -210,11 +213,11 @@ def load(arm: str, folder: Path, options: argparse.Namespace) -> cpu.Run:
         request = _openvino_request(folder / "openvino-fp32.xml", "bf16", options)
 
         def infer(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            outputs = request.infer({0: cpu.normalised(clip)})
+            outputs = request.infer({0: vision_arms.normalised(clip)})
             return outputs[0], outputs[1]
 
         return infer
-    return cpu.load(arm, folder, options)
+    return vision_arms.load(arm, folder, options)
 
 
 def _openvino_request(model: Any, precision: str, options: argparse.Namespace) -> Any:
@@ -234,29 +237,29 @@ def _openvino_request(model: Any, precision: str, options: argparse.Namespace) -
     return compiled.create_infer_request()
 
 
-def _load_torch(arm: str, folder: Path, options: argparse.Namespace) -> cpu.Run:
+def _load_torch(arm: str, folder: Path, options: argparse.Namespace) -> processes.Run:
     import torch
     from transformers import XCLIPModel
 
     torch.set_num_threads(options.threads)
     dtype = torch.bfloat16 if arm.endswith("bf16") else torch.float32
-    vision = cpu.vision_of(XCLIPModel.from_pretrained(folder / "checkpoint", dtype=dtype))
+    vision = vision_arms.vision_of(XCLIPModel.from_pretrained(folder / "checkpoint", dtype=dtype))
     if arm.startswith("compile"):
         vision = torch.compile(vision)
 
     def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         with torch.inference_mode():
-            video_embeds, img_features = vision(torch.from_numpy(cpu.normalised(clip)).to(dtype))
+            video_embeds, img_features = vision(torch.from_numpy(vision_arms.normalised(clip)).to(dtype))
         return video_embeds.float().numpy(), img_features.float().numpy()
 
     return run
 
 
-def _load_product(arm: str, folder: Path, options: argparse.Namespace) -> cpu.Run:
+def _load_product(arm: str, folder: Path, options: argparse.Namespace) -> processes.Run:
     multiply = _product(arm, folder, options)
 
     def run(_: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        for _ in range(cpu.GEMM_REPEATS):
+        for _ in range(vision_arms.GEMM_REPEATS):
             multiply()
         return np.empty(0, np.float32), np.empty(0, np.float32)
 
@@ -265,8 +268,8 @@ def _load_product(arm: str, folder: Path, options: argparse.Namespace) -> cpu.Ru
 
 def _product(arm: str, folder: Path, options: argparse.Namespace) -> Callable[[], object]:
     """Build the product of all rows of a clip with the first weight of an MLP."""
-    if arm in cpu.GEMMS:
-        return cpu.load_gemm(arm, options)
+    if arm in vision_arms.GEMMS:
+        return vision_arms.load_gemm(arm, options)
     shape = options.frames * 197, MATRIX[0]
     rng = np.random.default_rng(0)
     if arm == "gemm-int8-onnxruntime":
@@ -361,7 +364,7 @@ def take_turn(name: str, peer: Peer, folder: Path, options: argparse.Namespace, 
     if reason:
         return {"missing": reason}
     try:
-        arm = cpu.Arm(name, folder, options, __file__)
+        arm = processes.Arm(name, folder, options, __file__)
         for _ in range(1 + STEADY):
             arm.turn(clip)
         arm.close()
@@ -380,7 +383,9 @@ def take_turn(name: str, peer: Peer, folder: Path, options: argparse.Namespace, 
 
 def table_of(names: dict[str, Peer], rounds: list[dict[str, Any]], ours: tuple[str, ...]) -> dict[str, Any]:
     """Summarise every arm over the rounds that count."""
-    counted, quiet = cpu.quiet_rounds([max(turn.get("others", 0.0) for turn in turns.values()) for turns in rounds])
+    counted, quiet = processes.quiet_rounds(
+        [max(turn.get("others", 0.0) for turn in turns.values()) for turns in rounds]
+    )
     rounds = [rounds[i] for i in counted]
     return {
         "rounds_counted": len(counted),
@@ -417,12 +422,12 @@ def row(name: str, peer: Peer, rounds: list[dict[str, Any]], ours: tuple[str, ..
 def measure_vision(options: argparse.Namespace, folder: Path, names: dict[str, Peer], kept: Path) -> dict[str, Any]:
     """Time the vision tower of all arms, interleaved."""
     clip = folder / "clip.npy"
-    np.save(clip, cpu.evaluation_clips(options.frames, 224, 1)[0])
+    np.save(clip, vision_arms.evaluation_clips(options.frames, 224, 1)[0])
     found = table_of(
         {**names, **PRODUCTS}, take_turns({**names, **PRODUCTS}, folder, options, clip, kept / "vision.jsonl"), OURS
     )
     products = {name: found["arms"].pop(name) for name in PRODUCTS}
-    product_gflop, gflop = cpu.gemm_flops(options) / 1e9, cpu.clip_flops(options) / 1e9
+    product_gflop, gflop = vision_arms.gemm_flops(options) / 1e9, vision_arms.clip_flops(options) / 1e9
     rates: dict[str, list[float]] = {}
     for product in products.values():
         if "seconds" in product:
@@ -448,13 +453,13 @@ def measure_vision(options: argparse.Namespace, folder: Path, names: dict[str, P
 
 def measure_accuracy(options: argparse.Namespace, folder: Path, names: dict[str, Peer], kept: Path) -> dict[str, Any]:
     """Measure logit errors and top-1 agreement against transformers in fp32, on clips unseen by calibration."""
-    clips, labels = cpu.evaluation_clips(options.frames, 224, options.clips), cpu.Labels(options)
+    clips, labels = vision_arms.evaluation_clips(options.frames, 224, options.clips), vision_arms.Labels(options)
     path = folder / "clip.npy"
 
     def logits(name: str) -> NDArray[np.float32]:
         file = kept / f"logits-{name}.npy"
         if not file.exists():
-            arm, given = cpu.Arm(name, folder, options, __file__), []
+            arm, given = processes.Arm(name, folder, options, __file__), []
             for clip in clips:
                 np.save(path, clip)
                 given.append(labels(arm.turn(path)))
@@ -582,7 +587,7 @@ def rounds_folder(root: Path, settings: dict[str, Any], *, resume: bool) -> Path
     Raises:
         SystemExit: The run to resume had other settings.
     """
-    kept, settings = root / "rounds", {**settings, "machine": cpu.machine(), "exporter": cpu.exporter_digest()}
+    kept, settings = root / "rounds", {**settings, "machine": records.machine(), "exporter": records.exporter_digest()}
     written = kept / "settings.json"
     if resume and written.exists():
         if json.loads(written.read_text("utf-8")) != settings:
@@ -606,7 +611,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--frames", type=int, default=32)
     made.add_argument("--patch", type=int, default=16)
     made.add_argument("--layers", type=int, default=12)
-    made.add_argument("--threads", type=int, default=len(cpu.os.sched_getaffinity(0)))
+    made.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     made.add_argument("--rounds", type=int, default=7)
     made.add_argument(
         "--clips", type=int, default=32, help="clips of the accuracy part, which uses 8 frames; 0 skips it"
@@ -629,7 +634,7 @@ def main() -> None:
     arguments = parser()
     options = arguments.parse_args()
     if options.worker:
-        cpu.work(options.worker[0], Path(options.worker[1]), options, load)
+        processes.work(options.worker[0], Path(options.worker[1]), options, load)
         return
     if options.prepare:
         made = prepare if options.prepare[0] == "vision" else prepare_end_to_end
@@ -648,7 +653,7 @@ def main() -> None:
             made = root / f"b{shape.patch}-{shape.frames}-{shape.layers}-{kind}"
             made.mkdir(parents=True, exist_ok=True)
             # In a child process, whose memory is released before measuring.
-            command = [sys.executable, __file__, "--prepare", kind, str(made), *cpu.forwarded(shape)]
+            command = [sys.executable, __file__, "--prepare", kind, str(made), *processes.forwarded(shape)]
             subprocess.run(command, check=True, stdout=sys.stderr)
             return made
 
@@ -659,7 +664,7 @@ def main() -> None:
         shape = {name: getattr(options, name) for name in ("frames", "patch", "layers", "threads")}
         kept = rounds_folder(root, {"options": shape, "arms": list(names)}, resume=options.resume)
         result: dict[str, Any] = {
-            **cpu.record(),
+            **records.record(),
             "options": shape,
             "vision": measure_vision(options, folder(options, "vision"), names, kept),
         }

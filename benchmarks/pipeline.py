@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import cpu
+from records import record
 
 from xclip_runtime import XClip
 from xclip_runtime.cli.inputs import expand
@@ -97,7 +97,7 @@ def main() -> None:
     runs = [with_threads(threads, folder, options) for folder in options.folders for threads in options.threads]
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        facts = {**cpu.record(), "cpus": available_cpus(), "runs": runs}
+        facts = {**record(), "cpus": available_cpus(), "runs": runs}
         options.json.write_text(json.dumps(facts, indent=2) + "\n")
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cpu import record
+from records import record
 from rich.console import Console
 from rich.progress import track
 

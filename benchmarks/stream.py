@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import cpu
 from decode import FRAMES, TRANSFORM
+from records import record
 from samples import Sample
 
 from xclip_runtime.streaming.sources import open_source
@@ -72,7 +72,13 @@ def main() -> None:
     for hop, arms in figures.items():
         print(f"{hop:4g} s {arms['shared']:8.0f} {arms['anew']:8.0f} {arms['anew'] / arms['shared']:6.1f} x")
     if options.json:
-        facts = {**cpu.record(), "cpus": available_cpus(), "window_s": WINDOW, "frames": FRAMES, "ms_by_hop": figures}
+        facts = {
+            **record(),
+            "cpus": available_cpus(),
+            "window_s": WINDOW,
+            "frames": FRAMES,
+            "ms_by_hop": figures,
+        }
         options.json.write_text(json.dumps(facts, indent=2) + "\n")
 
 

@@ -387,7 +387,7 @@ def thousands(value: float) -> str:
 
 
 def where(result: dict[str, Any]) -> str:
-    """Date and machine, from the head that ``cpu.record`` gives a result."""
+    """Date and machine, from the head that ``records.record`` gives a result."""
     machine = result["machine"]
     made = f"{machine['cpu']}, {machine['cores']} cores, onnxruntime {machine['versions']['onnxruntime']}"
     return f"Measured on {result['date']}: {made}."

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cpu import record
+from records import record
 
 SECONDS = 5.0
 
