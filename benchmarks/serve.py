@@ -34,7 +34,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import peers
+import peer_arms
 
 from xclip_runtime import XClip
 from xclip_runtime.bench.machine import machine
@@ -224,7 +224,7 @@ def name_of(model: XClip) -> str:
 def full_size(options: argparse.Namespace, precision: str) -> dict[str, Any]:
     """Measure the overhead on a seeded ViT-B/16 of 32 frames."""
     options.cache.mkdir(parents=True, exist_ok=True)
-    peers.prepare_end_to_end(argparse.Namespace(frames=32, patch=16, layers=12), options.cache)
+    peer_arms.prepare_end_to_end(argparse.Namespace(frames=32, patch=16, layers=12), options.cache)
     return overhead(str(options.cache / "bundle"), options.full_size_requests, precision)
 
 
