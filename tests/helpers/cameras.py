@@ -57,7 +57,7 @@ def _encode(frames: int, container_format: str) -> list[bytes]:
 
 
 def multipart_jpeg(frames: int) -> list[bytes]:
-    """What network cameras send to browsers; it carries no times."""
+    """Multipart JPEG, as network cameras send to browsers; it carries no times."""
     jpegs = [cv2.imencode(".jpg", grey(number))[1].tobytes() for number in range(frames)]
     head = b"--%s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
     return [head % (BOUNDARY, len(jpeg)) + jpeg + b"\r\n" for jpeg in jpegs]

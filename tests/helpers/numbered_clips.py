@@ -58,7 +58,7 @@ def read_number(picture: np.ndarray, *, cropped: bool) -> int:
 
 
 def is_upright(picture: np.ndarray) -> bool:
-    """Whether the coloured corners of a `videox` picture, RGB, are where `numbered_frame` put them."""
+    """Return True if the corners of a frame, RGB, after `videox`, have the colours that `numbered_frame` put there."""
     size = picture.shape[0]
     side = size * 0.8 * 256 / 224
     near, far = int(size / 2 - side * 0.43), int(size / 2 + side * 0.43)
@@ -71,7 +71,7 @@ def is_upright(picture: np.ndarray) -> bool:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to encode one clip."""
+    """Encoding of one video."""
 
     name: str
     codec: str = "libx264"

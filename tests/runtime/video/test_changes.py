@@ -1,4 +1,4 @@
-"""What changes in the middle of a track, size, pixel format or colour, changes from the right frame on."""
+"""Changes of size, pixel format or colour within a track take effect at the right frame."""
 
 import av
 import numpy as np

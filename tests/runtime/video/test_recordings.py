@@ -64,7 +64,7 @@ class Studio:
         return self.write(f"cut.{suffix}", data[third : 2 * third])
 
     def reordering(self, name):
-        """How far frames are reordered changes in the middle."""
+        """The depth of frame reordering changes in the middle."""
         parts = [
             self.film(f"{place}.ts", *codec, frames=50, first=50 * place, at=2 * place).read_bytes()
             for place, codec in enumerate((_NO_B_FRAMES, _PYRAMID, _NO_B_FRAMES))

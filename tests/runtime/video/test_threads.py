@@ -1,4 +1,4 @@
-"""How many threads decode."""
+"""Number of decoder threads."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def smooth(height, width):
 
 
 def pillow(frame, size):
-    """What transformers' video processor does before normalising."""
+    """Preprocess as the video processor of transformers does before normalising."""
     height, width = frame.shape[:2]
     short, long = min(height, width), max(height, width)
     resized = (size, int(size * long / short)) if height <= width else (int(size * long / short), size)
