@@ -4,7 +4,7 @@ import pytest
 
 from helpers.video_files import (
     Part,
-    assert_same_pictures,
+    assert_same_frames,
     decoded,
     encode,
     ffmpeg,
@@ -83,13 +83,13 @@ _BESIDE_THE_FILM += ("cover-last.mp4", "attached.mkv")
 def test_the_film_is_read(folder, name):
     seen, clip = read_whole_clip(folder / name, range(len(FILM)))
     assert clip.total == len(FILM)
-    assert [number_in(picture) for picture in seen] == list(FILM)
-    assert_same_pictures(seen, decoded(folder / "film.mp4"))
+    assert [number_in(image) for image in seen] == list(FILM)
+    assert_same_frames(seen, decoded(folder / "film.mp4"))
 
 
 def test_the_track_that_is_flagged_default_is_read_though_it_is_small(folder):
     seen, _clip = read_whole_clip(folder / "small-default.mkv", range(len(SMALL)))
-    assert [number_in(picture) for picture in seen] == list(SMALL)
+    assert [number_in(image) for image in seen] == list(SMALL)
     assert seen[0].shape == (64, 96, 3)
 
 
@@ -114,10 +114,10 @@ def test_a_song_with_cover_art_is_refused_as_sound(folder, name):
         ("song.m4a", 0, [THUMBNAIL]),
     ],
 )
-def test_a_track_is_read_by_its_number_among_the_picture_tracks(folder, name, track, numbers):
+def test_a_track_is_read_by_its_number_among_the_video_tracks(folder, name, track, numbers):
     seen, clip = read_whole_clip(folder / name, range(len(numbers)), track=track)
     assert clip.total == len(numbers)
-    assert [number_in(picture) for picture in seen] == list(numbers)
+    assert [number_in(image) for image in seen] == list(numbers)
     views = read_views(
         folder / name, num_frames=2, transform=FrameTransform("videox", 32), views=Views(1, 3), track=track
     )
@@ -151,5 +151,5 @@ def test_other_tracks_do_not_move_frames(tmp_path_factory, suffix):
     ffmpeg("-i", film, "-i", preview, "-i", folder / "sound.m4a", *tracks, path)
     seen, clip = read_whole_clip(path, indices, track=1)
     assert clip.total == 240
-    assert [number_in(picture) for picture in seen] == indices
-    assert_same_pictures(seen, [wanted[index] for index in indices])
+    assert [number_in(image) for image in seen] == indices
+    assert_same_frames(seen, [wanted[index] for index in indices])
