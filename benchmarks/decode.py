@@ -1,14 +1,14 @@
-"""Time from a video file to uint8 frames (32, 224, 224, 3): this project beside its peers, interleaved in one run.
+"""Time reading a video file to uint8 frames (32, 224, 224, 3), beside other readers, interleaved in one run.
 
     python benchmarks/decode.py --json results/decode.json
 
-Every arm reads the same 32 frames, spread uniformly, and prepares them: "ours" with `read_clip`; "opencv" grabs every
-frame and retrieves the wanted; "opencv read" reads every frame; "pyav" and "decord" as their documentation shows, all
-four with `cv2.resize` and a crop; "transformers" is the frames of "pyav" through the image processor of the
-checkpoints. A round runs every arm once, in random order; short clips are measured for a minute each, for the shorter a
-clip, the more rounds its median needs. The tables give the medians over the rounds, and the ratios to ours: of the time
-elapsed, and of processor time, which other programs disturb less. Of short clips it is also told how many frames of an
-arm are others than a full decode has.
+Every arm reads the same 32 uniformly sampled frames and preprocesses them: "ours" with `read_clip`; "opencv" grabs
+every frame and retrieves the sampled ones; "opencv read" reads every frame; "pyav" and "decord" as their documentation
+shows, all four with `cv2.resize` and a crop; "transformers" passes the frames of "pyav" to the image processor of the
+checkpoints. A round runs every arm once, in random order; short videos are measured for a minute each, since they need
+more rounds for a stable median. The tables give medians over rounds and ratios to ours, of elapsed time and of
+processor time, which other processes disturb less. For short videos they also count the frames of an arm that differ
+from a full decode.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import cpu
+import records
+from samples import LONG, MEMORY, SHORT, Sample
 
 from xclip_runtime.util.cpus import available_cpus
 from xclip_runtime.video import FrameTransform, prepare_frames, read_clip, uniform_indices
@@ -52,126 +53,20 @@ TRANSFORM = FrameTransform("videox")
 PACKAGES = {"opencv-python-headless": "cv2", "av": "av", "decord": "decord", "transformers": "transformers"}
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A clip to encode: moving noise-like texture, `seconds` long at 30 frames a second, repeated `times`."""
-
-    name: str
-    codec: str
-    width: int
-    height: int
-    seconds: float
-    gop: int
-    times: int = 1
-    pix_fmt: str = "yuv420p"
-    scene: float = 0
-    """Seconds after which the picture changes wholly; 0 for never."""
-    bits: float = 4
-    """A second and pixel."""
-    b_pictures: bool = True
-
-    def encode(self, folder: Path) -> Path:
-        """Encode the clip once; longer ones repeat its packets, as a copy without re-encoding does."""
-        path = folder / self.name
-        if path.exists():
-            return path
-        options = {"libx265": {"preset": "ultrafast", "x265-params": "log-level=none"}}
-        options |= {"libx264": {"preset": "veryfast"}}
-        options |= {codec: {"deadline": "realtime", "cpu-used": "8"} for codec in ("libvpx", "libvpx-vp9")}
-        once = path if self.times == 1 else folder / f"once-{self.name}"
-        with av.open(str(once), "w") as container:
-            stream: Any = container.add_stream(self.codec, rate=30, options=options.get(self.codec, {}))
-            stream.width, stream.height, stream.pix_fmt = self.width, self.height, self.pix_fmt
-            stream.codec_context.gop_size = self.gop
-            if not self.b_pictures:
-                stream.codec_context.max_b_frames = 0
-            stream.bit_rate = round(self.width * self.height * self.bits)
-            for picture in _texture(self.width, self.height, round(self.seconds * 30), round(self.scene * 30)):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
-            container.mux(stream.encode())
-        if self.times > 1:
-            _repeat(once, path, self.times)
-            once.unlink()
-        return path
-
-
-SHORT = [
-    Sample("320x240 h264 3 s.mp4", "libx264", 320, 240, 3, 12),
-    Sample("640x272 h264 10 s.mp4", "libx264", 640, 272, 10, 60),
-    Sample("640x360 vp9 10 s.webm", "libvpx-vp9", 640, 360, 10, 128),
-    Sample("640x360 hevc 10 s.mp4", "libx265", 640, 360, 10, 60),
-    Sample("640x360 mpeg4 10 s.mp4", "mpeg4", 640, 360, 10, 12),
-    Sample("640x360 mjpeg 10 s.avi", "mjpeg", 640, 360, 10, 1, pix_fmt="yuvj420p"),
-    Sample("640x360 h264 10 s.ts", "libx264", 640, 360, 10, 60),
-    Sample("640x360 mpeg2 10 s.ts", "mpeg2video", 640, 360, 10, 12),
-    Sample("640x360 mpeg2 10 s.mpg", "mpeg2video", 640, 360, 10, 12),
-    Sample("640x360 mpeg4 10 s.avi", "mpeg4", 640, 360, 10, 12),
-    Sample("640x360 vp8 10 s.webm", "libvpx", 640, 360, 10, 128),
-    Sample("1080p h264 10 s.mp4", "libx264", 1920, 1080, 10, 60),
-    Sample("640x360 h264 5 s, gop 250.mp4", "libx264", 640, 360, 5, 250),
-    # Of these no picture can be left out: each depends on the one before.
-    Sample("320x240 vp9 5 s, 1 key.webm", "libvpx-vp9", 320, 240, 5, 1000),
-    Sample("640x360 h264 5 s, 1 key.mp4", "libx264", 640, 360, 5, 1000, b_pictures=False),
-    Sample("720p h264 5 s, 1 key.mkv", "libx264", 1280, 720, 5, 1000, b_pictures=False),
-    Sample("720p h264 5 s, 1 key.ts", "libx264", 1280, 720, 5, 1000, b_pictures=False),
-]
-LONG = [
-    Sample("720p h264 10 min gop 30.mp4", "libx264", 1280, 720, 20, 30, times=30),
-    Sample("720p h264 10 min gop 60.mp4", "libx264", 1280, 720, 20, 60, times=30),
-    Sample("720p h264 10 min gop 250.mp4", "libx264", 1280, 720, 20, 250, times=30),
-    Sample("720p h264 10 min scenes.mp4", "libx264", 1280, 720, 20, 250, times=30, scene=3.3),
-]
-MEMORY = [
-    Sample("4k h264 2 s.mp4", "libx264", 3840, 2160, 2, 1000, bits=0.1),
-    Sample("4k h264 2 h.mp4", "libx264", 3840, 2160, 20, 250, times=360, bits=0.1),
-]
-
-
-def _texture(width: int, height: int, frames: int, scene: int) -> Any:
-    rng = np.random.default_rng(0)
-    grain = rng.integers(0, 24, (height * 2, width * 2, 3), np.uint8)
-    for number in range(frames):
-        if number % (scene or frames) == 0:
-            blocks = rng.integers(0, 256, (height // 16 + 40, width // 16 + 40, 3), np.uint8)
-            ground = cv2.resize(blocks, (width + 320, height + 320))
-        x, y = int(160 + 150 * np.sin(number / 40)), int(160 + 150 * np.cos(number / 55))
-        v, u = rng.integers(0, height), rng.integers(0, width)
-        yield cv2.add(np.ascontiguousarray(ground[y : y + height, x : x + width]), grain[v : v + height, u : u + width])
-
-
-def _repeat(source: Path, target: Path, times: int) -> None:
-    with av.open(str(target), "w") as output:
-        stream: Any = None
-        offset = 0
-        for _ in range(times):
-            with av.open(str(source)) as container:
-                track = container.streams.video[0]
-                stream = stream or output.add_stream_from_template(track)
-                end = offset
-                for packet in container.demux(track):
-                    if packet.dts is None or packet.pts is None:
-                        continue
-                    end = max(end, offset + packet.pts + (packet.duration or 0))
-                    packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
-                    packet.stream = stream
-                    output.mux(packet)
-                offset = end
-
-
 def ours(path: Path) -> NDArray[np.uint8]:
-    """`read_clip` with its defaults."""
+    """Read with the defaults of `read_clip`."""
     return read_clip(path, num_frames=FRAMES, transform=TRANSFORM).frames
 
 
-def _resize_crop(picture: Any) -> Any:
-    height, width = TRANSFORM.resized(*picture.shape[:2])
+def _resize_crop(frame: Any) -> Any:
+    height, width = TRANSFORM.resized(*frame.shape[:2])
     top, left = (height - TRANSFORM.size) // 2, (width - TRANSFORM.size) // 2
-    resized = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+    resized = cv2.resize(frame, (width, height), interpolation=cv2.INTER_LINEAR)
     return resized[top : top + TRANSFORM.size, left : left + TRANSFORM.size]
 
 
 def plain_opencv(path: Path) -> NDArray[np.uint8]:
-    """Grab every frame, retrieve the wanted."""
+    """Grab every frame and retrieve the sampled ones."""
     capture = cv2.VideoCapture(str(path))
     wanted = set(uniform_indices(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), FRAMES).tolist())
     kept = []
@@ -184,48 +79,48 @@ def plain_opencv(path: Path) -> NDArray[np.uint8]:
 
 
 def opencv_read(path: Path) -> NDArray[np.uint8]:
-    """Read every frame."""
+    """Read every frame and keep the sampled ones."""
     capture = cv2.VideoCapture(str(path))
     wanted = set(uniform_indices(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), FRAMES).tolist())
     kept = []
     position = 0
     while position <= max(wanted):
-        ok, picture = capture.read()
+        ok, frame = capture.read()
         if not ok:
             break
         if position in wanted:
-            kept.append(cv2.cvtColor(_resize_crop(picture), cv2.COLOR_BGR2RGB))
+            kept.append(cv2.cvtColor(_resize_crop(frame), cv2.COLOR_BGR2RGB))
         position += 1
     return np.stack(kept)
 
 
-def _pyav_pictures(path: Path) -> list[NDArray[np.uint8]]:
+def _pyav_frames(path: Path) -> list[NDArray[np.uint8]]:
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         total = stream.frames or round(float(container.duration or 0) / 1e6 * float(stream.average_rate or 30))
         wanted = set(uniform_indices(total, FRAMES).tolist())
-        pictures = []
+        frames = []
         for position, frame in enumerate(container.decode(stream)):
             if position in wanted:
-                pictures.append(frame.to_ndarray(format="rgb24"))
+                frames.append(frame.to_ndarray(format="rgb24"))
             if position >= max(wanted):
                 break
-    return pictures
+    return frames
 
 
 def plain_pyav(path: Path) -> NDArray[np.uint8]:
-    """Decode every frame, convert the wanted."""
-    return np.stack([_resize_crop(picture) for picture in _pyav_pictures(path)])
+    """Decode every frame and convert the sampled ones."""
+    return np.stack([_resize_crop(frame) for frame in _pyav_frames(path)])
 
 
 def plain_decord(path: Path) -> NDArray[np.uint8]:
-    """`get_batch`."""
+    """Read with `get_batch`."""
     import decord
 
     reader = decord.VideoReader(str(path))
-    pictures = reader.get_batch(uniform_indices(len(reader), FRAMES)).asnumpy()
-    return np.stack([_resize_crop(picture) for picture in pictures])
+    frames = reader.get_batch(uniform_indices(len(reader), FRAMES)).asnumpy()
+    return np.stack([_resize_crop(frame) for frame in frames])
 
 
 def _processor() -> Any:
@@ -235,12 +130,12 @@ def _processor() -> Any:
 
 
 def with_transformers(path: Path) -> NDArray[np.uint8]:
-    """The frames of PyAV through the image processor of the checkpoints."""
-    return np.asarray(_processor()(_pyav_pictures(path), return_tensors="np")["pixel_values"])
+    """Preprocess the frames of PyAV with the image processor of the checkpoints."""
+    return np.asarray(_processor()(_pyav_frames(path), return_tensors="np")["pixel_values"])
 
 
 def arms(names: list[str] | None = None) -> dict[str, Callable[[Path], Any]]:
-    """The arms whose packages are installed."""
+    """Select the arms whose packages are installed."""
     every: dict[str, tuple[str, Callable[[Path], Any]]] = {
         "ours": ("av", ours),
         "opencv": ("cv2", plain_opencv),
@@ -255,46 +150,46 @@ def arms(names: list[str] | None = None) -> dict[str, Callable[[Path], Any]]:
 
 
 def wrong_frames(path: Path, chosen: dict[str, Callable[[Path], Any]]) -> dict[str, float]:
-    """How many of an arm's pictures are others than a full decode has at the sampled indices; NaN where it fails."""
+    """Count the frames of each arm that differ from a full decode at the sampled indices; NaN if it fails."""
     with av.open(str(path)) as container:
         shown = [_resize_crop(frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
     truth = np.stack([shown[index] for index in uniform_indices(len(shown), FRAMES)]).astype(np.int16)
     wrong: dict[str, float] = {}
-    for name in [name for name in chosen if name != "transformers"]:  # Its pixels are those of "pyav", normalised.
+    for name in [name for name in chosen if name != "transformers"]:  # Its frames are those of "pyav", normalised.
         try:
-            pictures = chosen[name](path)
-        except Exception:  # noqa: BLE001 - `interleave` tells of it
+            frames = chosen[name](path)
+        except Exception:  # noqa: BLE001 - `interleave` reports it
             wrong[name] = math.nan
         else:
-            wrong[name] = float(np.sum(np.abs(truth - pictures).mean(axis=(1, 2, 3)) > 1))
+            wrong[name] = float(np.sum(np.abs(truth - frames).mean(axis=(1, 2, 3)) > 1))
     return wrong
 
 
 @dataclass(frozen=True)
 class Bench:
-    """How to measure."""
+    """Number of rounds and duration of a measurement."""
 
     rounds: int
-    """At least so many."""
+    """Minimum number of measured rounds."""
     seconds: float = 0
-    """At least so long."""
+    """Minimum duration, seconds."""
     warm_up: int = 1
-    """Rounds to run first, unmeasured: for caches and imports."""
+    """Unmeasured rounds before the others, for caches and imports."""
 
     def wants(self, done: int, begun: float) -> bool:
-        """Whether there is to be another round."""
+        """Return True if another round is due."""
         return done < self.warm_up + self.rounds or time.perf_counter() < begun + self.seconds
 
 
 class Times(NamedTuple):
-    """Milliseconds of each arm, NaN for one that fails."""
+    """Milliseconds of each arm; NaN if it fails."""
 
     elapsed: dict[str, float]
     processor: dict[str, float]
 
 
 def interleave(path: Path, chosen: dict[str, Callable[[Path], Any]], bench: Bench) -> Times:
-    """Medians over the rounds."""
+    """Run the arms in random order, round by round, and return medians."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in chosen}
     failed = set[str]()
     rounds, begun = count(), time.perf_counter()
@@ -303,7 +198,7 @@ def interleave(path: Path, chosen: dict[str, Callable[[Path], Any]], bench: Benc
             elapsed, processor = time.perf_counter(), time.process_time()
             try:
                 chosen[name](path)
-            except Exception as error:  # noqa: BLE001 - that a peer fails is a finding
+            except Exception as error:  # noqa: BLE001 - a failing peer is a result
                 print(f"{name} fails on {path.name}: {str(error).splitlines()[0]}", file=sys.stderr)
                 failed.add(name)
             taken[name].append(((time.perf_counter() - elapsed) * 1e3, (time.process_time() - processor) * 1e3))
@@ -318,7 +213,7 @@ def interleave(path: Path, chosen: dict[str, Callable[[Path], Any]], bench: Benc
 
 
 def prepare_1080p(bench: Bench) -> Times:
-    """The times to prepare 32 1080p pictures that are in memory."""
+    """Time preprocessing of 32 frames of 1080p in memory."""
     frames = np.random.default_rng(0).integers(0, 256, (FRAMES, 1080, 1920, 3), np.uint8)
     chosen: dict[str, Callable[[Any], Any]] = {
         "ours, videox": lambda _: prepare_frames(frames, FrameTransform("videox")),
@@ -331,7 +226,7 @@ def prepare_1080p(bench: Bench) -> Times:
 
 
 def memory(path: Path) -> float:
-    """Peak resident memory on Linux, MiB, of a process that reads the clip, above that of one that only imports."""
+    """Measure the peak resident memory (Linux), MiB, of reading a video, above that of importing the package."""
     script = (
         "import sys\n"
         "from xclip_runtime.video import FrameTransform, read_clip\n"
@@ -348,7 +243,7 @@ def memory(path: Path) -> float:
 
 
 def table(title: str, rows: dict[str, dict[str, float]], unit: str = "ms") -> None:
-    """Print the figures and, beside each, the ratio to the row's first arm."""
+    """Print the figures, each with its ratio to the row's first arm."""
     columns = list(next(iter(rows.values())))
     print(f"\n{title}\n{'':32}" + "".join(f"{name:>18}" for name in columns))
     for name, row in rows.items():
@@ -361,15 +256,17 @@ def table(title: str, rows: dict[str, dict[str, float]], unit: str = "ms") -> No
 
 
 def main() -> None:
-    """Encode the clips, run the arms, print the tables."""
+    """Encode the videos, run the arms, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--rounds", type=int, default=5, help="least measured rounds of the short clips")
-    parser.add_argument("--seconds", type=float, default=60, help="least time to measure a short clip, and preparing")
-    parser.add_argument("--long-rounds", type=int, default=1, help="the same, of the ten-minute clips")
-    parser.add_argument("--only", default="", help="a regular expression: measure the samples that it finds")
-    parser.add_argument("--arms", nargs="+", metavar="ARM", help="measure these arms instead of all")
-    parser.add_argument("--folder", type=Path, help="keep the encoded clips here")
-    parser.add_argument("--json", type=Path, help="also write the figures here, beside those of other samples")
+    parser.add_argument("--rounds", type=int, default=5, help="minimum rounds of the short videos")
+    parser.add_argument(
+        "--seconds", type=float, default=60, help="minimum duration for a short video and for preprocessing"
+    )
+    parser.add_argument("--long-rounds", type=int, default=1, help="minimum rounds of the ten-minute videos")
+    parser.add_argument("--only", default="", help="regular expression: measure the samples that it finds")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="arms to measure; default: all")
+    parser.add_argument("--folder", type=Path, help="folder to keep the encoded videos")
+    parser.add_argument("--json", type=Path, help="merge the figures into this file")
     options = parser.parse_args()
     chosen = re.compile(options.only)
     figures: dict[str, Any] = {"clock": "wall"}
@@ -389,19 +286,19 @@ def main() -> None:
             return {sample.name: interleave(sample.encode(folder), of, bench) for sample in found}
 
         short = Bench(options.rounds, options.seconds)
-        record("A short clip to 32 prepared frames", "short", measure(SHORT, arms(options.arms), short))
+        record("A short video to 32 preprocessed frames", "short", measure(SHORT, arms(options.arms), short))
         found = [sample for sample in SHORT if chosen.search(sample.name)]
         if wrong := {sample.name: wrong_frames(sample.encode(folder), arms(options.arms)) for sample in found}:
-            print("\nOf", FRAMES, "frames others than a full decode has there:")
+            print("\nFrames of", FRAMES, "that differ from a full decode:")
             for name, row in wrong.items():
                 print(f"{name:32}", ", ".join(f"{arm} {frames:.0f}" for arm, frames in row.items() if frames) or "none")
             figures["wrong_frames"] = wrong
         long_arms = arms(options.arms or ["ours", "opencv", "opencv read", "decord"])
         long = measure(LONG, long_arms, Bench(options.long_rounds, warm_up=0))
-        record("A ten-minute clip to 32 prepared frames", "long", long)
+        record("A ten-minute video to 32 preprocessed frames", "long", long)
         if chosen.search("prepare"):
             prepared = {"1080p": prepare_1080p(short)}
-            record("32 pictures of 1080p in memory, prepared", "prepare", prepared)
+            record("32 frames of 1080p in memory, preprocessed", "prepare", prepared)
         if peaks := {sample.name: memory(sample.encode(folder)) for sample in MEMORY if chosen.search(sample.name)}:
             table("Peak memory above an idle process", {"4k": peaks}, "MiB")
             figures["peak_mib"] = {"4k": peaks}
@@ -410,11 +307,11 @@ def main() -> None:
 
 
 def _write(path: Path, figures: dict[str, Any]) -> None:
-    """Add figures to those of an earlier run with other samples."""
+    """Merge figures into those of an earlier run with other samples."""
     written = json.loads(path.read_text()) if path.exists() else {}
     for title, rows in figures.items():
         written[title] = {**written.get(title, {}), **rows} if isinstance(rows, dict) else rows
-    head = cpu.record()
+    head = records.record()
     written["date"] = head["date"]
     written["machine"] = {
         "cpu": head["machine"]["cpu"],

@@ -27,7 +27,7 @@ RESULTS = ROOT / "benchmarks/results"
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs/benchmarks.md")
 BLOCK = re.compile(r"(<!-- figures: ([\w-]+) -->)\n.*?(<!-- end of figures -->)", re.DOTALL)
 WIDTH = 120
-# Row of the summary, its record on the CPU, its record on the GPU.
+# Row of the summary: label, record on the CPU, record on the GPU.
 SUMMARY = (
     ("transformers, PyTorch eager, fp32", "torch-fp32", "eager-fp32"),
     ("transformers, torch.compile, bf16 (CPU) or fp16 (GPU)", "compile-bf16", "compile-fp16"),

@@ -1,16 +1,16 @@
-"""A bundle on a GPU: first whether it is right, then how fast it is.
+"""Check a bundle on a GPU, then time it.
 
     xclip-onnx export microsoft/xclip-base-patch16-hmdb-2-shot --labels hmdb51 --precision fp32 fp16 -o hmdb51
     python benchmarks/gpu.py --bundle hmdb51 --json gpu.json
     python benchmarks/gpu.py --bundle hmdb51 --device tensorrt --precisions fp16
 
-Checked before anything is timed, for every precision: the self-test against the checkpoint's logits, that every node is
-on the GPU (the session refuses otherwise), that a clip's logits do not depend on its batch, and that replayed CUDA
-graphs give what plain runs give. A check that fails ends the run with exit code 1 and no figures.
+The checks run first, for every precision: the self-test against the checkpoint's logits, placement of every node on the
+GPU (the session raises otherwise), logits of a clip alone and in a batch, and replayed CUDA graphs against plain runs.
+A failed check ends the run with exit code 1 and no figures.
 
-Then every batch size, precision and CUDA graphs on and off, in turns, round after round: "model" is from bytes on the
-host to logits on the host, "files" is from a video file to labels. ``--device cpu`` goes the same way, without CUDA
-graphs; it is there to try this script.
+Then every batch size, precision and CUDA graphs on and off are timed, interleaved round by round: "model" is from uint8
+frames on the host to logits on the host, "files" is from a video file to labels. ``--device cpu``, without CUDA graphs,
+serves to test this script.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# A graph replays the very kernels of a plain run; an algorithm may be chosen differently at its capture.
+# A graph replays the kernels of a plain run, but its capture may select other algorithms.
 GRAPH_TOLERANCE = {"fp32": 1e-3, "fp16": 0.02}
 
 
@@ -53,7 +53,7 @@ class Arm(NamedTuple):
 
 
 def open_model(options: argparse.Namespace, arm: Arm) -> XClip:
-    """The model of an arm, warmed up."""
+    """Load and warm up the model of an arm."""
     given = {} if arm.cuda_graph is None else {"enable_cuda_graph": str(int(arm.cuda_graph))}
     return XClip(
         options.bundle,
@@ -66,7 +66,7 @@ def open_model(options: argparse.Namespace, arm: Arm) -> XClip:
 
 
 def sample_clips(model: XClip, count: int) -> NDArray[np.uint8]:
-    """Noise that differs from clip to clip, uint8 (count, T, size, size, 3)."""
+    """Make noise that differs from clip to clip, uint8 (count, T, size, size, 3)."""
     clip = golden_clip(model.bundle.num_frames, model.bundle.image_size)
     return np.stack([np.roll(clip, number, axis=1) ^ np.uint8(number) for number in range(count)])
 
@@ -74,7 +74,7 @@ def sample_clips(model: XClip, count: int) -> NDArray[np.uint8]:
 def checks(
     options: argparse.Namespace, precision: str, batch: int, graphs: list[bool | None]
 ) -> Iterator[dict[str, Any]]:
-    """Each check's outcome; see the module's description."""
+    """Yield the outcome of each check listed in the module's docstring."""
     tolerance = GRAPH_TOLERANCE.get(precision, TOLERANCE.get(precision, 0.1))
     answers = []
     for cuda_graph in graphs:
@@ -92,7 +92,7 @@ def checks(
         apart = np.concatenate([model.logits_batch(clip[None]) for clip in clips])
         off = float(np.abs(together - apart).max())
         yield {"check": f"{precision}: a clip alone and in a batch", "ok": off <= tolerance, "max_abs_logit": off}
-        # Replays come after the capture: the second answer to the same clips.
+        # The first run captures the graph; the second replays it.
         answers.append(model.logits_batch(clips))
     if len(answers) == 2:
         off = float(np.abs(answers[0] - answers[1]).max())
@@ -100,7 +100,7 @@ def checks(
 
 
 def spread(seconds: list[float], clips: int) -> dict[str, Any]:
-    """Milliseconds of a run of so many clips, and clips a second at the median."""
+    """Summarise runs of `clips` clips: quantiles in milliseconds, and clips a second at the median."""
     low, middle, high = (float(np.percentile(seconds, q)) for q in (10, 50, 90))
     return {
         "n": len(seconds),
@@ -112,14 +112,14 @@ def spread(seconds: list[float], clips: int) -> dict[str, Any]:
 
 
 def timed(work: Any) -> float:
-    """Seconds that a call takes."""
+    """Time a call, seconds."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def sweep(options: argparse.Namespace, arms: list[Arm]) -> Iterator[dict[str, Any]]:
-    """Time every arm; arms of one precision share the rounds, so that clocks and heat hit them alike."""
+    """Time every arm; arms of one precision share rounds, so that clocks and temperature affect them alike."""
     for precision, group in itertools.groupby(arms, key=lambda arm: arm.precision):
         models = {arm: open_model(options, arm) for arm in group}
         runs: dict[Arm, list[float]] = {arm: [] for arm in models}
@@ -143,7 +143,7 @@ def sweep(options: argparse.Namespace, arms: list[Arm]) -> Iterator[dict[str, An
 
 
 def environment(options: argparse.Namespace) -> dict[str, Any]:
-    """What the figures depend on."""
+    """Date, software versions and hardware of the run."""
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "python": platform.python_version(),
@@ -158,7 +158,7 @@ def environment(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Check, sweep, print and write."""
+    """Run the checks and the sweep, print and write the result."""
     options = parse()
     graphs: list[bool | None] = [True, False] if options.device == "cuda" else [None]
     found: list[dict[str, Any]] = []
@@ -191,17 +191,17 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    """The command line."""
+    """Build the argument parser."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bundle", type=Path, default=DEMO_BUNDLE)
     parser.add_argument("--device", choices=["cuda", "tensorrt", "openvino", "cpu"], default="cuda")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "fp16"], choices=["fp32", "fp16", "bf16", "int8"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8, 16])
-    parser.add_argument("--rounds", type=int, default=5, help="Turns of all arms of a precision.")
-    parser.add_argument("--runs", type=int, default=20, help="Runs of the model in a turn.")
-    parser.add_argument("--videos", type=int, default=32, help="Files classified in a turn.")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds of all arms of a precision")
+    parser.add_argument("--runs", type=int, default=20, help="runs of the model in a round")
+    parser.add_argument("--videos", type=int, default=32, help="files classified in a round")
     parser.add_argument("--video", type=Path, default=DEMO_VIDEO)
-    parser.add_argument("--json", type=Path, help="Write everything there.")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
     return parser.parse_args()
 
 

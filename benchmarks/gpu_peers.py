@@ -1,13 +1,13 @@
-"""X-CLIP's vision tower on a GPU beside what a user would take instead: PyTorch, compiled or not, and a plain export.
+"""Compare X-CLIP's vision tower on a GPU with PyTorch, eager and compiled, and with a plain export.
 
     python benchmarks/gpu_peers.py --cache runs/gpu --json benchmarks/results/gpu-peers.json
 
 ViT-B/16 with 32 frames and seeded weights (``xclip_export.seeded``), so no download is needed; ``--cache`` keeps the
-checkpoint and its bundle, ``--prepare-only`` makes them and measures nothing. All arms live in one
-process and run in turns, round after round; a time is from uint8 frames in the host's memory to video_embeds and
-img_features there. PyTorch's arms normalise on the GPU, which is kind to them: transformers' processor does it on the
-host. Errors are of logits against transformers in fp32 on the same GPU, for the bundle's 51 labels. An arm that cannot
-run is shown with the reason.
+checkpoint and its bundle, ``--prepare-only`` makes them and measures nothing. All arms share one process and are
+interleaved, round by round; times are from uint8 frames in host memory to video_embeds and img_features in host memory.
+PyTorch's arms normalise on the GPU, which favours them: transformers' processor normalises on the host. Errors are of
+logits against transformers in fp32 on the same GPU, for the bundle's 51 labels. An arm that cannot run has a row with
+the reason.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import cpu
+import vision_arms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ WARM_UP = 3
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
-    """Write the checkpoint and its bundle, unless they are there."""
+    """Write the checkpoint and its bundle, unless they exist."""
     sys.path.insert(0, str(ROOT / "tests"))
     from helpers.checkpoints import write_seeded_checkpoint
     from xclip_export import export_bundle
@@ -72,7 +72,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
 
 
 class Labels:
-    """Logits of the bundle's labels, through the checkpoint's prompt tower in torch."""
+    """Logits for the bundle's labels, from the checkpoint's prompt tower in torch."""
 
     def __init__(self, model: Any, texts: NDArray[np.float32]) -> None:
         import torch
@@ -82,7 +82,7 @@ class Labels:
         self._prompt, self._texts = PromptTower(model).eval(), torch.from_numpy(texts)
 
     def __call__(self, outputs: Outputs) -> NDArray[np.float32]:
-        """What a vision tower gave for a batch → its logits (B, N)."""
+        """Map a vision tower's outputs for a batch to logits (B, N)."""
         import torch
 
         with torch.no_grad():
@@ -91,15 +91,15 @@ class Labels:
 
 
 def torch_arm(name: str, model: Any, device: str) -> Run:
-    """The tower of transformers in PyTorch; ``name`` says in which precision, and how compiled."""
+    """Load the vision tower of transformers; ``name`` gives its precision and compilation mode."""
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False
     dtype = torch.float16 if "fp16" in name else torch.float32
-    vision = cpu.vision_of(model).to(device, dtype)
+    vision = vision_arms.vision_of(model).to(device, dtype)
     if name.startswith("compile"):
         vision = torch.compile(vision, mode="reduce-overhead" if name.endswith("graphs") else None)
-    mean, std = (torch.tensor(v, device=device).view(1, 1, 3, 1, 1) for v in (cpu.MEAN, cpu.STD))
+    mean, std = (torch.tensor(v, device=device).view(1, 1, 3, 1, 1) for v in (vision_arms.MEAN, vision_arms.STD))
 
     def run(clips: NDArray[np.uint8]) -> Outputs:
         with torch.inference_mode():
@@ -111,13 +111,13 @@ def torch_arm(name: str, model: Any, device: str) -> Run:
 
 
 def plain_arm(name: str, model: Any, device: str, folder: Path) -> Run:
-    """An export without knowledge of the model, as ONNX Runtime's documentation shows it."""
+    """Export with torch.onnx and load, as ONNX Runtime's documentation shows."""
     import onnxruntime
     import torch
 
     path = folder / "plain.onnx"
     if not path.exists():
-        vision, frames = cpu.vision_of(model.float().cpu()), model.config.vision_config.num_frames
+        vision, frames = vision_arms.vision_of(model.float().cpu()), model.config.vision_config.num_frames
         names = {"input_names": ["pixel_values"], "output_names": ["video_embeds", "img_features"]}
         axes = {name: {0: "batch_size"} for name in ("pixel_values", "video_embeds", "img_features")}
         with torch.no_grad():
@@ -136,7 +136,7 @@ def plain_arm(name: str, model: Any, device: str, folder: Path) -> Run:
     session = onnxruntime.InferenceSession(path, settings, providers=[provider])
 
     def run(clips: NDArray[np.uint8]) -> Outputs:
-        pixels = np.concatenate([cpu.normalised(clip[None]) for clip in clips])
+        pixels = np.concatenate([vision_arms.normalised(clip[None]) for clip in clips])
         embeds, features = session.run(None, {"pixel_values": pixels})
         return embeds, features
 
@@ -144,7 +144,7 @@ def plain_arm(name: str, model: Any, device: str, folder: Path) -> Run:
 
 
 def our_arm(name: str, device: str, bundle: Path, batch: int) -> Run:
-    """The bundle, as a user of `XClip` runs it."""
+    """Load the bundle as a user of `XClip` does."""
     from xclip_runtime import XClip
 
     model = XClip(bundle, device, name.removeprefix("ours-"), batch_size=batch, optimize_for="latency")  # type: ignore[arg-type]
@@ -157,14 +157,14 @@ def our_arm(name: str, device: str, bundle: Path, batch: int) -> Run:
 
 
 def checkpoint_of(folder: Path) -> Any:
-    """The checkpoint, as a user loads it."""
+    """Load the checkpoint as a user does."""
     from transformers import XCLIPModel
 
     return XCLIPModel.from_pretrained(folder / "checkpoint").eval()
 
 
 def load(name: str, options: argparse.Namespace, folder: Path, batch: int) -> Run:
-    """An arm, ready to run batches of a size."""
+    """Load an arm for batches of one size."""
     if name.startswith("ours"):
         return our_arm(name, options.device, folder / "bundle", batch)
     model = checkpoint_of(folder)
@@ -174,8 +174,8 @@ def load(name: str, options: argparse.Namespace, folder: Path, batch: int) -> Ru
 
 
 def measure(options: argparse.Namespace, folder: Path, batch: int) -> list[dict[str, Any]]:
-    """One row an arm, for batches of a size."""
-    clips = np.concatenate(cpu.evaluation_clips(options.frames, 224, batch))
+    """Measure every arm with batches of one size; one row an arm."""
+    clips = np.concatenate(vision_arms.evaluation_clips(options.frames, 224, batch))
     labels = Labels(checkpoint_of(folder), np.load(folder / "bundle/text_embeds.npy"))
     arms: dict[str, Run] = {}
     logits: dict[str, NDArray[np.float32]] = {}
@@ -187,7 +187,7 @@ def measure(options: argparse.Namespace, folder: Path, batch: int) -> list[dict[
             run = load(name, options, folder, batch)
             for _ in range(WARM_UP):
                 outputs = run(clips)
-        except Exception as error:  # noqa: BLE001 - whatever a peer raises, it is said in its row of the table
+        except Exception as error:  # noqa: BLE001 - any error of a peer goes to its row of the table
             rows.append({**row, "missing": f"{type(error).__name__}: {error}".splitlines()[0]})
             print(f"{name}: {rows[-1]['missing']}", file=sys.stderr)
             continue
@@ -212,7 +212,7 @@ def measure(options: argparse.Namespace, folder: Path, batch: int) -> list[dict[
 def figures(
     name: str, seconds: dict[str, list[float]], logits: dict[str, NDArray[np.float32]], batch: int
 ) -> dict[str, Any]:
-    """What is said of an arm: times, the ratio to ours of the same round, and errors."""
+    """Summarise an arm: times, ratio to ours in the same round, and errors."""
     found: dict[str, Any] = {"ms": 1000 * statistics.median(seconds[name])}
     found["clips_per_second"] = 1000 * batch / found["ms"]
     if OURS in seconds:
@@ -224,7 +224,7 @@ def figures(
 
 
 def environment(options: argparse.Namespace) -> dict[str, Any]:
-    """What the figures depend on."""
+    """Date, software versions and hardware of the run."""
     import torch
     import transformers
 
@@ -244,15 +244,17 @@ def environment(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, default=Path("runs/gpu"), help="where checkpoint and bundle are kept")
-    parser.add_argument("--prepare-only", action="store_true", help="only make the checkpoint and the bundle")
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu is there to try this script")
+    parser.add_argument("--cache", type=Path, default=Path("runs/gpu"), help="folder to keep checkpoint and bundle")
+    parser.add_argument(
+        "--prepare-only", action="store_true", help="make the checkpoint and the bundle, and measure nothing"
+    )
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu serves to test this script")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--runs", type=int, default=10, help="runs of an arm in a turn; their median counts")
+    parser.add_argument("--runs", type=int, default=10, help="runs of an arm in a round, of which the median counts")
     parser.add_argument("--frames", type=int, default=32)
     parser.add_argument("--patch", type=int, default=16)
     parser.add_argument("--layers", type=int, default=12)

@@ -1,9 +1,8 @@
-"""What gets installed: megabytes of the runtime, of its extras, of the images' packages, and of LanceDB beside them.
+"""Measure installed sizes: the runtime, its extras, the packages of the Docker images, and LanceDB for comparison.
 
     python benchmarks/installed.py --json benchmarks/results/installed.json     # downloads some gigabytes
 
-Each set is installed by pip into an empty folder, as the Dockerfiles do it, without byte code; megabytes have 10**6
-bytes.
+Each set is installed by pip into an empty folder without byte code, as in the Dockerfiles; a megabyte has 10**6 bytes.
 """
 
 from __future__ import annotations
@@ -28,12 +27,12 @@ SETS = {
 
 
 def megabytes(folder: Path) -> float:
-    """Of all files below a folder."""
+    """Sum the sizes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) / 1e6
 
 
 def installed(requirements: tuple[str, ...]) -> dict[str, float]:
-    """Megabytes that pip installs for the requirements, and NVIDIA's part of them."""
+    """Measure the megabytes that pip installs for the requirements, and NVIDIA's part of them."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--target", folder]
         subprocess.run([*command, *requirements], check=True, stdout=sys.stderr)
@@ -43,7 +42,7 @@ def installed(requirements: tuple[str, ...]) -> dict[str, float]:
 def main() -> None:
     """Install every set once and print the sizes."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     result = {
         "command": "python benchmarks/installed.py",

@@ -1,13 +1,13 @@
-"""What int8 costs in accuracy: motion-demo and its outlier twin, fp32 against int8 on the same video files.
+"""Measure the accuracy of int8 against fp32: motion-demo and its outlier twin on the same video files.
 
     python benchmarks/int8_accuracy.py --cache runs/int8-accuracy --json benchmarks/results/int8-accuracy.json
 
 The twin multiplies LayerNorm gains of a few channels by 60 and divides the weights that read them: the same function in
-fp32, and as hard for a quantiser as a network with outlier channels. Clips are rendered from seeds that training never
-saw, those that ``python -m motion_demo.dataset`` takes, and read from encoded files.
+fp32, and as hard for a quantiser as a network with outlier channels. Clips are rendered from seeds unseen in training,
+those of ``python -m motion_demo.dataset``, and read from encoded files.
 
-A thousand clips take about ten minutes. What is done is in ``--cache``, so the same command goes on where a run was
-interrupted; an exporter that has changed since begins anew.
+A thousand clips take about ten minutes. Finished work is kept in ``--cache``, and the same command continues an
+interrupted run; if the exporter has changed, it starts over.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cpu import ROOT, exporter_digest, record
+from records import ROOT, exporter_digest, record
 from rich.console import Console
 from rich.progress import track
 
@@ -45,7 +45,7 @@ GAIN = 60.0
 
 
 def bundles(folder: Path) -> dict[str, Path]:
-    """Both models' bundles, exported unless they are there."""
+    """Export the bundles of both models, unless they exist."""
     made = {name: folder / name.replace(" ", "-") for name in MODELS}
     twin = folder / "twin-checkpoint"
     if not twin.exists():
@@ -60,7 +60,7 @@ def bundles(folder: Path) -> dict[str, Path]:
 
 
 def logits_of(models: list[XClip], n: int, folder: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Every model's logits for ``n`` clips of seen pairs and ``n`` of held-out ones.
+    """Compute the logits of every model for ``n`` clips of seen pairs and ``n`` of held-out ones.
 
     Returns:
         float32 (2n, models, labels), and the right label's index (2n,).
@@ -82,7 +82,7 @@ def logits_of(models: list[XClip], n: int, folder: Path) -> tuple[NDArray[np.flo
 
 
 def summary(fp32: NDArray[np.float32], int8: NDArray[np.float32], right: NDArray[np.int64]) -> dict[str, Any]:
-    """Accuracy of both precisions on both halves, and how far int8 is from fp32."""
+    """Compute the accuracy of both precisions on both halves, and the error of int8 against fp32."""
     n = len(right) // 2
     parts = {"seen": slice(None, n), "held_out": slice(n, None)}
     guesses = {"fp32": fp32.argmax(axis=1), "int8": int8.argmax(axis=1)}
@@ -106,11 +106,11 @@ def summary(fp32: NDArray[np.float32], int8: NDArray[np.float32], right: NDArray
 
 
 def main() -> None:
-    """Export both bundles, score them, print and write the result."""
+    """Export and score both bundles, print and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--n", type=int, default=500, help="clips of seen pairs, and again of held-out ones")
-    parser.add_argument("--cache", type=Path, help="keep bundles and logits here")
-    parser.add_argument("--json", type=Path, help="write the result here")
+    parser.add_argument("--n", type=int, default=500, help="number of clips of seen pairs, and of held-out ones")
+    parser.add_argument("--cache", type=Path, help="folder to keep bundles and logits")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.cache or Path(temporary)) / exporter_digest()[:12]

@@ -1,11 +1,11 @@
-"""What thousands of labels cost: time and memory of the prompt graph for one video, and of the text graph.
+"""Measure time and memory of the prompt graph and of the text graph for thousands of labels.
 
     python benchmarks/labels.py --cache runs/labels --json results/labels.json
 
 The graphs are those of ViT-B/16 with 32 frames (196 patches, 512 dimensions, 12 text layers), exported from a seeded
 checkpoint; neither time nor memory depends on the weights. In every round each case runs once, in random order and in a
-process of its own, which repeats it for a second after a first time. The table gives medians over the rounds of the
-median time a label, and by how much the resident memory rose at most above that of the loaded model (Linux only).
+process of its own, which repeats it for a second after a warm-up. The table gives medians over the rounds of the median
+time a label and of the peak resident memory above that of the loaded model (Linux only).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cpu import record
+from records import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ SECONDS = 1.0
 
 
 def prepare(folder: Path) -> Path:
-    """Export the bundle once."""
+    """Export the bundle, unless it exists."""
     from transformers import CLIPTokenizerFast
 
     from xclip_export import export_bundle
@@ -43,7 +43,7 @@ def prepare(folder: Path) -> Path:
         checkpoint.mkdir(parents=True, exist_ok=True)
         demo = Path(__file__).parents[1] / "export/motion_demo/checkpoint"
         tokenizer = CLIPTokenizerFast.from_pretrained(demo)
-        # One vision layer: the labels meet only its outputs.
+        # One vision layer is enough: labels only use its outputs.
         save_checkpoint(seeded_model(seeded_config(vision_layers=1)), tokenizer, checkpoint)
         export_bundle(str(checkpoint), bundle, labels="hmdb51", fused=False)
     return bundle
@@ -79,9 +79,9 @@ def work(options: argparse.Namespace) -> None:
 
 
 def measure(run: Callable[[], object], labels: int) -> dict[str, float]:
-    """Milliseconds a label, and megabytes beyond those before the first run."""
+    """Measure milliseconds a label, and peak megabytes above those before the first run."""
     before = memory("VmRSS")
-    Path("/proc/self/clear_refs").write_text("5")  # begins the peak anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     run()
     seconds: list[float] = []
     while sum(seconds) < SECONDS:
@@ -92,13 +92,13 @@ def measure(run: Callable[[], object], labels: int) -> dict[str, float]:
 
 
 def memory(field: str) -> float:
-    """A field of /proc/self/status in megabytes."""
+    """Read a field of /proc/self/status, megabytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1000
 
 
 def in_a_process(bundle: Path, case: str, labels: int, at_once: int) -> dict[str, Any]:
-    """One case in a process of its own."""
+    """Run one case in a process of its own."""
     options = [f"--case={case}", f"--bundle={bundle}", f"--labels={labels}", f"--at-once={at_once}"]
     done = subprocess.run([sys.executable, __file__, *options], check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -108,10 +108,10 @@ def in_a_process(bundle: Path, case: str, labels: int, at_once: int) -> dict[str
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--cache", type=Path, default=Path("runs/labels"), help="where the bundle is kept")
+    parser.add_argument("--cache", type=Path, default=Path("runs/labels"), help="folder to keep the bundle")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--prepare", action="store_true", help="only export the bundle")
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     for name in ("--case", "--bundle"):
         parser.add_argument(name, help=argparse.SUPPRESS)
     for name in ("--labels", "--at-once"):

@@ -1,12 +1,12 @@
-"""OpenVINO's execution provider in fp32, bf16 and int8 beside ONNX Runtime's own CPU provider, in turns.
+"""Compare OpenVINO's execution provider in fp32, bf16 and int8 with the CPU provider, interleaved in one run.
 
     pip install onnxruntime-openvino nncf onnx       # in an environment of its own, without onnxruntime
     python benchmarks/openvino_provider.py BUNDLE --json benchmarks/results/openvino.json
 
-BUNDLE was exported with ``--precision fp32 int8``. The int8 graph of a bundle is made of ONNX Runtime's own operators,
-so NNCF quantises the portable graph for OpenVINO: static, with its transformer preset, QuantizeLinear and
-DequantizeLinear around every product. It is kept beside the bundle. Calibration and measurement take different clips.
-Errors are of logits against the CPU provider in fp32.
+BUNDLE was exported with ``--precision fp32 int8``. The int8 graph of a bundle uses ONNX Runtime's own operators, so
+NNCF quantises the portable graph for OpenVINO: static, with its transformer preset, QuantizeLinear and DequantizeLinear
+around every product. It is kept beside the bundle. Calibration and measurement use different clips. Errors are of
+logits against the CPU provider in fp32.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import cpu
+import processes
+from records import record
 
 from xclip_runtime import XClip
 from xclip_runtime.bundle import sha256_of
@@ -48,7 +49,7 @@ WARM_UP = 2
 
 
 def quantised(bundle: Path, clips: list[NDArray[np.uint8]]) -> Path:
-    """A copy of a bundle whose portable graph is quantised for OpenVINO; made once."""
+    """Copy a bundle and quantise its portable graph for OpenVINO, unless the copy exists."""
     made = bundle.with_name(f"{bundle.name}-nncf")
     if made.exists():
         return made
@@ -72,7 +73,7 @@ def quantised(bundle: Path, clips: list[NDArray[np.uint8]]) -> Path:
 
 
 def measure(bundle: Path, rounds: int) -> list[dict[str, Any]]:
-    """One row an arm."""
+    """Measure every arm; one row an arm."""
     size, frames = (XClip(bundle, "cpu").info[name] for name in ("image_size", "num_frames"))
     video = read_clip(DEMO_VIDEO, num_frames=frames, transform=FrameTransform("videox", size)).frames
     noise = golden_clip(frames, size)
@@ -88,7 +89,7 @@ def measure(bundle: Path, rounds: int) -> list[dict[str, Any]]:
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(rounds):
         for name, model in arms.items():
-            time.sleep(cpu.PAUSE)
+            time.sleep(processes.PAUSE)
             started = time.perf_counter()
             model.logits_batch(clips[0][None])
             seconds[name].append(time.perf_counter() - started)
@@ -112,14 +113,14 @@ def measure(bundle: Path, rounds: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure and write."""
+    """Measure and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    result = {**cpu.record(), "rounds": options.rounds, "arms": measure(options.bundle, options.rounds)}
-    result["machine"]["versions"]["onnxruntime"] = onnxruntime_version()  # the wheel goes by another name
+    result = {**record(), "rounds": options.rounds, "arms": measure(options.bundle, options.rounds)}
+    result["machine"]["versions"]["onnxruntime"] = onnxruntime_version()  # the package has another name
     if options.json:
         options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

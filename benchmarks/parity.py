@@ -1,4 +1,4 @@
-"""How far the exported graphs are from PyTorch: every precision, of motion-demo and of a full-size seeded ViT-B/16.
+"""Measure the error of exported graphs against PyTorch, in every precision: motion-demo and a seeded ViT-B/16.
 
     python benchmarks/parity.py --json benchmarks/results/parity.json      # about five minutes, 6 GB
 
@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from cpu import ROOT, record
+from records import ROOT, record
 
 sys.path.insert(0, str(ROOT / "tests"))
 
@@ -27,7 +27,7 @@ DEMO = ROOT / "export/motion_demo/checkpoint"
 
 
 def measure(checkpoint: Path, labels: str | None, folder: Path) -> dict[str, Any]:
-    """Export all precisions; what the manifest says of each graph, and of the chain of fp32 graphs."""
+    """Export all precisions, and return the manifest's errors of each graph and of the chain of fp32 graphs."""
     report = export_bundle(str(checkpoint), folder, labels=labels, precisions=PRECISIONS)
     manifest = Bundle.open(report.bundle).manifest
     graphs = {name: graph["parity"] for name, graph in manifest["graphs"].items()}
@@ -35,9 +35,9 @@ def measure(checkpoint: Path, labels: str | None, folder: Path) -> dict[str, Any
 
 
 def main() -> None:
-    """Export both checkpoints and print what was measured."""
+    """Export both checkpoints and print the errors."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

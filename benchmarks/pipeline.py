@@ -1,12 +1,12 @@
-"""Does reading ahead hide the shorter of decoding and inference? Interleaved in one run.
+"""Measure the overlap of decoding and inference when reading ahead, interleaved in one run.
 
     python benchmarks/pipeline.py short mixed --threads 2 1 --json results/pipeline.json
 
-Each folder is measured by itself. A round takes, in turn and in random order: only reading every video, only running
-the model on clips in memory, one video after the other, and `classify_each` with several numbers of workers. The table
-gives medians over the rounds, and each as a ratio to the longer of the first two, the least that any schedule can reach
-where there are cores for both. Where both want all cores, the least is the processor time of the two, spread evenly
-over the cores; the table has that bound, too.
+Each folder is measured by itself. A round runs, in random order: reading every video, running the model on clips in
+memory, classifying one video after the other, and `classify_each` with several numbers of workers. The table gives
+medians over the rounds, and the ratio of each to the longer of the first two, the lower bound of any schedule if there
+are cores for both. If both use all cores, the lower bound is the processor time of the two, spread evenly over the
+cores; the table has that bound, too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import cpu
+from records import record
 
 from xclip_runtime import XClip
 from xclip_runtime.cli.inputs import expand
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 def arms(model: XClip, videos: list[str], workers: list[int]) -> dict[str, Callable[[], object]]:
-    """What a round measures."""
+    """Build the arms of a round."""
     read = partial(read_clip, num_frames=model.bundle.num_frames, transform=model.transform)
     clips = [read(video) for video in videos]
     return {
@@ -52,7 +52,7 @@ def arms(model: XClip, videos: list[str], workers: list[int]) -> dict[str, Calla
 
 
 def measure(to_measure: dict[str, Callable[[], object]], rounds: int) -> dict[str, dict[str, float]]:
-    """Median seconds of each arm, elapsed and of the processors."""
+    """Measure the median seconds of each arm, elapsed and processor time."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in to_measure}
     for _ in range(rounds):
         for name in random.sample(list(to_measure), len(to_measure)):
@@ -64,7 +64,7 @@ def measure(to_measure: dict[str, Callable[[], object]], rounds: int) -> dict[st
 
 
 def with_threads(threads: int, folder: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure a folder with so many intra-op threads of the model, and print the table."""
+    """Measure a folder with `threads` intra-op threads, and print the table."""
     videos = list(expand([folder]))
     model = XClip(options.bundle, device="cpu", intra_op_threads=threads)
     seconds = measure(arms(model, videos, options.workers), options.rounds)
@@ -85,17 +85,19 @@ def with_threads(threads: int, folder: str, options: argparse.Namespace) -> dict
 def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("folders", nargs="+", help="of videos; or files, or patterns")
+    parser.add_argument("folders", nargs="+", help="folders of videos, files or patterns")
     parser.add_argument("--bundle", default=str(DEMO_BUNDLE), help="default: the embedded motion-demo")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--threads", type=int, nargs="+", default=[available_cpus()], help="of the model, intra-op")
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=[available_cpus()], help="intra-op threads of the model"
+    )
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     runs = [with_threads(threads, folder, options) for folder in options.folders for threads in options.threads]
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        facts = {**cpu.record(), "cpus": available_cpus(), "runs": runs}
+        facts = {**record(), "cpus": available_cpus(), "runs": runs}
         options.json.write_text(json.dumps(facts, indent=2) + "\n")
 
 

@@ -1,14 +1,14 @@
-"""How much does a search with a shortlist miss, what does a video cost on the disk, and how well do words find videos?
+"""Measure the recall of a shortlist, the size of an index on disk, and the quality of text-to-video retrieval.
 
     python benchmarks/retrieval.py --each 20 --work runs/retrieval --out benchmarks/results/retrieval.json
 
-Renders clips of motion-demo's 70 labels from seeds that training never saw, adds them to an index in fp16 and to one in
-fp32, and searches for the 70 labels, the 7 colours and the 10 motions alone. Recall at 10 is the share of the ten best
-moments of an exact search that are on the shortlist, too; it is worked out for smaller collections as well, since a
-fixed shortlist misses more of a larger one. At the default shortlist, it is also counted from searches of the index.
+Clips of motion-demo's 70 labels are rendered from seeds unseen in training and added to an index in fp16 and to one in
+fp32. Queries are the 70 labels, the 7 colours and the 10 motions. Recall at 10 is the share of the ten best hits of an
+exact search that are on the shortlist; it is computed for smaller collections as well, since a fixed shortlist misses
+more of a larger one. For the default shortlist, it is also counted from searches of the index.
 
-Times are taken with --times 100000, on a quiet machine. A second run with the same --work renders and indexes nothing
-anew.
+Times are measured with --times 100000, on an otherwise idle machine. A second run with the same --work reuses clips and
+indexes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cpu import record
+from records import record
 from rich.console import Console
 from rich.progress import track
 
@@ -52,7 +52,7 @@ K = 10
 
 
 def render(folder: Path, each: int) -> list[Caption]:
-    """Clips of every label, in turn, so that any first part of them holds all labels about as often."""
+    """Render clips, cycling through the labels, so that every prefix of the list is balanced."""
     captions = []
     for number in progress(range(each * len(LABELS)), "rendering"):
         label = LABELS[number % len(LABELS)]
@@ -63,7 +63,7 @@ def render(folder: Path, each: int) -> list[Caption]:
 
 
 def make_index(folder: Path, model: XClip, videos: list[str], features: Any) -> tuple[VideoIndex, float]:
-    """A new index of the videos, and its bytes on the disk for each."""
+    """Build an index of the videos, and return it with its bytes on disk per video."""
     with VideoIndex.create(folder, model, features=features) as index:
         failed = [one.error for one in progress(index.add(videos), f"adding, {features}", len(videos)) if one.error]
         assert not failed, failed
@@ -72,7 +72,7 @@ def make_index(folder: Path, model: XClip, videos: list[str], features: Any) -> 
 
 
 def recall(logits: NDArray[np.float32], cosines: NDArray[np.float32], shortlist: int) -> float:
-    """Share of each query's ten best by logit that are among the nearest by cosine."""
+    """Compute the share of each query's ten best by logit that are among the nearest by cosine."""
     best, nearest = (np.argsort(-scores, axis=1) for scores in (logits, cosines))
     return statistics.fmean(
         len(set(b) & set(n)) / K for b, n in zip(best[:, :K].tolist(), nearest[:, :shortlist].tolist(), strict=True)
@@ -80,7 +80,7 @@ def recall(logits: NDArray[np.float32], cosines: NDArray[np.float32], shortlist:
 
 
 def recall_of_searches(index: VideoIndex) -> float:
-    """The same by searches of the index as users make them, with the default shortlist."""
+    """Compute the same share from searches of the index with the default shortlist."""
     shares = []
     for query in QUERIES:
         exact, quick = ({hit.video for hit in index.search(query, K, exact=e).hits} for e in (True, False))
@@ -89,18 +89,18 @@ def recall_of_searches(index: VideoIndex) -> float:
 
 
 def median_ms(index: VideoIndex) -> dict[str, float]:
-    """Median milliseconds of a search, with the default shortlist and exact."""
+    """Measure the median milliseconds of a search, with the default shortlist and exact."""
     quick, exact = ([index.search(q, K, exact=e).timings_ms["total"] for q in QUERIES] for e in (False, True))
     return {"shortlist": statistics.median(quick), "exact": statistics.median(exact)}
 
 
 def scan(folder: Path, windows: int, dimension: int) -> dict[str, Any]:
-    """Median milliseconds to find the nearest among many random embeddings of X-CLIP's own width, without features."""
+    """Measure the median milliseconds of a scan of many random embeddings of X-CLIP's width, without features."""
     rng = np.random.default_rng(0)
     identity = ModelIdentity("random", "", "", "", "fp32", "videox", dimension)
     with Store.create(folder, Description(identity, "fp16")) as store:
         rows = rng.standard_normal((windows, dimension), np.float32)
-        # One transaction for all, where an index has one a window.
+        # One transaction for all; an index has one a window.
         store._connection.execute("BEGIN")  # noqa: SLF001
         for number, row in enumerate(rows):
             unit = VideoFeatures(row, rows[:1]).unit_embeds
@@ -115,12 +115,12 @@ def scan(folder: Path, windows: int, dimension: int) -> dict[str, Any]:
 
 
 def progress(items: Iterable[Any], name: str, total: int | None = None) -> Iterable[Any]:
-    """A bar on standard error."""
+    """Show a progress bar on standard error."""
     return track(items, total=total, description=name, console=Console(stderr=True))
 
 
 def measure(folder: Path, each: int, windows: int) -> dict[str, Any]:
-    """Everything, as one JSON document."""
+    """Measure everything as one JSON document."""
     model = XClip(DEMO_BUNDLE, device="cpu")
     with tempfile.TemporaryDirectory() as scratch:
         (folder / "clips").mkdir(parents=True, exist_ok=True)
@@ -155,14 +155,14 @@ def measure(folder: Path, each: int, windows: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print and write."""
+    """Measure, print and write the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--each", type=int, default=20, help="clips of each of the 70 labels")
-    parser.add_argument("--times", type=int, default=0, help="also take times, with so many embeddings to scan")
-    parser.add_argument("--work", type=Path, required=True, help="folder for clips and indexes, kept")
-    parser.add_argument("--out", type=Path, help="also write the JSON there")
+    parser.add_argument("--times", type=int, default=0, help="measure times as well, scanning this many embeddings")
+    parser.add_argument("--work", type=Path, required=True, help="folder to keep clips and indexes")
+    parser.add_argument("--out", type=Path, help="write the JSON to this file")
     options = parser.parse_args()
-    # The index knows videos by their absolute paths.
+    # The index stores absolute paths.
     document = json.dumps(measure(options.work.resolve(), options.each, options.times), indent=2, allow_nan=False)
     print(document)
     if options.out:

@@ -1,13 +1,13 @@
-"""What serving costs and whether it holds: loads over loopback, driven by ApacheBench (`ab`, Debian's apache2-utils).
+"""Measure the overhead of serving and its behaviour under load, with ApacheBench (`ab`, Debian's apache2-utils).
 
     python benchmarks/serve.py --json benchmarks/results/serve.json
     python benchmarks/serve.py full-size-fp32 full-size-int8 --cache runs/serve --json benchmarks/results/serve.json
 
-Parts: `overhead` takes requests and the bare runtime in turn, on an encoded video and on a prepared clip, which comes
-over HTTP and over gRPC; `full-size-fp32` and `full-size-int8` do the same with a seeded ViT-B/16 of 32 frames, which is
-exported into the cache when it is not there; `load` has 1, 4 and 16 clients; `memory` sends thousands of requests and
-reads the memory of every process in between; `burst` sends many times more requests at once than the server takes;
-`kill` kills a decode worker under load. Each has a bound on its requests. Nothing else should run beside it.
+Parts: `overhead` alternates requests over loopback and the bare runtime, on an encoded video and on a preprocessed
+clip, over HTTP and gRPC; `full-size-fp32` and `full-size-int8` do the same with a seeded ViT-B/16 of 32 frames,
+exported into the cache if missing; `load` has 1, 4 and 16 clients; `memory` sends thousands of requests and reads the
+memory of every process in between; `burst` sends many times more concurrent requests than the server admits; `kill`
+kills decode workers under load. The number of requests of each is bounded. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import peers
+import peer_arms
 
 from xclip_runtime import XClip
 from xclip_runtime.bench.machine import machine
@@ -51,7 +51,7 @@ COMMAND = [sys.executable, "-c", "from xclip_runtime.cli import main; main()", "
 
 
 class Server:
-    """A server process that takes requests."""
+    """Running server process."""
 
     def __init__(self, process: subprocess.Popen[str], address: str, grpc: str) -> None:
         self.process = process
@@ -60,12 +60,12 @@ class Server:
 
     @property
     def pids(self) -> list[int]:
-        """The server and its decode workers."""
+        """Process ids of the server and its decode workers."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [self.process.pid, *map(int, children)]
 
     def memory_mb(self) -> dict[str, float]:
-        """Resident memory of the server, and of its workers together."""
+        """Read the resident memory of the server, and of its workers together."""
         server, *workers = (
             int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024 for pid in self.pids
         )
@@ -74,7 +74,7 @@ class Server:
 
 @contextmanager
 def serving(bundle: str, *options: str) -> Iterator[Server]:
-    """Start a server, wait until it is ready, end it."""
+    """Start a server, wait until it is ready, and stop it on exit."""
     command = [*COMMAND, "--bundle", bundle, "--port", "0", "--grpc-port", "0", *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     address = grpc = ""
@@ -83,7 +83,7 @@ def serving(bundle: str, *options: str) -> Iterator[Server]:
         address, grpc = document.get("address", address), document.get("grpc", grpc)
         if document["message"] == "ready":
             break
-    # Somebody has to read the log, or the pipe fills and the server waits.
+    # Without a reader, the pipe of the log fills up and blocks the server.
     threading.Thread(target=lambda: [None for _ in process.stderr or ()], daemon=True).start()
     try:
         yield Server(process, address, grpc)
@@ -93,7 +93,7 @@ def serving(bundle: str, *options: str) -> Iterator[Server]:
 
 
 def ab(address: str, body: Path, *, requests: int, clients: int, headers: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Send requests; what ApacheBench says of them."""
+    """Send requests with ApacheBench and parse its report."""
     with tempfile.NamedTemporaryFile(suffix=".csv") as table:
         command = ["ab", "-q", "-k", "-l", "-r", "-s", "120", "-n", str(requests), "-c", str(clients)]
         command += ["-p", str(body), "-T", "application/octet-stream", "-e", table.name]
@@ -116,7 +116,7 @@ def ab(address: str, body: Path, *, requests: int, clients: int, headers: tuple[
 
 
 def in_turn(arms: dict[str, Callable[[], object]], count: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Milliseconds of each arm, one call after the other in random order: a noisy machine disturbs all alike."""
+    """Measure the milliseconds of each arm, in random order in every round, so that noise affects all alike."""
     times: dict[str, list[float]] = {name: [] for name in arms}
     warm_up = math.ceil(count / 20)
     for number in range(warm_up + count):
@@ -129,7 +129,7 @@ def in_turn(arms: dict[str, Callable[[], object]], count: int) -> dict[str, np.n
 
 
 def added(bare: np.ndarray[Any, Any], served: np.ndarray[Any, Any]) -> dict[str, float]:
-    """Percent by which serving is slower: the median of the differences in each round, and its interval of 95 %."""
+    """Compute the percentage by which serving is slower: median difference within rounds, with its 95 % interval."""
     differences = served - bare
     picks = np.random.default_rng(0).integers(0, len(bare), (2000, len(bare)))
     value, low, high = (
@@ -140,7 +140,7 @@ def added(bare: np.ndarray[Any, Any], served: np.ndarray[Any, Any]) -> dict[str,
 
 
 def poster(server: Server, path: str, body: bytes, headers: dict[str, str]) -> Callable[[], object]:
-    """A request, each over a connection of its own, as the server closes those that are idle for long."""
+    """Send a request over a connection of its own, since the server closes idle ones."""
     connection = http.client.HTTPConnection(server.address.removeprefix("http://"))
 
     def post() -> None:
@@ -156,7 +156,7 @@ def poster(server: Server, path: str, body: bytes, headers: dict[str, str]) -> C
 
 
 def tensor_request(clip: np.ndarray[Any, Any], folder: Path) -> tuple[Path, tuple[str, ...]]:
-    """The body of a binary request of /v2 for one prepared clip, and its headers."""
+    """Build body and headers of a binary /v2 request for one preprocessed clip."""
     tensor = {"name": "pixel_values", "datatype": "UINT8", "shape": [1, *clip.shape]}
     head = {
         "inputs": [{**tensor, "parameters": {"binary_data_size": clip.nbytes}}],
@@ -169,7 +169,7 @@ def tensor_request(clip: np.ndarray[Any, Any], folder: Path) -> tuple[Path, tupl
 
 
 def over_grpc(server: Server, clip: np.ndarray[Any, Any]) -> Callable[[], object]:
-    """The same request over gRPC, by Triton's client."""
+    """Build the same request over gRPC, with Triton's client."""
     from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 
     client = InferenceServerClient(server.grpc)
@@ -180,7 +180,7 @@ def over_grpc(server: Server, clip: np.ndarray[Any, Any]) -> Callable[[], object
 
 
 def overhead(bundle: str, count: int, precision: str = "fp32") -> dict[str, Any]:
-    """What serving adds to the bare runtime, for one client: the two in turn, on the same machine at the same time."""
+    """Measure the overhead of serving over the bare runtime for one client, the two interleaved."""
     model = XClip(bundle, device="cpu", precision=precision)
     clip = read_clip(DEMO_VIDEO, num_frames=model.bundle.num_frames, transform=model.transform).frames
     with tempfile.TemporaryDirectory() as folder, serving(bundle, "--precision", precision) as server:
@@ -208,13 +208,13 @@ def overhead(bundle: str, count: int, precision: str = "fp32") -> dict[str, Any]
 
 
 def summary(ms: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """Count and quantiles of times."""
+    """Summarise times: count and quantiles."""
     p50, p95 = np.percentile(ms, [50, 95])
     return {"n": len(ms), "p50_ms": float(p50), "p95_ms": float(p95)}
 
 
 def name_of(model: XClip) -> str:
-    """What runs, in words."""
+    """Describe the model."""
     facts = model.bundle.manifest["model"]
     if model.bundle.path == DEMO_BUNDLE:
         return f"motion-demo, {model.precision}"
@@ -222,14 +222,14 @@ def name_of(model: XClip) -> str:
 
 
 def full_size(options: argparse.Namespace, precision: str) -> dict[str, Any]:
-    """The overhead on a seeded ViT-B/16 of 32 frames."""
+    """Measure the overhead on a seeded ViT-B/16 of 32 frames."""
     options.cache.mkdir(parents=True, exist_ok=True)
-    peers.prepare_end_to_end(argparse.Namespace(frames=32, patch=16, layers=12), options.cache)
+    peer_arms.prepare_end_to_end(argparse.Namespace(frames=32, patch=16, layers=12), options.cache)
     return overhead(str(options.cache / "bundle"), options.full_size_requests, precision)
 
 
 def load(bundle: str, count: int) -> dict[str, Any]:
-    """Requests of 1, 4 and 16 clients."""
+    """Measure requests of 1, 4 and 16 concurrent clients."""
     model = XClip(bundle, device="cpu")
     clip = read_clip(DEMO_VIDEO, num_frames=model.bundle.num_frames, transform=model.transform).frames
     with tempfile.TemporaryDirectory() as folder, serving(bundle) as server:
@@ -246,7 +246,7 @@ def load(bundle: str, count: int) -> dict[str, Any]:
 
 
 def memory(bundle: str, count: int) -> dict[str, Any]:
-    """Resident memory after every tenth of the requests."""
+    """Measure the resident memory after every tenth of the requests."""
     with serving(bundle) as server:
         rounds = []
         for _ in range(10):
@@ -256,7 +256,7 @@ def memory(bundle: str, count: int) -> dict[str, Any]:
 
 
 def burst(bundle: str, queue: int) -> dict[str, Any]:
-    """Ten times as many clients at once as the server takes requests, and one after them."""
+    """Send ten times as many concurrent requests as the server admits, then a single one."""
     with serving(bundle, "--queue", str(queue)) as server:
         flood = ab(f"{server.address}/v1/classify", DEMO_VIDEO, requests=20 * queue, clients=10 * queue)
         after = ab(f"{server.address}/v1/classify", DEMO_VIDEO, requests=20, clients=1)
@@ -267,7 +267,7 @@ def burst(bundle: str, queue: int) -> dict[str, Any]:
 
 
 def kill(bundle: str, count: int) -> dict[str, Any]:
-    """Decode workers killed while four clients wait for answers."""
+    """Kill decode workers while four clients send requests."""
     killed = []
     with serving(bundle) as server:
         stop = threading.Event()
@@ -301,17 +301,23 @@ PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Measure, print, and write the figures."""
+    """Measure, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     every = {**PARTS, **FULL_SIZE}
-    parser.add_argument("parts", nargs="*", choices=[[], *every], help="default: all but those of the full size")
-    parser.add_argument("--cache", type=Path, default=Path("runs/serve"), help="of the full-size checkpoint and bundle")
-    parser.add_argument("--full-size-requests", type=int, default=20, help="of each kind, on the full-size model")
+    parser.add_argument("parts", nargs="*", choices=[[], *every], help="default: all but the full-size ones")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("runs/serve"), help="folder of the full-size checkpoint and bundle"
+    )
+    parser.add_argument(
+        "--full-size-requests", type=int, default=20, help="requests of each kind, on the full-size model"
+    )
     parser.add_argument("--bundle", default=str(DEMO_BUNDLE), help="default: the embedded motion-demo")
-    parser.add_argument("--requests", type=int, default=200, help="of overhead, load and kill")
+    parser.add_argument("--requests", type=int, default=200, help="requests of overhead, load and kill")
     parser.add_argument("--many", type=int, default=3000, help="requests of memory")
-    parser.add_argument("--queue", type=int, default=16, help="of burst; ten times as many clients come at once")
-    parser.add_argument("--json", type=Path, help="also write the figures here, keeping those of other parts")
+    parser.add_argument(
+        "--queue", type=int, default=16, help="queue length of burst, which has ten times as many clients"
+    )
+    parser.add_argument("--json", type=Path, help="merge the figures into this file")
     options = parser.parse_args()
     facts = json.loads(options.json.read_text()) if options.json and options.json.is_file() else {}
     facts = {part: facts[part] for part in every if part in facts}

@@ -1,10 +1,10 @@
-"""What overlapping windows of a stream gain from sharing the frames that are decoded and resized.
+"""Measure the gain of overlapping windows that share decoded and resized frames.
 
     python benchmarks/stream.py --json results/stream.json
 
-"shared" cuts the windows from one stream, as `XClip.stream` does; "anew" reads every window as a video of its own, with
-`read_clip`, which skips what a single window does not need. Milliseconds of a window, without the model; a round runs
-both arms for every hop, and the table gives medians over the rounds.
+"shared" cuts the windows from one stream, as `XClip.stream` does; "anew" reads every window as a video of its own with
+`read_clip`, which skips frames that a single window does not need. Times are milliseconds a window, without the model;
+a round runs both arms for every hop, and the table gives medians over the rounds.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from decode import FRAMES, TRANSFORM, Sample
-
 sys.path.insert(0, str(Path(__file__).parent))
 
-import cpu
+from decode import FRAMES, TRANSFORM
+from records import record
+from samples import Sample
 
 from xclip_runtime.streaming.sources import open_source
 from xclip_runtime.streaming.windows import StreamWindow
@@ -35,18 +35,18 @@ SHORT = Sample("window.mp4", "libx264", 1280, 720, WINDOW, 30)
 
 
 def shared(path: Path, hop: float) -> int:
-    """Cut a stream, and return the number of windows."""
+    """Cut a stream into windows and return their number."""
     source = open_source(path)
     windows = StreamWindow(WINDOW, hop, num_frames=FRAMES, transform=TRANSFORM, fps=source.fps)
     cut = 0
-    for moment in source:
-        picture = moment.picture
-        cut += sum(len(window.frames) > 0 for window in windows.advance(moment.time, lambda p=picture: TRANSFORM(p())))  # type: ignore[misc]
+    for frame in source:
+        done = windows.advance(frame.time, lambda frame=frame: TRANSFORM(frame.to_rgb()))  # type: ignore[misc]
+        cut += sum(len(window.frames) > 0 for window in done)
     return cut
 
 
 def measure(folder: Path, rounds: int) -> dict[float, dict[str, float]]:
-    """Median milliseconds of a window, by hop and arm."""
+    """Measure the median milliseconds of a window, by hop and arm."""
     long, short = LONG.encode(folder), SHORT.encode(folder)
     taken: dict[float, dict[str, list[float]]] = {hop: {"shared": [], "anew": []} for hop in HOPS}
     for _ in range(rounds):
@@ -64,7 +64,7 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), options.rounds)
@@ -72,7 +72,13 @@ def main() -> None:
     for hop, arms in figures.items():
         print(f"{hop:4g} s {arms['shared']:8.0f} {arms['anew']:8.0f} {arms['anew'] / arms['shared']:6.1f} x")
     if options.json:
-        facts = {**cpu.record(), "cpus": available_cpus(), "window_s": WINDOW, "frames": FRAMES, "ms_by_hop": figures}
+        facts = {
+            **record(),
+            "cpus": available_cpus(),
+            "window_s": WINDOW,
+            "frames": FRAMES,
+            "ms_by_hop": figures,
+        }
         options.json.write_text(json.dumps(facts, indent=2) + "\n")
 
 

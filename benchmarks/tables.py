@@ -6,7 +6,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Any
 
-import peers
+from peer_tables import end_to_end_table, heading, vision_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -131,7 +131,7 @@ def parity(results: Path) -> Iterator[str]:
 def peer_tables(results: Path) -> Iterator[str]:
     """Speed, memory, size and exactness beside every peer."""
     result = read(results / "peers.json")
-    yield from (peers.heading(result), peers.vision_table(result), peers.end_to_end_table(result))
+    yield from (heading(result), vision_table(result), end_to_end_table(result))
 
 
 def decode_table(results: Path) -> Iterator[str]:
@@ -387,7 +387,7 @@ def thousands(value: float) -> str:
 
 
 def where(result: dict[str, Any]) -> str:
-    """Date and machine, from the head that ``cpu.record`` gives a result."""
+    """Date and machine, from the head that ``records.record`` gives a result."""
     machine = result["machine"]
     made = f"{machine['cpu']}, {machine['cores']} cores, onnxruntime {machine['versions']['onnxruntime']}"
     return f"Measured on {result['date']}: {made}."

@@ -1,11 +1,11 @@
-"""Threads, spinning, batches and neighbours on a CPU: what the defaults of the runtime were chosen from.
+"""Measure the effect of threads, spinning, batches and neighbours on a CPU, the basis of the runtime's defaults.
 
     python benchmarks/threads.py bundle/onnx/vision_model_int8.onnx --video any.mp4
     python benchmarks/threads.py bundle/onnx/vision_model_int8.onnx --video any.mp4 --json results.json
 
-Every arm is a process (or two) of its own that runs clips for seconds through an XClip session, in turns,
-round after round; the table shows medians over rounds. "Beside a decoder" means that a thread of the same process
-decodes the video in a loop, which is what happens while the next video of a list is read.
+Every arm has one or two processes that run clips for some seconds through a session of the runtime, interleaved round
+by round; the table gives medians over rounds. "Beside a decoder" means that a thread of the same process decodes the
+video in a loop, as when the next video of a list is read.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cpu import record
+from records import record
 
 SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Arm:
-    """How one arm runs."""
+    """Configuration of one arm."""
 
     threads: int
     goal: str
@@ -39,7 +39,7 @@ class Arm:
 
     @property
     def name(self) -> str:
-        """A row of the table."""
+        """Name of the row in the table."""
         parts = [f"{self.threads} thread{'s' if self.threads > 1 else ''}", self.goal]
         parts += [f"batches of {self.batch}"] if self.batch > 1 else []
         parts += [f"{self.processes} processes"] if self.processes > 1 else []
@@ -48,7 +48,7 @@ class Arm:
 
 
 def arms(cpus: int) -> list[Arm]:
-    """What is compared."""
+    """List the arms."""
     goals = ("throughput", "latency")
     every = [Arm(threads, goal) for threads in sorted({1, cpus}) for goal in goals]
     every += [Arm(cpus, "throughput", batch=batch) for batch in (2, 4)]
@@ -58,7 +58,7 @@ def arms(cpus: int) -> list[Arm]:
 
 
 def work(arm: Arm, graph: Path, video: Path) -> None:
-    """The life of a worker: say that it is ready, run for a while at every line of stdin, and answer."""
+    """Run a worker: print that it is ready, then run for some seconds and print the result at every line of stdin."""
     import av
 
     from xclip_runtime.inference.providers import SessionOptions
@@ -103,7 +103,7 @@ def work(arm: Arm, graph: Path, video: Path) -> None:
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Start all workers and let the arms run in turns."""
+    """Start all workers and run the arms, interleaved."""
     running = {}
     for arm in arms(options.threads):
         command = [sys.executable, __file__, str(options.graph), f"--video={options.video}"]
@@ -143,11 +143,11 @@ def main() -> None:
     from xclip_runtime.util.cpus import available_cpus
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("graph", type=Path, help="a vision graph")
-    parser.add_argument("--video", type=Path, required=True, help="what the decoder beside it reads")
-    parser.add_argument("--threads", type=int, default=available_cpus(), help="the larger number of threads")
+    parser.add_argument("graph", type=Path, help="vision graph")
+    parser.add_argument("--video", type=Path, required=True, help="video that the decoder reads")
+    parser.add_argument("--threads", type=int, default=available_cpus(), help="larger number of threads")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the result here")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:

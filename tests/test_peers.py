@@ -79,6 +79,6 @@ def test_an_arm_is_told_by_medians_and_by_ratios_within_rounds(peers):
 
 
 def test_loud_rounds_are_left_out_while_three_others_remain(peers):
-    assert peers.cpu.quiet_rounds([0.0, 0.5, 0.1, 0.0]) == ([0, 2, 3], True)
-    assert peers.cpu.quiet_rounds([0.0, 0.5, 0.1]) == ([0, 1, 2], False)
-    assert peers.cpu.quiet_rounds([0.0, 0.1]) == ([0, 1], True)
+    assert peers.processes.quiet_rounds([0.0, 0.5, 0.1, 0.0]) == ([0, 2, 3], True)
+    assert peers.processes.quiet_rounds([0.0, 0.5, 0.1]) == ([0, 1, 2], False)
+    assert peers.processes.quiet_rounds([0.0, 0.1]) == ([0, 1], True)

@@ -1,4 +1,4 @@
-"""What a user installs: the wheel with [cpu] alone, in an environment of its own."""
+"""The wheel as a user installs it: with [cpu] alone, in an environment of its own."""
 
 from __future__ import annotations
 

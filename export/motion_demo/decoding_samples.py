@@ -21,15 +21,15 @@ SIDE, FRAMES, FPS = 64, 8, 25
 
 def encode(path: Path, codec: str, options: dict[str, str], *, mirrored: bool = False) -> None:
     """Write one video; a mirrored one is stored so that its display matrix sets it right."""
-    picture = np.array(COLOURS, np.uint8).repeat(SIDE // 2, axis=0).repeat(SIDE // 2, axis=1)
+    image = np.array(COLOURS, np.uint8).repeat(SIDE // 2, axis=0).repeat(SIDE // 2, axis=1)
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "yuv420p"
         if mirrored:
             stream.set_display_rotation(0, hflip=True)
-            picture = np.ascontiguousarray(picture[:, ::-1])
+            image = np.ascontiguousarray(image[:, ::-1])
         for number in range(FRAMES):
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
             frame.pts, frame.time_base = number, fractions.Fraction(1, FPS)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -180,7 +180,7 @@ def check_decoding(samples: str | os.PathLike[str] = DECODING_SAMPLES) -> Findin
         else:
             corners = frames[:, 16::32, 16::32].reshape(-1, 4, 3).astype(int)
             if abs(corners - _CORNERS).max() > _COLOUR_TOLERANCE:
-                wrong.append(f"{path.stem} (wrong picture)")
+                wrong.append(f"{path.stem} (wrong colours)")
     if wrong:
         fix = "pip install --force-reinstall av, whose wheels bring FFmpeg"
         return Finding(f"decoded wrong: {', '.join(wrong)}", fix)

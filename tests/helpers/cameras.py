@@ -16,7 +16,7 @@ import av
 import cv2
 import numpy as np
 
-from xclip_runtime.streaming.sources import Moment
+from xclip_runtime.streaming.sources import StreamFrame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ BOUNDARY = b"frame"
 
 
 def grey(number: int) -> np.ndarray:
-    """A picture from whose brightness its number can be read."""
+    """Frame whose brightness gives its number."""
     return np.full((96, 128, 3), 20 + number % 200, np.uint8)
 
 
@@ -57,7 +57,7 @@ def _encode(frames: int, container_format: str) -> list[bytes]:
 
 
 def multipart_jpeg(frames: int) -> list[bytes]:
-    """What network cameras send to browsers; it carries no times."""
+    """Multipart JPEG, as network cameras send to browsers; it carries no times."""
     jpegs = [cv2.imencode(".jpg", grey(number))[1].tobytes() for number in range(frames)]
     head = b"--%s\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
     return [head % (BOUNDARY, len(jpeg)) + jpeg + b"\r\n" for jpeg in jpegs]
@@ -209,27 +209,27 @@ def rtsp_camera(plan: list[int]) -> Iterator[RtspServer]:
 
 
 class SyntheticSource:
-    """Frames out of thin air, as fast as they are taken, or one every ``interval`` seconds."""
+    """Synthetic frames, as fast as they are taken, or one every ``interval`` seconds."""
 
     def __init__(self, frames: int, fps: float = 30.0, *, live: bool = False, interval: float = 0.0) -> None:
         self.live = live
         self.fps = fps
-        self.pictures = self.given = 0
+        self.converted = self.given = 0
         self._frames = frames
         self._interval = interval
         self._closed = False
 
-    def __iter__(self) -> Iterator[Moment]:
+    def __iter__(self) -> Iterator[StreamFrame]:
         for number in range(self._frames):
             if self._closed:
                 return
             self.given += 1
-            yield Moment(number / self.fps, lambda number=number: self._picture(number))
+            yield StreamFrame(number / self.fps, lambda number=number: self._to_rgb(number))
             if self._interval:
                 time.sleep(self._interval)
 
-    def _picture(self, number: int) -> np.ndarray:
-        self.pictures += 1
+    def _to_rgb(self, number: int) -> np.ndarray:
+        self.converted += 1
         return grey(number)
 
     def close(self) -> None:

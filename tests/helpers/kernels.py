@@ -38,7 +38,7 @@ HOST_OUTPUTS = {"Shape", "Size"}
 
 
 def not_on_cuda(model):
-    """What ONNX Runtime could not run on its CUDA provider, or not without a copy; one line a node."""
+    """List the nodes that ONNX Runtime cannot run on its CUDA provider, or only with a copy."""
     types, constants = element_types(model), {weight.name for weight in model.graph.initializer}
     problems = []
     for node in model.graph.node:
@@ -51,7 +51,7 @@ def not_on_cuda(model):
 
 
 def not_in_tensorrt(model):
-    """What TensorRT's parser does not document; one line a node."""
+    """List the nodes that the documentation of TensorRT's parser does not cover."""
     types, inputs = element_types(model), {value.name for value in model.graph.input}
     first, last = TENSORRT["opsets"]
     problems = [] if first <= _opset(model, "") <= last else ["the opset"]
@@ -65,7 +65,7 @@ def not_in_tensorrt(model):
 
 
 def _fits(row, node, model, types):
-    """Whether a kernel of the table takes a node's opset and types."""
+    """Return True if a kernel of the table takes a node's opset and types."""
     since, until, allowed = row
     if node.domain:
         letters, version = ["T"] * len(node.input), 1

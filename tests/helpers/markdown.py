@@ -42,7 +42,7 @@ class Block:
         return found["kind"] if found else "?"
 
     def __str__(self) -> str:
-        """Where it stands."""
+        """Page and line."""
         return f"{self.page.name}:{self.line}"
 
 

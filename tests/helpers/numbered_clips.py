@@ -42,9 +42,9 @@ def numbered_frame(number: int, width: int, height: int) -> np.ndarray:
     return frame
 
 
-def read_number(picture: np.ndarray, *, cropped: bool) -> int:
-    """The number in a picture; `cropped` when it went through the `videox` profile, which cuts the border off."""
-    height, width = picture.shape[:2]
+def read_number(image: np.ndarray, *, cropped: bool) -> int:
+    """The number in a frame; `cropped` when it went through the `videox` profile, which cuts the border off."""
+    height, width = image.shape[:2]
     side = min(width, height) * 0.8 * (256 / 224 if cropped else 1)
     block = side * 0.7 / GRID
     number = 0
@@ -52,18 +52,18 @@ def read_number(picture: np.ndarray, *, cropped: bool) -> int:
         row = height / 2 + (bit // GRID - GRID / 2 + 0.5) * block
         column = width / 2 + (bit % GRID - GRID / 2 + 0.5) * block
         reach = max(block / 5, 1)
-        part = picture[int(row - reach) : int(row + reach), int(column - reach) : int(column + reach)]
+        part = image[int(row - reach) : int(row + reach), int(column - reach) : int(column + reach)]
         number |= int(part.mean() > 128) << bit
     return number
 
 
-def is_upright(picture: np.ndarray) -> bool:
-    """Whether the coloured corners of a `videox` picture, RGB, are where `numbered_frame` put them."""
-    size = picture.shape[0]
+def is_upright(image: np.ndarray) -> bool:
+    """Return True if the corners of a frame, RGB, after `videox`, have the colours that `numbered_frame` put there."""
+    size = image.shape[0]
     side = size * 0.8 * 256 / 224
     near, far = int(size / 2 - side * 0.43), int(size / 2 + side * 0.43)
     seen = [
-        picture[y - 2 : y + 3, x - 2 : x + 3].mean((0, 1))
+        image[y - 2 : y + 3, x - 2 : x + 3].mean((0, 1))
         for y, x in ((near, near), (near, far), (far, far), (far, near))
     ]
     return all(np.abs(colour - wanted).max() < 60 for colour, wanted in zip(seen, CORNERS, strict=True))
@@ -71,7 +71,7 @@ def is_upright(picture: np.ndarray) -> bool:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to encode one clip."""
+    """Encoding of one video."""
 
     name: str
     codec: str = "libx264"
@@ -83,7 +83,7 @@ class Recipe:
     """When a frame is shown, in 1/600 s; the default is 30 frames a second, in a time base of 1/30 s."""
     muxing: dict[str, str] = field(default_factory=dict)
     rotation: int = 0
-    """Degrees by which a player has to turn the stored picture, anticlockwise."""
+    """Degrees by which a player has to turn the stored frame, anticlockwise."""
     gop: int = 24
     shown: tuple[float, float] | None = None
     """Seconds at which the edit list of an MP4 begins and ends."""
@@ -103,9 +103,9 @@ class Recipe:
             if self.rotation:
                 stream.set_display_rotation(self.rotation)
             for number in range(self.frames):
-                picture = numbered_frame(number, *((height, width) if self.rotation % 180 else (width, height)))
-                picture = np.ascontiguousarray(np.rot90(picture, -self.rotation // 90))
-                frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+                image = numbered_frame(number, *((height, width) if self.rotation % 180 else (width, height)))
+                image = np.ascontiguousarray(np.rot90(image, -self.rotation // 90))
+                frame = av.VideoFrame.from_ndarray(image, "rgb24")
                 frame.pts, frame.time_base = self.ticks(number) if self.ticks else number, base
                 container.mux(stream.encode(frame))
             container.mux(stream.encode())
@@ -115,7 +115,7 @@ class Recipe:
 
 
 def trim(path: Path, begin: float, end: float) -> None:
-    """Let the one entry of the edit list of an MP4, whose movie counts milliseconds, show a part of the pictures."""
+    """Let the one entry of the edit list of an MP4, whose movie counts milliseconds, show a part of the frames."""
     data = bytearray(path.read_bytes())
     place = data.index(b"elst") + 12
     length, start = struct.unpack_from(">ii", data, place)

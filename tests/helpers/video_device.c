@@ -1,7 +1,7 @@
 /* A camera at /dev/video0 for programs that are started with this library in LD_PRELOAD.
  *
- * It answers what FFmpeg's V4L2 demuxer asks: 64 x 48 pictures in YUYV, thirty a second, whose brightness is the
- * number of the picture since it was plugged in, modulo 256. CAMERA_PLAN says how many pictures it sends each time that
+ * It answers what FFmpeg's V4L2 demuxer asks: 64 x 48 frames in YUYV, thirty a second, whose brightness is the
+ * number of the frame since it was plugged in, modulo 256. CAMERA_PLAN says how many frames it sends each time that
  * it is plugged in, such as "60,30"; in between it is away for CAMERA_AWAY milliseconds.
  */
 #define _GNU_SOURCE

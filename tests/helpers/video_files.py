@@ -32,7 +32,7 @@ _BITS = 8
 _DARK, _BRIGHT = 40, 210
 
 
-# Pictures
+# Frames
 
 
 def painted(number: int, width: int = SIZE[0], height: int = SIZE[1]) -> list[np.ndarray]:
@@ -51,10 +51,10 @@ def painted(number: int, width: int = SIZE[0], height: int = SIZE[1]) -> list[np
     return [luma, *(np.full(half, 128 + (step * number) % 61 - 30, np.uint8) for step in (7, 11))]
 
 
-def number_in(picture: np.ndarray) -> int:
-    """The number that `painted` put into a picture of any size, uint8 RGB (H, W, 3)."""
-    height, width = picture.shape[:2]
-    bars = picture[height * 5 // 8 : height * 7 // 8].mean((0, 2))
+def number_in(image: np.ndarray) -> int:
+    """The number that `painted` put into a frame of any size, uint8 RGB (H, W, 3)."""
+    height, width = image.shape[:2]
+    bars = image[height * 5 // 8 : height * 7 // 8].mean((0, 2))
     centres = [(2 * bit + 1) * width // (2 * _BITS) for bit in range(_BITS)]
     return sum(int(bars[centre - 1 : centre + 2].mean() > 128) << bit for bit, centre in enumerate(centres))
 
@@ -95,19 +95,19 @@ def _upsampled(plane: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return plane.repeat(down, 0).repeat(across, 1)[: shape[0], : shape[1]]
 
 
-def _rounded(picture: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
+def _rounded(image: np.ndarray) -> np.ndarray:
+    return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
 
 
-def turned(picture: np.ndarray, matrix: Sequence[int]) -> np.ndarray:
-    """A stored picture as a display matrix (a, b, c, d) of -1, 0 and 1 shows it; ISO/IEC 14496-12 6.2.2.
+def turned(image: np.ndarray, matrix: Sequence[int]) -> np.ndarray:
+    """A stored frame as a display matrix (a, b, c, d) of -1, 0 and 1 shows it; ISO/IEC 14496-12 6.2.2.
 
     The point (x, y) is shown at (a x + c y, b x + d y), moved into the first quadrant.
     """
     a, b, c, d = matrix
     if a:
-        return picture[:: d or 1, :: a or 1]
-    return picture.swapaxes(0, 1)[:: b or 1, :: c or 1]
+        return image[:: d or 1, :: a or 1]
+    return image.swapaxes(0, 1)[:: b or 1, :: c or 1]
 
 
 # Encoding
@@ -177,7 +177,7 @@ def _coloured(number: int, part: Part) -> av.VideoFrame:
 
 
 def remux(source: Path, target: Path) -> Path:
-    """Put the packets of the first picture track of a file into another container."""
+    """Put the packets of the first video track of a file into another container."""
     return joined(target, [source])
 
 
@@ -263,10 +263,10 @@ def ffmpeg_frames(*paths: Path, options: Sequence[str] = ()) -> list[list[np.nda
             )
         ]
         ffmpeg(*inputs, *outputs)
-        return [list(_ppm_pictures(target.read_bytes())) for target in targets]
+        return [list(_ppm_frames(target.read_bytes())) for target in targets]
 
 
-def _ppm_pictures(data: bytes) -> Iterator[np.ndarray]:
+def _ppm_frames(data: bytes) -> Iterator[np.ndarray]:
     place = 0
     while place < len(data):
         header = data[place : place + 40].split(b"\n", 3)
@@ -291,10 +291,10 @@ class WholeFrames:
         self._frames: list[np.ndarray] = []
         self._lock = threading.Lock()
 
-    def __call__(self, picture: np.ndarray) -> np.ndarray:
-        copy = picture.copy()
-        if self._marker is not None and picture.flags.writeable:
-            picture[...] = self._marker
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        copy = image.copy()
+        if self._marker is not None and image.flags.writeable:
+            image[...] = self._marker
         with self._lock:
             self._frames.append(copy)
             number = len(self._frames) - 1
@@ -320,8 +320,8 @@ def read_whole_clip(
     return whole.of(clip), clip
 
 
-def assert_same_pictures(seen: Sequence[np.ndarray], wanted: Sequence[np.ndarray], within: int = 3) -> None:
+def assert_same_frames(seen: Sequence[np.ndarray], wanted: Sequence[np.ndarray], within: int = 3) -> None:
     """Each frame is as large as wanted, and each of its values within so many grey levels."""
-    assert [picture.shape for picture in seen] == [picture.shape for picture in wanted]
+    assert [image.shape for image in seen] == [image.shape for image in wanted]
     off = [int(np.abs(one.astype(int) - other).max()) for one, other in zip(seen, wanted, strict=True)]
     assert max(off) <= within, f"grey levels off, frame by frame: {off}"

@@ -61,7 +61,7 @@ def test_the_shape_has_the_colour_of_its_name(colour, seed):
 
 
 @pytest.mark.parametrize(("motion", "axis", "sign"), [("left", 0, -1), ("right", 0, 1), ("up", 1, -1), ("down", 1, 1)])
-def test_a_direction_moves_the_shape_half_a_picture_that_way(clip_of, motion, axis, sign):
+def test_a_direction_moves_the_shape_half_a_frame_that_way(clip_of, motion, axis, sign):
     path = centroids(clip_of(motion))
     travel = path[-1] - path[0]
     assert sign * travel[axis] > 95

@@ -174,11 +174,11 @@ def test_the_kinds_of_video_that_were_decoded_are_named():
 
 
 def test_a_build_that_decodes_wrong_is_named_with_the_kind_of_video(monkeypatch):
-    monkeypatch.setattr("xclip_runtime.video.conversion.upright", lambda picture, frame: picture)
+    monkeypatch.setattr("xclip_runtime.video.conversion.upright", lambda image, frame: image)
 
     check = doctor.check_decoding()
     assert not check.ok
-    assert check.detail == "decoded wrong: mirrored (wrong picture)"
+    assert check.detail == "decoded wrong: mirrored (wrong colours)"
     assert check.fix == "pip install --force-reinstall av, whose wheels bring FFmpeg"
 
 

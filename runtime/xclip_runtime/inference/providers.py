@@ -97,7 +97,7 @@ class SessionOptions:
     """
 
     device: SessionDevice = "cpu"
-    """Where to run, without fallback."""
+    """Device to run on, without fallback."""
     intra_op_threads: int | None = None
     """Threads inside an operator; None takes `available_cpus`."""
     optimize_for: Goal = "throughput"

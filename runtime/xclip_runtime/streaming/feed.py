@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xclip_runtime.streaming.sources import FrameSource, Moment
+    from xclip_runtime.streaming.sources import FrameSource, StreamFrame
     from xclip_runtime.streaming.windows import StreamWindow, Window
     from xclip_runtime.video.transforms import FrameTransform
 
@@ -102,10 +102,10 @@ class WindowFeed:
                 self._ended = True
                 self._changed.notify_all()
 
-    def _advance(self, frame: Moment) -> None:
+    def _advance(self, frame: StreamFrame) -> None:
         if frame.after_gap:
             self._windows.restart(frame.time)
-        for window in self._windows.advance(frame.time, lambda: self._transform(frame.picture())):
+        for window in self._windows.advance(frame.time, lambda: self._transform(frame.to_rgb())):
             self._offer(window)
 
     def _offer(self, window: Window) -> None:

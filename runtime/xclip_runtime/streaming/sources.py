@@ -53,13 +53,13 @@ _CAMERAS = {
 }
 
 
-class Moment(NamedTuple):
-    """A frame of a source."""
+class StreamFrame(NamedTuple):
+    """Frame of a source, not yet converted."""
 
     time: float
     """Presentation time, seconds."""
-    picture: Callable[[], NDArray[np.uint8]]
-    """Gives the frame, uint8 RGB (H, W, 3)."""
+    to_rgb: Callable[[], NDArray[np.uint8]]
+    """Convert to uint8 RGB (H, W, 3)."""
     after_gap: bool = False
     """True where the source broke and came back before this frame."""
 
@@ -75,7 +75,7 @@ class FrameSource(Protocol):
     def fps(self) -> float | None:
         """Frames a second, if known."""
 
-    def __iter__(self) -> Iterator[Moment]:
+    def __iter__(self) -> Iterator[StreamFrame]:
         """Iterate over the frames; their times increase."""
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ def open_source(
 
     Raises:
         VideoNotFoundError: No file of that name.
-        VideoDecodeError: It cannot be opened, or gives no picture.
+        VideoDecodeError: It cannot be opened, or gives no frame.
         ValueError: `decoder` is neither "auto" nor "pyav".
     """
     backoff = backoff or Backoff()
@@ -176,7 +176,7 @@ class DecoderSource:
         self._name = name
         self._closed = threading.Event()
 
-    def __iter__(self) -> Iterator[Moment]:
+    def __iter__(self) -> Iterator[StreamFrame]:
         """Iterate over the frames with the file's own times, or, where it has none, evenly."""
         last = -math.inf
         interval = 1 / (self.fps or ASSUMED_FPS)
@@ -187,7 +187,7 @@ class DecoderSource:
                 t = frame.time / 1e3
                 # False where the file does not say (NaN), or says the same again.
                 last = t if t > last else max(last, -interval) + interval
-                yield Moment(last, frame.to_rgb)
+                yield StreamFrame(last, frame.to_rgb)
             if last == -math.inf and not self._closed.is_set():
                 raise self._silent()
         finally:
@@ -218,7 +218,7 @@ class RawSource:
         self._raw = raw
         self._closed = threading.Event()
 
-    def __iter__(self) -> Iterator[Moment]:
+    def __iter__(self) -> Iterator[StreamFrame]:
         """Iterate over the frames, evenly in time."""
         shape = (self._raw.height, self._raw.width, 3)
         for number in count():
@@ -226,7 +226,7 @@ class RawSource:
             if len(data) < math.prod(shape) or self._closed.is_set():
                 return
             rgb = np.frombuffer(data, np.uint8).reshape(shape)
-            yield Moment(number / self._raw.fps, partial(np.asarray, rgb))
+            yield StreamFrame(number / self._raw.fps, partial(np.asarray, rgb))
 
     def close(self) -> None:
         """End the iteration at its next step."""
@@ -249,7 +249,7 @@ class LiveSource:
         self.fps: float | None = self._connection.fps
         self.live: bool = self._connection.duration is None if live is None else live
 
-    def __iter__(self) -> Iterator[Moment]:
+    def __iter__(self) -> Iterator[StreamFrame]:
         """Iterate over the frames, across all breaks."""
         before: StreamClock | None = None
         waits = self._backoff.waits()
@@ -262,12 +262,12 @@ class LiveSource:
                     begin = before.after(now) if before else 0.0
                     clock = StreamClock(begin, now, 1 / self.fps if self.fps else 0.0, trusted=self._has_own_clock())
                     waits = self._backoff.waits()
-                yield Moment(clock.read(frame.time / 1e3, now), frame.to_rgb, after_gap)
+                yield StreamFrame(clock.read(frame.time / 1e3, now), frame.to_rgb, after_gap)
             before = clock or before
             if self._closed.is_set():
                 return
             if before is None:
-                message = f"{self._name} opens and sends no picture: check that it sends video"
+                message = f"{self._name} opens but sends no frames: check that it sends video"
                 raise VideoDecodeError(message)
             if not self.live:
                 return

@@ -58,7 +58,7 @@ def triangle_bands(length: int, resized: int, start: int, count: int) -> tuple[B
     """A triangle filter that resizes `length` samples to `resized`, for the outputs from `start` to `start` + `count`.
 
     When shrinking, the triangle is as wide as the scale (antialiasing); when enlarging this is linear interpolation.
-    Taps outside the picture are dropped and the rest renormalised, as in Pillow.
+    Taps outside the image are dropped and the rest renormalised, as in Pillow.
     """
     scale = length / resized
     support = max(scale, 1.0)
@@ -110,12 +110,12 @@ def resize_corner(frame: NDArray[np.uint8], resized: tuple[int, int], corner: tu
 def resize_crop(
     frame: NDArray[np.uint8], resized: tuple[int, int], crop: tuple[int, int, int, int]
 ) -> NDArray[np.uint8]:
-    """Resize a picture and cut a rectangle out, computing only that rectangle.
+    """Resize a frame and crop it, computing only the crop.
 
     Args:
         frame: uint8 (H, W, 3).
-        resized: (height, width) of the whole resized picture.
-        crop: (top, left, height, width) of the rectangle in the resized picture.
+        resized: (height, width) of the whole resized frame.
+        crop: (top, left, height, width) of the crop in the resized frame.
 
     Returns:
         uint8 (height, width, 3).
@@ -136,16 +136,16 @@ def resize_crop(
         source = strip[inputs.start - begin : inputs.stop - begin]
         for tile in _tiles(numbers, weights):
             np.matmul(weights, source[:, tile], out=rows[outputs, tile])
-    square = _scratch("square", height, 3 * width)
+    cropped = _scratch("cropped", height, 3 * width)
     for outputs, inputs, weights in across:
         source = rows[:, inputs.start - first : inputs.stop - first]
         for tile in _tiles(height, weights):
-            np.matmul(source[tile], weights, out=square[tile, outputs])
-    return np.asarray(cv2.convertScaleAbs(square), np.uint8).reshape(height, width, 3)
+            np.matmul(source[tile], weights, out=cropped[tile, outputs])
+    return np.asarray(cv2.convertScaleAbs(cropped), np.uint8).reshape(height, width, 3)
 
 
 def _converted(rows: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Rows of a picture as float32 (H, 3 * W), until the next call."""
+    """Convert rows of a frame to float32 (H, 3 * W), valid until the next call."""
     converted = _scratch("strip", *rows.shape)
     # With weight 1 nothing of the finite numbers there remains: OpenCV's quickest way from bytes to float.
     cv2.accumulateWeighted(rows, converted, 1.0)

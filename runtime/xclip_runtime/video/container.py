@@ -1,4 +1,4 @@
-"""Opening of containers: names, formats that are read, and the choice of the picture track."""
+"""Opening of containers: names, formats that are read, and the choice of the video track."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ DEMUXERS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "rm", "mxf", "mxf_opatom", "gxf", "nut", "wtv"),
     *("dv", "ivf", "gif", "apng", "amv", "dhav", "nsv", "3dostr", "yuv4mpegpipe", "mpjpeg", "mjpeg", "h261", "h263"),
     *("h264", "hevc", "vvc", "av1", "obu", "mpegvideo", "m4v", "vc1", "cavsvideo", "dirac", "dnxhd", "live_flv"),
-    # Refused for want of pictures, which says more than that the format is unknown.
+    # Refused for want of a video track, which says more than that the format is unknown.
     *("aac", "ac3", "aiff", "amr", "flac", "mp3", "wav"),
 )
 """FFmpeg's names of the formats that files and uploads may have. Playlists and other formats that name further files or
 addresses are left out."""
 
-_NO_FILMS = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
+_STILLS = Disposition.attached_pic | Disposition.still_image | Disposition.timed_thumbnails
 _KNOWN_FORMATS = {"format_whitelist": ",".join(DEMUXERS)}
 
 
@@ -59,29 +59,29 @@ def open_input(
         if isinstance(error, av.error.ArgumentError) and "format_whitelist" in options:
             reason = "is a playlist, an image or of another format that is not read as a video: give the video itself"
         else:
-            reason = "cannot be opened as a video: it is damaged, cut short, or has no picture track; check it"
+            reason = "cannot be opened as a video: it is damaged, cut short, or has no video track; check it"
         message = f"{name} {reason}, or convert it to MP4 (H.264)"
         raise VideoDecodeError(message) from error
 
 
-def picture_track(container: Any, name: str, track: int | None = None) -> Any:
-    """Choose a picture track by its number, from 0, or FFmpeg's best, if that is neither cover art nor a thumbnail.
+def video_track(container: Any, name: str, track: int | None = None) -> Any:
+    """Choose a video track by its number, from 0, or FFmpeg's best that is neither cover art nor a thumbnail.
 
     Raises:
-        NoFramesError: There is no picture track.
+        NoFramesError: No video track.
         VideoError: There is none of that number.
         VideoDecodeError: It is in a codec that FFmpeg does not know.
     """
     tracks = container.streams.video
-    films = [stream for stream in tracks if not stream.disposition & _NO_FILMS]
-    if track is None and not films:
-        message = f"{name} has no picture track: pass a video, not a sound file"
+    videos = [stream for stream in tracks if not stream.disposition & _STILLS]
+    if track is None and not videos:
+        message = f"{name} has no video track: pass a video, not a sound file"
         raise NoFramesError(message)
     if track is not None and not 0 <= track < len(tracks):
-        message = f"{name} has {len(tracks)} picture tracks, and none of number {track}: count them from 0"
+        message = f"{name} has {len(tracks)} video tracks, and none of number {track}: count them from 0"
         raise VideoError(message)
     if track is None:
-        moving = [stream for stream in films if stream.frames != 1] or films
+        moving = [stream for stream in videos if stream.frames != 1] or videos
         best = container.streams.best("video")
         stream = best if best in moving else moving[0]
     else:

@@ -57,10 +57,10 @@ class FrameConverter:
         except (av.error.FFmpegError, ValueError) as error:
             message = f"a frame of {self._name} cannot be converted to RGB ({error}): convert the file to MP4 (H.264)"
             raise VideoDecodeError(message) from None
-        picture = _plane(converted)
+        rgb = _plane(converted)
         if self._aspect != 1:
-            picture = np.asarray(cv2.resize(picture, (width, frame.height)), np.uint8)
-        return upright(picture, frame)
+            rgb = np.asarray(cv2.resize(rgb, (width, frame.height)), np.uint8)
+        return upright(rgb, frame)
 
 
 def check_limits(name: str, options: ReadOptions, width: int, height: int, duration: float | None = None) -> None:
@@ -74,28 +74,26 @@ def check_limits(name: str, options: ReadOptions, width: int, height: int, durat
         raise VideoLimitError(message)
 
 
-def upright(picture: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
-    """Turn and mirror a picture as the display matrix of its frame says.
+def upright(image: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
+    """Rotate and mirror the RGB image of a frame by its display matrix.
 
     The matrix is `AV_PKT_DATA_DISPLAYMATRIX` of FFmpeg, row by row: a pixel at (x, y) is shown at
     (m[0] x + m[3] y, m[1] x + m[4] y). Other angles than right ones are rounded to them.
     """
     try:
         matrix = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
-    except (
-        ValueError
-    ):  # PyAV lists no side data where one, such as EXIF, is newer than it: the rotation can still be had
-        return np.ascontiguousarray(np.rot90(picture, frame.rotation // 90))
+    except ValueError:  # PyAV lists none where one, such as EXIF, is newer than it; the rotation can still be had.
+        return np.ascontiguousarray(np.rot90(image, frame.rotation // 90))
     if matrix is None:
-        return picture
+        return image
     a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
     if abs(b) + abs(c) > abs(a) + abs(d):
-        picture, a, d = np.asarray(cv2.transpose(picture), np.uint8), c, b
+        image, a, d = np.asarray(cv2.transpose(image), np.uint8), c, b
     if a < 0:
-        picture = np.asarray(cv2.flip(picture, 1), np.uint8)
+        image = np.asarray(cv2.flip(image, 1), np.uint8)
     if d < 0:
-        picture = np.asarray(cv2.flip(picture, 0), np.uint8)
-    return picture
+        image = np.asarray(cv2.flip(image, 0), np.uint8)
+    return image
 
 
 def _plane(frame: Any) -> NDArray[np.uint8]:

@@ -20,7 +20,7 @@ class ReadOptions:
     end: float | None = None
     """Seconds; None for the end of the video."""
     track: int | None = None
-    """Number among the picture tracks, from 0; None for FFmpeg's best, cover art and thumbnails left out."""
+    """Number among the video tracks, from 0; None for FFmpeg's best, cover art and thumbnails left out."""
     square_pixels: bool = False
     """Stretch frames by their sample aspect ratio, as players do."""
     max_pixels: int | None = None

@@ -14,7 +14,7 @@ from av.bitstream import BitStreamFilterContext
 
 from xclip_runtime.errors import VideoDecodeError
 from xclip_runtime.util.paths import identity, printable
-from xclip_runtime.video.container import open_file, picture_track
+from xclip_runtime.video.container import open_file, video_track
 from xclip_runtime.video.conversion import FrameConverter, check_limits
 from xclip_runtime.video.decoder import Frame
 from xclip_runtime.video.frame_index import FrameIndex, Packet
@@ -147,7 +147,7 @@ class PyAVDecoder:
             if self._file != file:
                 message = f"{self._name} was replaced while it was being read: read it again"
                 raise VideoDecodeError(message)
-            self._stream = picture_track(self._container, self._name, self._options.track)
+            self._stream = video_track(self._container, self._name, self._options.track)
         except BaseException:
             self._container.close()
             raise

@@ -58,7 +58,7 @@ def read_clip(
         VideoLimitError: More pixels or seconds than allowed.
         NoFramesError: The file contains no video frames.
         VideoError: The video is fine, but holds no frame from `start` to `end`, not those that `sampling` names, or no
-            picture track of that number.
+            video track of that number.
         ValueError: An option out of its range.
     """
     chosen = ReadOptions(**options)
@@ -83,8 +83,8 @@ def read_views(
     """
     cut = partial(three_crops, transform=transform) if views.crops == 3 else transform
     clip = read_clip(path, num_frames=num_frames * views.clips, transform=cut, **options)
-    square = clip.frames.shape[-3:]
+    shape = clip.frames.shape[-3:]
     # (T, clips, crops, …) to (crops, clips, T, …)
-    frames = clip.frames.reshape(num_frames, views.clips, views.crops, *square).swapaxes(0, 2)
+    frames = clip.frames.reshape(num_frames, views.clips, views.crops, *shape).swapaxes(0, 2)
     indices = np.array(clip.indices).reshape(num_frames, views.clips).T.ravel()
-    return replace(clip, frames=frames.reshape(len(views), num_frames, *square), indices=tuple(indices.tolist()))
+    return replace(clip, frames=frames.reshape(len(views), num_frames, *shape), indices=tuple(indices.tolist()))

@@ -1,4 +1,4 @@
-"""Preprocess decoded frames to the squares that the vision graph reads."""
+"""Preprocess decoded frames for the vision graph."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class FrameTransform:
 
     profile: Profile
     size: int = 224
-    """Side of the square, pixels."""
+    """Height and width of a preprocessed frame, pixels."""
 
     def __post_init__(self) -> None:
         if self.profile not in get_args(Profile):
@@ -46,10 +46,10 @@ class FrameTransform:
         height, width = self.resized(frame.shape[0], frame.shape[1])
         top, left = (height - self.size) // 2, (width - self.size) // 2
         if self.profile == "videox":
-            square = resize_corner(frame, (height, width), (top + self.size, left + self.size))[top:, left:]
+            cropped = resize_corner(frame, (height, width), (top + self.size, left + self.size))[top:, left:]
         else:
-            square = resize_crop(frame, (height, width), (top, left, self.size, self.size))
-        out[...] = square
+            cropped = resize_crop(frame, (height, width), (top, left, self.size, self.size))
+        out[...] = cropped
         return out
 
     def resized(self, height: int, width: int, short_side: int | None = None) -> tuple[int, int]:

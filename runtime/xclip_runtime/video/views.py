@@ -54,8 +54,8 @@ class Views:
 def three_crops(frame: NDArray[np.uint8], transform: FrameTransform) -> NDArray[np.uint8]:
     """Crop a frame, uint8 RGB (H, W, 3), as `ThreeCrop` of microsoft/VideoX does: first edge, last edge, middle.
 
-    The short side is resized to `transform.size`, with the profile's interpolation and rounding, so the three squares
-    cover it wholly. When the spare length is odd the last edge's square ends one pixel early, as in the original.
+    The short side is resized to `transform.size`, with the profile's interpolation and rounding, so the three crops
+    cover it wholly. When the spare length is odd the last edge's crop ends one pixel early, as in the original.
 
     Returns:
         uint8 RGB (3, size, size, 3).
@@ -68,7 +68,7 @@ def three_crops(frame: NDArray[np.uint8], transform: FrameTransform) -> NDArray[
         resized = resize_crop(frame, (height, width), (0, 0, height, width))
     step = (max(height, width) - size) // 2
     out = np.empty((3, size, size, 3), np.uint8)
-    for square, offset in zip(out, (0, 2 * step, step), strict=True):
+    for crop, offset in zip(out, (0, 2 * step, step), strict=True):
         top, left = (offset, 0) if height > width else (0, offset)
-        square[...] = resized[top : top + size, left : left + size]
+        crop[...] = resized[top : top + size, left : left + size]
     return out

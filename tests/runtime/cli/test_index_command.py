@@ -86,7 +86,7 @@ def test_search_json_is_one_document(run, index, videos):
     assert hit["video"] in {str(videos / "ride.mp4"), str(videos / "other.mp4")}
 
 
-def test_a_contact_sheet_is_a_picture(run, index, tmp_path):
+def test_a_contact_sheet_is_an_image(run, index, tmp_path):
     file = tmp_path / "sheet.png"
     assert run("index", "search", "a shape", "-i", index, *MODEL, "--contact-sheet", file).code == 0
     assert cv2.imread(str(file)).shape[2] == 3

@@ -114,7 +114,7 @@ def test_a_track_and_square_pixels_can_be_asked_for(run):
     options = ("--track", "0", "--square-pixels")
     assert run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--json", *options).json["frames"]["total"] == 75
     done = run("classify", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--track", "1")
-    assert "has 1 picture tracks, and none of number 1" in done.err
+    assert "has 1 video tracks, and none of number 1" in done.err
 
 
 def test_what_was_out_of_the_ordinary_is_in_the_result_and_shown(run, tmp_path):

@@ -19,8 +19,8 @@ DEVICE = Path(__file__).parents[2] / "helpers/video_device.c"
 FPS = 30
 FRAMES = """
 from xclip_runtime.streaming.sources import Backoff, open_source
-for moment in open_source("0", backoff=Backoff(first=0.05, longest=0.1, give_up=1.0)):
-    print(moment.time, moment.picture().mean(), moment.after_gap)
+for frame in open_source("0", backoff=Backoff(first=0.05, longest=0.1, give_up=1.0)):
+    print(frame.time, frame.to_rgb().mean(), frame.after_gap)
 """
 COMMAND = "from xclip_runtime.cli import main; main()"
 
@@ -39,7 +39,7 @@ def device(tmp_path_factory):
 
 @pytest.fixture
 def with_camera(device):
-    """Run Python with the camera, which sends so many pictures each time that it is plugged in."""
+    """Run Python with the camera, which sends so many frames each time that it is plugged in."""
 
     def run(*arguments, plan):
         camera = {"LD_PRELOAD": str(device), "CAMERA_PLAN": plan, "CAMERA_AWAY": "300"}

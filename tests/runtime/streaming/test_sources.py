@@ -242,8 +242,8 @@ def test_a_file_waits_for_the_model_and_drops_nothing(model):
 def test_a_gap_is_reported_even_if_its_window_is_dropped(model):
     class Holed(SyntheticSource):
         def __iter__(self):
-            for number, moment in enumerate(super().__iter__()):
-                yield moment._replace(time=moment.time + 100 * (number >= 60))
+            for number, frame in enumerate(super().__iter__()):
+                yield frame._replace(time=frame.time + 100 * (number >= 60))
 
     source = Holed(240, live=True, interval=0.001)
     feed = WindowFeed(source, model.windows(1.0, 0.5, fps=30), model.transform, newest_wins=True)
@@ -294,7 +294,7 @@ def test_an_hour_of_video_needs_no_more_memory_than_a_minute(model, seen):
     minute = 10
     assert max(resident[minute:]) - max(resident[:minute]) < 20
     # 16 new frames every 8 seconds, and the one at a window's start; not the 240 that come.
-    assert source.pictures <= 17 * (windows + 2)
+    assert source.converted <= 17 * (windows + 2)
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_a_file_that_only_pyav_can_decode_is_read_with_it(tmp_path):
 
     path = Recipe("av1.mp4", "libsvtav1", frames=20, options={"svtav1-params": "preset=12"}).encode(tmp_path)
 
-    moments = [(m.time, m.picture().shape) for m in itertools.islice(open_source(path), 20)]
+    frames = [(frame.time, frame.to_rgb().shape) for frame in itertools.islice(open_source(path), 20)]
 
-    assert len(moments) == 20
-    assert moments[0] == (0, (128, 160, 3))
+    assert len(frames) == 20
+    assert frames[0] == (0, (128, 160, 3))

@@ -18,7 +18,7 @@ from xclip_runtime.video.load import Reading, read_video
 T, SIZE = 4, 32
 CONTENT = DEMO_VIDEO.read_bytes()
 FRAMES = np.random.default_rng(0).integers(0, 256, (6, 48, 64, 3), dtype=np.uint8)
-PICTURES = [Image.fromarray(frame) for frame in FRAMES]
+IMAGES = [Image.fromarray(frame) for frame in FRAMES]
 
 
 def read(video):
@@ -110,7 +110,7 @@ class Foreign:
 
 @pytest.mark.parametrize(
     "video",
-    [list(FRAMES), tuple(FRAMES), PICTURES, [Foreign(frame) for frame in FRAMES], Foreign(FRAMES)],
+    [list(FRAMES), tuple(FRAMES), IMAGES, [Foreign(frame) for frame in FRAMES], Foreign(FRAMES)],
     ids=["list of arrays", "tuple of arrays", "list of PIL images", "list of foreign arrays", "foreign array"],
 )
 def test_images_are_the_frames_of_one_video(video):
@@ -123,9 +123,9 @@ def test_images_are_the_frames_of_one_video(video):
     [
         ([FRAMES[0], FRAMES[1][:, :32]], "frames of the list differ"),
         ([FRAMES[0], FRAMES[1].astype(np.float32)], "frames of the list differ"),
-        ([image.convert("L") for image in PICTURES], r"uint8 \(6, 48, 64\): give uint8 RGB"),
-        ([image.convert("RGBA") for image in PICTURES], r"\(6, 48, 64, 4\): give uint8 RGB"),
-        (PICTURES[0], r"\(48, 64, 3\): give uint8 RGB of shape \(T, H, W, 3\)"),
+        ([image.convert("L") for image in IMAGES], r"uint8 \(6, 48, 64\): give uint8 RGB"),
+        ([image.convert("RGBA") for image in IMAGES], r"\(6, 48, 64, 4\): give uint8 RGB"),
+        (IMAGES[0], r"\(48, 64, 3\): give uint8 RGB of shape \(T, H, W, 3\)"),
     ],
     ids=["sizes", "types", "grey", "RGBA", "a single image"],
 )
@@ -154,7 +154,7 @@ def test_the_error_is_a_video_error_and_a_type_error():
         (io.BytesIO(), False),
         (FRAMES, False),
         (list(FRAMES), False),
-        (PICTURES, False),
+        (IMAGES, False),
         (None, False),
         ({}, False),
         ([FRAMES, FRAMES], True),
@@ -162,7 +162,7 @@ def test_the_error_is_a_video_error_and_a_type_error():
         (["a.mp4"], True),
         ([b"content"], True),
         ([io.BytesIO()], True),
-        ([list(FRAMES), PICTURES], True),
+        ([list(FRAMES), IMAGES], True),
         ([], True),
         (iter(["a.mp4"]), True),
     ],
@@ -175,7 +175,7 @@ def test_one_video_and_several_are_told_apart_by_the_first_item(videos, several)
     assert is_several(videos) is several
 
 
-@pytest.mark.parametrize("videos", ["a.mp4", b"content", io.BytesIO(), FRAMES, PICTURES, None, 3])
+@pytest.mark.parametrize("videos", ["a.mp4", b"content", io.BytesIO(), FRAMES, IMAGES, None, 3])
 def test_one_video_where_several_are_wanted_is_refused(videos):
     with pytest.raises(VideoTypeError, match="put it into a list"):
         check_several(videos)

@@ -26,10 +26,10 @@ def test_an_interlaced_video_gets_the_label_of_its_progressive_twin(model, path)
     assert best.prob >= 0.99
 
 
-def bars(picture):
+def bars(image):
     """The number that 16 bars in the lower half carry, the lowest bit left."""
-    height, width = picture.shape[:2]
-    strip = picture[height * 5 // 8 : height * 7 // 8].mean((0, 2))
+    height, width = image.shape[:2]
+    strip = image[height * 5 // 8 : height * 7 // 8].mean((0, 2))
     return sum(int(strip[(2 * bit + 1) * width // 32] > 128) << bit for bit in range(16))
 
 
@@ -37,14 +37,14 @@ def bars(picture):
 def test_frames_of_interlaced_mpeg4_come_in_order_and_none_is_black(indices):
     seen, clip = read_whole_clip(CASES / "mpeg4.avi", indices)
     assert clip.total == 75
-    assert [bars(picture) for picture in seen] == list(indices)
-    assert min(picture.mean() for picture in seen) > 0
+    assert [bars(image) for image in seen] == list(indices)
+    assert min(image.mean() for image in seen) > 0
 
 
-def corners(picture):
+def corners(image):
     """The strongest colour of each quarter: top left, top right, bottom left, bottom right."""
-    height, width = picture.shape[:2]
-    quarters = [picture[y : y + 9, x : x + 9].mean((0, 1)) for y in (9, height - 18) for x in (9, width - 18)]
+    height, width = image.shape[:2]
+    quarters = [image[y : y + 9, x : x + 9].mean((0, 1)) for y in (9, height - 18) for x in (9, width - 18)]
     return ["dark" if quarter.max() < 60 else ("red", "green", "blue")[quarter.argmax()] for quarter in quarters]
 
 
@@ -67,8 +67,8 @@ def test_a_display_matrix_shows_what_the_ffmpeg_command_shows(name):
     path = CASES / f"matrix_{name}.mp4"
     (wanted,) = ffmpeg_frames(path)
     seen = read_whole(path, range(len(wanted)))
-    assert [picture.shape for picture in seen] == [picture.shape for picture in wanted]
-    assert [corners(picture) for picture in seen] == [corners(picture) for picture in wanted]
+    assert [image.shape for image in seen] == [image.shape for image in wanted]
+    assert [corners(image) for image in seen] == [corners(image) for image in wanted]
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
@@ -78,8 +78,8 @@ def test_colour_that_only_the_container_says_counts(suffix):
     total = read_clip(path, num_frames=1, transform=FrameTransform("videox")).total
     assert total == len(ways[0])
     for indices in (range(total), [0, total // 2], [total - 1]):
-        for index, picture in zip(indices, read_whole(path, indices), strict=True):
-            assert min(np.abs(picture.astype(int) - way[index]).max() for way in ways) <= 2
+        for index, image in zip(indices, read_whole(path, indices), strict=True):
+            assert min(np.abs(image.astype(int) - way[index]).max() for way in ways) <= 2
     assert [128, 8, 0] in ways[0][0].reshape(-1, 3).tolist()
 
 

@@ -1,4 +1,4 @@
-"""What changes in the middle of a track, size, pixel format or colour, changes from the right frame on."""
+"""Changes of size, pixel format or colour within a track take effect at the right frame."""
 
 import av
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 
 from helpers.video_files import (
     Part,
-    assert_same_pictures,
+    assert_same_frames,
     decoded,
     encode,
     joined,
@@ -103,7 +103,7 @@ def make(tmp_path_factory):
         path = folder / f"{frames}-{name}"
         if not path.exists():
             joined(path, sources)
-        return path, [picture for source in sources for picture in decoded(source)]
+        return path, [image for source in sources for image in decoded(source)]
 
     return make
 
@@ -121,12 +121,12 @@ def right_frames(path, parts, total):
 @pytest.mark.parametrize("name", CHANGES)
 def test_each_frame_is_what_it_is_before_and_after_a_change(make, name):
     path, parts = make(name)
-    assert [number_in(picture) for picture in parts] == list(range(len(parts)))
+    assert [number_in(image) for image in parts] == list(range(len(parts)))
     wanted = right_frames(path, parts, read_whole_clip(path, [0])[1].total)
     seen, clip = read_whole_clip(path, range(len(wanted)))
     assert clip.total == len(wanted)
-    assert [number_in(picture) for picture in seen] == [number_in(picture) for picture in wanted]
-    assert_same_pictures(seen, wanted)
+    assert [number_in(image) for image in seen] == [number_in(image) for image in wanted]
+    assert_same_frames(seen, wanted)
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -135,7 +135,7 @@ def test_frames_in_any_order_of_asking_are_the_same(make, name):
     indices = [FRAMES + 1, 0, FRAMES - 1, FRAMES, len(parts) - 3, FRAMES]
     seen, clip = read_whole_clip(path, indices)
     wanted = right_frames(path, parts, clip.total)
-    assert_same_pictures(seen, [wanted[index] for index in indices])
+    assert_same_frames(seen, [wanted[index] for index in indices])
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_frames_picked_out_around_a_change_of_a_long_video_are_the_same(make, na
     for indices in ([0, 70, 79], [80, 90, 159], [79, 80], [160, len(wanted) - 1]):
         seen, clip = read_whole_clip(path, indices)
         assert clip.total == len(wanted)
-        assert_same_pictures(seen, [wanted[index] for index in indices])
+        assert_same_frames(seen, [wanted[index] for index in indices])
 
 
 @pytest.mark.parametrize("name", ["size-h264.ts", "size-vp9.webm", "size-mjpeg.avi"])
@@ -156,9 +156,9 @@ def test_frames_of_another_size_are_resized_by_their_own_shape(make, name, profi
     transform = FrameTransform(profile, 48)
     count = len(wanted)
     clip = read_clip(path, num_frames=count, transform=transform)
-    for frame, picture in zip(clip.frames, wanted, strict=True):
+    for frame, image in zip(clip.frames, wanted, strict=True):
         # Overshoot of the resizing adds to the rounding of the conversion.
-        assert np.abs(frame.astype(int) - transform(picture)).max() <= 4
+        assert np.abs(frame.astype(int) - transform(image)).max() <= 4
     views = read_views(path, num_frames=count, transform=transform, views=Views(1, 3))
     assert views.frames.shape == (3, count, 48, 48, 3)
     assert views.frames.mean((2, 3, 4)).min() > 30

@@ -39,10 +39,10 @@ def chart():
     return frame
 
 
-def colours(picture):
+def colours(image):
     """The mean of each patch, without its edges, float (8, 3)."""
     corners = itertools.product((16, 80), (12, 52, 92, 132))
-    return np.array([picture[top : top + 32, left : left + 16].mean((0, 1)) for top, left in corners])
+    return np.array([image[top : top + 32, left : left + 16].mean((0, 1)) for top, left in corners])
 
 
 def shown_by_ffmpeg(folder, names):
@@ -52,9 +52,9 @@ def shown_by_ffmpeg(folder, names):
     return {name: [colours(way[0]) for way in shown] for name, *shown in zip(names, *ways, strict=True)}
 
 
-def off(picture, shown):
-    """Grey levels by which the patches of a picture differ from the nearer of those that ffmpeg shows."""
-    return min(np.abs(colours(picture) - way).max() for way in shown)
+def off(image, shown):
+    """Grey levels by which the patches of a frame differ from the nearer of those that ffmpeg shows."""
+    return min(np.abs(colours(image) - way).max() for way in shown)
 
 
 def encode_chart(path, codec="libx264", *, matrix=2, full=0, pix_fmt="yuv420p", options=(), frames=FRAMES):
@@ -115,8 +115,8 @@ def shown(folder):
 def test_colours_are_those_that_ffmpeg_shows(folder, shown, name):
     seen, clip = read_whole_clip(folder / name, range(FRAMES))
     assert clip.total == FRAMES
-    for picture in seen:
-        assert off(picture, shown[name]) <= 2
+    for image in seen:
+        assert off(image, shown[name]) <= 2
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -124,8 +124,8 @@ def test_colours_of_frames_picked_out_are_those_that_ffmpeg_shows(folder, shown,
     for indices in ([37], [0, 59], [13, 14, 48]):
         seen, clip = read_whole_clip(folder / name, indices)
         assert clip.method == "selective"
-        for picture in seen:
-            assert off(picture, shown[name]) <= 2
+        for image in seen:
+            assert off(image, shown[name]) <= 2
 
 
 def test_matrix_and_range_are_where_the_names_say(folder):
@@ -208,8 +208,8 @@ def others_shown(others):
 
 @pytest.mark.parametrize("name", OTHER_FILES)
 def test_colours_of_other_pixel_formats_are_those_that_ffmpeg_shows(others, others_shown, name):
-    for picture in read_whole_clip(others / name, range(6))[0]:
-        assert off(picture, others_shown[name]) <= 2
+    for image in read_whole_clip(others / name, range(6))[0]:
+        assert off(image, others_shown[name]) <= 2
 
 
 def test_the_reference_by_arithmetic_knows_the_matrices_too(folder, shown):

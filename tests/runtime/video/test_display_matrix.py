@@ -6,7 +6,7 @@ import pytest
 
 from helpers.video_files import (
     Part,
-    assert_same_pictures,
+    assert_same_frames,
     decoded,
     encode,
     ffmpeg_frames,
@@ -37,14 +37,14 @@ CORNERS = ((220, 40, 40), (40, 200, 40), (40, 40, 220), (210, 210, 60))
 def plain(clip_folder):
     """160x120, its corners of four colours: red, green / blue, yellow."""
     path = clip_folder / "corners.mp4"
-    picture = np.zeros((120, 160, 3), np.uint8)
+    image = np.zeros((120, 160, 3), np.uint8)
     for corner, colour in enumerate(CORNERS):
-        picture[60 * (corner // 2) :, 80 * (corner % 2) :][:60, :80] = colour
+        image[60 * (corner // 2) :, 80 * (corner % 2) :][:60, :80] = colour
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "5"})
         stream.width, stream.height = 160, 120
         for _ in range(6):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         container.mux(stream.encode())
     return path
 
@@ -61,21 +61,21 @@ def shown(plain, clip_folder, matrix):
     return path if path.exists() else with_matrix(plain, path, matrix)
 
 
-def corners(picture):
+def corners(image):
     """The numbers of the colours, clockwise, from the top left."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     points = [
         (height // 5, width // 5),
         (height // 5, -width // 5),
         (-height // 5, -width // 5),
         (-height // 5, width // 5),
     ]
-    seen = [picture[y - 2 : y + 3, x - 2 : x + 3].mean((0, 1)) for y, x in points]
+    seen = [image[y - 2 : y + 3, x - 2 : x + 3].mean((0, 1)) for y, x in points]
     return [int(np.argmin([np.abs(colour - wanted).max() for wanted in CORNERS])) for colour in seen]
 
 
 def test_frames_are_shown_as_the_matrix_says(plain, shown, matrix):
-    wanted = [turned(picture, matrix) for picture in decoded(plain)]
+    wanted = [turned(image, matrix) for image in decoded(plain)]
     for seen, right in zip(read_whole(shown, range(6)), wanted, strict=True):
         assert seen.shape == right.shape
         assert corners(seen) == corners(right)
@@ -85,8 +85,8 @@ def test_all_matrices_are_shown_as_the_ffmpeg_command_does(plain, clip_folder):
     paths = [with_matrix(plain, clip_folder / f"all{matrix}.mp4", matrix) for matrix in MATRICES.values()]
     for path, wanted in zip(paths, ffmpeg_frames(*paths), strict=True):
         seen = read_whole(path, range(6))
-        assert [corners(picture) for picture in seen] == [corners(picture) for picture in wanted]
-        assert [picture.shape for picture in seen] == [picture.shape for picture in wanted]
+        assert [corners(image) for image in seen] == [corners(image) for image in wanted]
+        assert [image.shape for image in seen] == [image.shape for image in wanted]
 
 
 def test_what_the_model_gets_is_turned_too(plain, shown, matrix):
@@ -103,9 +103,7 @@ def test_a_matrix_counts_in_other_containers(plain, shown, matrix, suffix, clip_
     """Matroska keeps it as the pose of a projection."""
     path = remux(shown, clip_folder / f"other{matrix}.{suffix}")
     seen = read_whole(path, range(2))
-    assert [corners(picture) for picture in seen] == [
-        corners(turned(picture, matrix)) for picture in decoded(plain)[:2]
-    ]
+    assert [corners(image) for image in seen] == [corners(turned(image, matrix)) for image in decoded(plain)[:2]]
 
 
 def test_frames_picked_out_of_a_long_video_are_turned(clip_folder, matrix):
@@ -117,19 +115,19 @@ def test_frames_picked_out_of_a_long_video_are_turned(clip_folder, matrix):
     indices = [0, 3, 101, 170, 171, 239]
     seen, clip = read_whole_clip(path, indices)
     assert clip.total == 240
-    assert_same_pictures(seen, [turned(stored[index], matrix) for index in indices])
+    assert_same_frames(seen, [turned(stored[index], matrix) for index in indices])
 
 
 @pytest.mark.parametrize("matrix", [(0, 0, 0, 0), (2, 0, 0, 2)])
 def test_a_matrix_without_turn_or_mirror_changes_nothing(plain, clip_folder, matrix):
     seen = read_whole(with_matrix(plain, clip_folder / f"odd{matrix}.mp4", matrix), range(6))
-    assert_same_pictures(seen, read_whole(plain, range(6)), within=0)
+    assert_same_frames(seen, read_whole(plain, range(6)), within=0)
 
 
 def test_a_frame_that_is_turned_askew_is_whole(plain, clip_folder):
     """No camera writes this; which way it is turned is left open."""
     seen = read_whole(with_matrix(plain, clip_folder / "askew.mp4", (1, 1, -1, 1)), range(6))
-    assert min(picture.mean() for picture in seen) > 50
+    assert min(image.mean() for image in seen) > 50
 
 
 def test_numbers_are_read_from_turned_frames(clip_folder):

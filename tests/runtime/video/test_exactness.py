@@ -77,11 +77,11 @@ def clip(recipe, clip_folder):
 def shown(clip):
     """The prepared frames that a plain decode of the whole clip yields, by PyAV, upright."""
     with av.open(str(clip)) as container:
-        pictures = []
+        images = []
         for frame in container.decode(video=0):
-            picture = frame.reformat(format="rgb24", interpolation="BICUBIC").to_ndarray()
-            pictures.append(TRANSFORM(np.rot90(picture, round(frame.rotation / 90)).copy()))
-    return pictures
+            image = frame.reformat(format="rgb24", interpolation="BICUBIC").to_ndarray()
+            images.append(TRANSFORM(np.rot90(image, round(frame.rotation / 90)).copy()))
+    return images
 
 
 @pytest.fixture(params=[None, "threads", "parts"], ids=["as it is", "with threads", "in three parts"])
@@ -122,7 +122,7 @@ def test_the_painted_numbers_are_the_indices(recipe, clip):
     assert read.total == (180 if recipe.shown else recipe.frames - cut)
 
 
-def test_pictures_are_upright(recipe, clip):
+def test_frames_are_upright(recipe, clip):
     if recipe.pix_fmt == "gray":
         pytest.skip("the corners are told apart by colour")
     assert is_upright(read_clip(clip, num_frames=4, transform=TRANSFORM).frames[1])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers.video_files import (
-    assert_same_pictures,
+    assert_same_frames,
     decoded,
     decoded_at,
     ffmpeg,
@@ -75,7 +75,7 @@ FILES = {
     "raw.mov": _lossless("rawvideo", "uyvy422"),
     "v210.mov": _lossless("v210", "yuv422p10le"),
 }  # fmt: skip
-# Nothing in these says that frames hold two fields; the pictures do.
+# Nothing in these says that frames hold two fields; their content does.
 UNSAID = {
     *("h264-said-only.mp4", "xvid.avi", "ffv1.avi", "huffyuv.avi", "huffyuv.mkv", "ffvhuff.avi", "utvideo.avi"),
     *("magicyuv.avi", "cineform.mov", "jpeg2000.mxf", "raw.avi"),
@@ -115,8 +115,8 @@ def test_interlaced_frames_are_whole_and_in_order(folder, name):
     wanted = decoded(folder / name)
     seen = read_whole(folder / name, range(len(wanted)))
     assert len(wanted) == {"dv": 3, "dnxhd": 2}.get(name.split(".")[0], FRAMES)
-    assert [number_in(picture) for picture in seen] == list(range(len(wanted)))
-    assert_same_pictures(seen, wanted)
+    assert [number_in(image) for image in seen] == list(range(len(wanted)))
+    assert_same_frames(seen, wanted)
 
 
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
@@ -128,8 +128,8 @@ def test_interlaced_frames_picked_out_of_a_long_video_are_the_same(long_folder, 
     wanted = decoded_at(long_folder / name, indices)
     seen, clip = read_whole_clip(long_folder / name, indices, decoder=decoder)
     assert clip.total == 240
-    assert [number_in(picture) for picture in seen] == indices
-    assert_same_pictures(seen, [wanted[index] for index in indices])
+    assert [number_in(image) for image in seen] == indices
+    assert_same_frames(seen, [wanted[index] for index in indices])
 
 
 def test_the_two_fields_are_not_blended(folder):
@@ -146,4 +146,4 @@ def test_a_reference_by_arithmetic_is_what_ffmpeg_shows(folder):
     names = ["h264-4-2-2.mp4", "h264-10-bit.mkv", "prores.mov", "raw.mov", "h264-4-4-4.mkv"]
     for name, shown in zip(names, ffmpeg_frames(*(folder / name for name in names)), strict=True):
         with av.open(str(folder / name)) as container:
-            assert_same_pictures([rgb_of(frame) for frame in container.decode(video=0)], shown)
+            assert_same_frames([rgb_of(frame) for frame in container.decode(video=0)], shown)

@@ -83,7 +83,7 @@ def test_any_name_is_read(name, kind, place, tmp_path):
     spelled = {"relative": name, "absolute": str(tmp_path / name), "dotted": f"./{name}"}[place]
     seen, clip = read_whole_clip(kind(spelled), [3, 17])
     assert clip.total == 20
-    assert [number_in(picture) for picture in seen] == [3, 17]
+    assert [number_in(image) for image in seen] == [3, 17]
 
 
 def test_a_name_that_looks_like_an_address_is_no_address_to_a_stream(video, tmp_path, monkeypatch):

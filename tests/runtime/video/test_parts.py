@@ -97,12 +97,12 @@ def test_a_part_that_is_not_as_listed_ends_the_other_and_all_is_read_in_order(cl
 def test_an_error_in_one_part_ends_the_other_and_is_raised(clip):
     prepared = []
 
-    def fragile(picture):
-        if threading.current_thread().name == "xclip-read" and read_number(TRANSFORM(picture), cropped=True) > 100:
+    def fragile(image):
+        if threading.current_thread().name == "xclip-read" and read_number(TRANSFORM(image), cropped=True) > 100:
             raise ZeroDivisionError
         time.sleep(0.02)
         prepared.append(1)
-        return TRANSFORM(picture)
+        return TRANSFORM(image)
 
     before = threading.active_count()
     with pytest.raises(ZeroDivisionError):
@@ -113,19 +113,19 @@ def test_an_error_in_one_part_ends_the_other_and_is_raised(clip):
 
 def test_the_time_limit_holds_for_every_part(clip):
 
-    def late(picture):
+    def late(image):
         time.sleep(0.05)
-        return TRANSFORM(picture)
+        return TRANSFORM(image)
 
     with pytest.raises(VideoTimeoutError):
         read_clip(clip, num_frames=100, transform=late, time_limit=0.3, policy=TWO_PARTS)
 
 
-def test_waiting_for_pictures_of_several_parts_counts_once(clip):
+def test_waiting_for_frames_of_several_parts_counts_once(clip):
 
-    def late(picture):
+    def late(image):
         time.sleep(0.02)
-        return TRANSFORM(picture)
+        return TRANSFORM(image)
 
     found = read_clip(clip, num_frames=32, transform=late, policy=TWO_PARTS)
     assert found.method == "selective"

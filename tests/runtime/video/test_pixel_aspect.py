@@ -7,7 +7,7 @@ import pytest
 from helpers.video_files import (
     SIZE,
     Part,
-    assert_same_pictures,
+    assert_same_frames,
     decoded,
     encode,
     ffmpeg,
@@ -66,21 +66,21 @@ def stretched(request, folder):
 
 def test_the_ratio_is_ignored_by_default(stretched):
     path, _ = stretched
-    assert_same_pictures(read_whole(path, range(6)), decoded(path))
+    assert_same_frames(read_whole(path, range(6)), decoded(path))
 
 
 def test_pixels_are_made_square_where_that_is_asked_for(stretched):
     path, (width, height) = stretched
-    for index, picture in enumerate(read_whole(path, range(6), square_pixels=True)):
-        shown = picture.shape[1] / picture.shape[0]
+    for index, image in enumerate(read_whole(path, range(6), square_pixels=True)):
+        shown = image.shape[1] / image.shape[0]
         # Which side is stretched is left open; none may lose half its lines.
         assert abs(shown / (width / height) - 1) < 0.02
-        assert number_in(picture) == index
-        assert picture.mean() > 20
+        assert number_in(image) == index
+        assert image.mean() > 20
 
 
 def test_square_pixels_are_left_as_they_are(plain):
-    assert_same_pictures(read_whole(plain, range(6), square_pixels=True), read_whole(plain, range(6)), within=0)
+    assert_same_frames(read_whole(plain, range(6), square_pixels=True), read_whole(plain, range(6)), within=0)
 
 
 def test_what_the_model_gets_is_another_part_of_the_frame(folder):
@@ -98,8 +98,8 @@ def test_what_the_model_gets_is_another_part_of_the_frame(folder):
 
 def test_a_turned_frame_is_stretched_along_its_stored_rows(folder):
     path = with_matrix(folder / "2-1-stream-and-container.mp4", folder / "turned.mp4", (0, 1, -1, 0))
-    for picture in read_whole(path, range(3), square_pixels=True):
-        assert abs(picture.shape[0] / picture.shape[1] - 2 * WIDTH / HEIGHT) < 0.02
+    for image in read_whole(path, range(3), square_pixels=True):
+        assert abs(image.shape[0] / image.shape[1] - 2 * WIDTH / HEIGHT) < 0.02
 
 
 def test_a_ratio_of_nothing_counts_as_one(folder):

@@ -88,7 +88,7 @@ def test_a_playlist_is_called_one(secret, tmp_path):
     assert "playlist" in refuse(path)
 
 
-def pictures(folder, suffix):
+def images(folder, suffix):
     """frame-000 to frame-004, and one that is called as FFmpeg's pattern for all of them."""
     codec = {"png": "png", "jpg": "mjpeg"}[suffix]
     paths = [folder / f"frame-{number:03}.{suffix}" for number in range(5)] + [folder / f"frame-%03d.{suffix}"]
@@ -104,8 +104,8 @@ def pictures(folder, suffix):
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
-def test_a_name_is_no_pattern_of_pictures(tmp_path, suffix):
-    *others, pattern = pictures(tmp_path, suffix)
+def test_a_name_is_no_pattern_of_images(tmp_path, suffix):
+    *others, pattern = images(tmp_path, suffix)
     with opened_files(*others) as opened:
         try:
             seen = read_whole(pattern, [0])
@@ -114,8 +114,8 @@ def test_a_name_is_no_pattern_of_pictures(tmp_path, suffix):
         with pytest.raises(VideoError):
             read_whole(tmp_path / f"frame-%04d.{suffix}", [0])
     assert opened == set()
-    # A picture may be refused or read, but only the one of that very name.
-    assert [picture.mean() > 190 for picture in seen] in ([], [True])
+    # An image may be refused or read, but only the one of that very name.
+    assert [image.mean() > 190 for image in seen] in ([], [True])
 
 
 def with_reference(video, target, reference):
@@ -162,7 +162,7 @@ def test_the_data_of_an_mp4_are_not_sought_in_another_file(tmp_path, monkeypatch
         except VideoError:
             seen = []
     # Its own data, which it has as well, may be read.
-    assert [number_in(picture) for picture in seen] in ([], list(range(12)))
+    assert [number_in(image) for image in seen] in ([], list(range(12)))
     assert opened == set()
     assert callers == []
 

@@ -73,8 +73,8 @@ def test_colours_come_out_red_first(tmp_path):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10)
         stream.width = stream.height = 64
-        picture = np.full((64, 64, 3), (200, 30, 60), np.uint8)
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        image = np.full((64, 64, 3), (200, 30, 60), np.uint8)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
         container.mux(stream.encode())
     assert np.abs(read(path, 1).frames.mean((0, 1, 2)) - (200, 30, 60)).max() < 6
 
@@ -96,9 +96,9 @@ def test_the_decoder_goes_on_while_a_frame_is_prepared(plain, monkeypatch):
 
 
 def test_the_decoder_waits_for_a_transform_that_is_slower(plain):
-    def late(picture):
+    def late(image):
         time.sleep(0.02)
-        return TRANSFORM(picture)
+        return TRANSFORM(image)
 
     clip = read_clip(plain, num_frames=32, transform=late)
     assert numbers(clip) == uniform_indices(90, 32).tolist()
@@ -108,13 +108,13 @@ def test_the_decoder_waits_for_a_transform_that_is_slower(plain):
 def test_where_several_videos_are_read_each_prepares_its_own_frames(plain):
     seen = set()
     with reading():
-        read_clip(plain, num_frames=8, transform=lambda picture: seen.add(threading.current_thread().name) or picture)
+        read_clip(plain, num_frames=8, transform=lambda image: seen.add(threading.current_thread().name) or image)
     assert seen == {"xclip-read"}
 
 
 def test_an_error_of_a_transform_is_raised(plain):
     with pytest.raises(ZeroDivisionError):
-        read_clip(plain, num_frames=8, transform=lambda picture: 1 // 0)
+        read_clip(plain, num_frames=8, transform=lambda image: 1 // 0)
 
 
 # Files that are no videos
@@ -176,9 +176,9 @@ def test_a_file_that_only_claims_to_be_a_video_is_refused_in_one_line_and_in_sil
     assert capfd.readouterr().err == ""
 
 
-def test_a_sound_file_has_no_picture_track(tmp_path):
+def test_a_sound_file_has_no_video_track(tmp_path):
     path = sound(tmp_path / "sound.mp4")
-    with pytest.raises(NoFramesError, match="no picture track"):
+    with pytest.raises(NoFramesError, match="no video track"):
         read(path)
 
 
@@ -398,13 +398,13 @@ def test_a_program_stream_that_begins_in_the_middle_is_read_as_it_is_shown(clip_
             packet.stream = stream
             output.mux(packet)
     clip = read(path)
-    # The first two pictures behind frame 24 depend on what was cut off, and players leave them out.
+    # The first two frames behind frame 24 depend on what was cut off, and players leave them out.
     assert clip.total == 176
     assert numbers(clip) == [24 + index for index in clip.indices]
 
 
-def test_pictures_packed_two_in_a_packet_are_found(clip_folder, tmp_path):
-    # DivX and XviD: a B picture goes with the one before, and an empty picture takes its place.
+def test_frames_packed_two_in_a_packet_are_found(clip_folder, tmp_path):
+    # DivX and XviD: a B frame goes with the one before, and an empty frame takes its place.
     source = Recipe("unpacked.avi", "mpeg4", options={"bf": "1"}).encode(clip_folder)
     path = tmp_path / "packed.avi"
     vop, mark, empty = b"\0\0\1\xb6", b"\0\0\1\xb2DivX503b1393p", b"\0\0\1\xb6\x50\x4f"
@@ -427,7 +427,7 @@ def test_pictures_packed_two_in_a_packet_are_found(clip_folder, tmp_path):
         assert numbers(clip) == list(clip.indices)
 
 
-def test_pictures_of_vp8_that_are_never_shown_do_not_count(clip_folder, tmp_path):
+def test_frames_of_vp8_that_are_never_shown_do_not_count(clip_folder, tmp_path):
     source = Recipe("shown.webm", "libvpx", options={"deadline": "realtime", "cpu-used": "8"}).encode(clip_folder)
     path = tmp_path / "hidden.webm"
     with av.open(str(source)) as container, av.open(str(path), "w") as output:
@@ -463,7 +463,7 @@ def test_frames_that_an_edit_list_hides_do_not_count(tmp_path, shown):
 
 
 def with_tracks(path, *tracks):
-    """Encode a video of several picture tracks, each of one colour; of a track: size, frames, colour, disposition."""
+    """Encode a video of several video tracks, each of one colour; of a track: size, frames, colour, disposition."""
     with av.open(str(path), "w") as container:
         streams = []
         for (width, height), _, _, disposition in tracks:
@@ -473,8 +473,8 @@ def with_tracks(path, *tracks):
             streams.append(stream)
         for stream, ((width, height), frames, colour, _) in zip(streams, tracks, strict=True):
             for _ in range(frames):
-                picture = np.full((height, width, 3), colour, np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+                image = np.full((height, width, 3), colour, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, "rgb24")))
             container.mux(stream.encode())
     return path
 
@@ -505,7 +505,7 @@ def test_the_best_track_is_read(tmp_path, name, tracks, colour):
 
 
 def test_a_track_that_there_is_not_is_refused(plain):
-    with pytest.raises(VideoError, match="has 1 picture tracks, and none of number 1: count them from 0"):
+    with pytest.raises(VideoError, match="has 1 video tracks, and none of number 1: count them from 0"):
         read(plain, track=1)
 
 

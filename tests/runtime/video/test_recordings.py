@@ -6,7 +6,7 @@ In one part and in three, with one thread and with several: none may move a fram
 import pytest
 
 from helpers.video_files import (
-    assert_same_pictures,
+    assert_same_frames,
     decoded,
     ffmpeg,
     film_input,
@@ -64,7 +64,7 @@ class Studio:
         return self.write(f"cut.{suffix}", data[third : 2 * third])
 
     def reordering(self, name):
-        """How far frames are reordered changes in the middle."""
+        """The depth of frame reordering changes in the middle."""
         parts = [
             self.film(f"{place}.ts", *codec, frames=50, first=50 * place, at=2 * place).read_bytes()
             for place, codec in enumerate((_NO_B_FRAMES, _PYRAMID, _NO_B_FRAMES))
@@ -149,7 +149,7 @@ def test_frames_are_those_of_a_full_decode(recording, policy):
     ):
         seen, clip = read_whole_clip(path, indices, policy=POLICIES[policy])
         assert clip.total == len(wanted)
-        assert [number_in(picture) for picture in seen] == [number_in(wanted[index]) for index in indices]
+        assert [number_in(image) for image in seen] == [number_in(wanted[index]) for index in indices]
         # Where a file begins in the middle of a group, what its first frames depend on is left to chance.
         if "cut" not in path.name:
-            assert_same_pictures(seen, [wanted[index] for index in indices])
+            assert_same_frames(seen, [wanted[index] for index in indices])

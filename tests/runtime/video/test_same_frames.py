@@ -19,7 +19,7 @@ from helpers import frame_digests
 from helpers.frame_digests import digest_of, digests
 from helpers.video_files import (
     Part,
-    assert_same_pictures,
+    assert_same_frames,
     decoded_at,
     encode,
     ffmpeg,
@@ -96,20 +96,20 @@ def path(request, folder):
 
 def test_frames_picked_out_are_those_of_a_full_decode(path):
     wanted = decoded_at(path, itertools.chain(*WANTED))
-    assert all(number_in(picture) == number for number, picture in wanted.items())
+    assert all(number_in(image) == number for number, image in wanted.items())
     for indices in WANTED:
         seen, clip = read_whole_clip(path, indices)
         assert clip.total == FRAMES
-        assert [number_in(picture) for picture in seen] == indices
+        assert [number_in(image) for image in seen] == indices
         # Where compression leaves edges in chroma, the way of upsampling shows in single pixels.
-        for picture, index in zip(seen, indices, strict=True):
-            assert np.abs(picture.astype(int) - wanted[index]).mean() < 2
+        for image, index in zip(seen, indices, strict=True):
+            assert np.abs(image.astype(int) - wanted[index]).mean() < 2
 
 
 def test_frames_picked_out_are_the_pixels_that_are_read_in_order(path):
     every = read_whole(path, range(FRAMES))
     for indices in WANTED:
-        assert_same_pictures(read_whole(path, indices), [every[index] for index in indices], within=0)
+        assert_same_frames(read_whole(path, indices), [every[index] for index in indices], within=0)
 
 
 def test_a_frame_that_is_overwritten_once_it_was_handed_over_harms_no_other(path):
@@ -117,7 +117,7 @@ def test_a_frame_that_is_overwritten_once_it_was_handed_over_harms_no_other(path
     indices = [0, 1, 2, 20, 21, 22, 23, 24, 25, 60, 90, 119]
     clean = read_whole(path, indices)
     for marker in (0x5A, 0xA5):
-        assert_same_pictures(read_whole(path, indices, marker=marker), clean, within=0)
+        assert_same_frames(read_whole(path, indices, marker=marker), clean, within=0)
 
 
 # Memory

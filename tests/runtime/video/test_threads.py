@@ -1,4 +1,4 @@
-"""How many threads decode."""
+"""Number of decoder threads."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from xclip_runtime.video.threads import ThreadPolicy
         pytest.param(1, "h264", (1920, 1080), 1, id="one CPU gains nothing from two"),
         pytest.param(2, "h264", (640, 360), 2, id="one a CPU"),
         pytest.param(2, "unknown", (720, 576), 2, id="one a CPU for a codec without a name"),
-        pytest.param(8, "h264", (320, 240), 1, id="one for pictures that are decoded in no time"),
-        pytest.param(8, "mpeg4", (640, 360), 1, id="one for larger pictures of a simple codec"),
-        pytest.param(8, "vp9", (352, 288), 8, id="more for small pictures of a slow codec"),
-        pytest.param(128, "hevc", (1920, 1080), 16, id="never more than sixteen pictures at once"),
+        pytest.param(8, "h264", (320, 240), 1, id="one for frames that are decoded in no time"),
+        pytest.param(8, "mpeg4", (640, 360), 1, id="one for larger frames of a simple codec"),
+        pytest.param(8, "vp9", (352, 288), 8, id="more for small frames of a slow codec"),
+        pytest.param(128, "hevc", (1920, 1080), 16, id="never more than sixteen frames at once"),
     ],
 )
 def test_threads_follow_the_cpus_the_codec_and_the_size(cpus, codec, size, expected):
@@ -46,7 +46,7 @@ def test_excerpts_that_are_decoded_at_once_share_the_cpus(cpus, parts, codec, ex
         pytest.param(1, (640, 360), 1, id="one CPU decodes one part"),
         pytest.param(2, (1920, 1080), 2, id="a part a CPU"),
         pytest.param(64, (1920, 1080), 4, id="four at the most"),
-        pytest.param(64, (2560, 1440), 2, id="fewer of large pictures"),
+        pytest.param(64, (2560, 1440), 2, id="fewer of large frames"),
         pytest.param(64, (3840, 2160), 1, id="4K is decoded as a whole"),
         pytest.param(64, (7680, 4320), 1, id="and what is larger"),
         pytest.param(2, (0, 0), 2, id="a size that the file does not tell"),

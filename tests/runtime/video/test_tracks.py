@@ -4,7 +4,7 @@ import pytest
 
 from helpers.video_files import (
     Part,
-    assert_same_pictures,
+    assert_same_frames,
     decoded,
     encode,
     ffmpeg,
@@ -83,19 +83,19 @@ _BESIDE_THE_FILM += ("cover-last.mp4", "attached.mkv")
 def test_the_film_is_read(folder, name):
     seen, clip = read_whole_clip(folder / name, range(len(FILM)))
     assert clip.total == len(FILM)
-    assert [number_in(picture) for picture in seen] == list(FILM)
-    assert_same_pictures(seen, decoded(folder / "film.mp4"))
+    assert [number_in(image) for image in seen] == list(FILM)
+    assert_same_frames(seen, decoded(folder / "film.mp4"))
 
 
 def test_the_track_that_is_flagged_default_is_read_though_it_is_small(folder):
     seen, _clip = read_whole_clip(folder / "small-default.mkv", range(len(SMALL)))
-    assert [number_in(picture) for picture in seen] == list(SMALL)
+    assert [number_in(image) for image in seen] == list(SMALL)
     assert seen[0].shape == (64, 96, 3)
 
 
 @pytest.mark.parametrize("name", ["song.m4a", "song.mp4", "song.mka", "song.mp3", "song.flac"])
 def test_a_song_with_cover_art_is_refused_as_sound(folder, name):
-    with pytest.raises(NoFramesError, match=r"no picture track.*sound") as error:
+    with pytest.raises(NoFramesError, match=r"no video track.*sound") as error:
         read_clip(folder / name, num_frames=8, transform=FrameTransform("videox"))
     assert "\n" not in str(error.value)
 
@@ -114,10 +114,10 @@ def test_a_song_with_cover_art_is_refused_as_sound(folder, name):
         ("song.m4a", 0, [THUMBNAIL]),
     ],
 )
-def test_a_track_is_read_by_its_number_among_the_picture_tracks(folder, name, track, numbers):
+def test_a_track_is_read_by_its_number_among_the_video_tracks(folder, name, track, numbers):
     seen, clip = read_whole_clip(folder / name, range(len(numbers)), track=track)
     assert clip.total == len(numbers)
-    assert [number_in(picture) for picture in seen] == list(numbers)
+    assert [number_in(image) for image in seen] == list(numbers)
     views = read_views(
         folder / name, num_frames=2, transform=FrameTransform("videox", 32), views=Views(1, 3), track=track
     )
@@ -126,7 +126,7 @@ def test_a_track_is_read_by_its_number_among_the_picture_tracks(folder, name, tr
 
 @pytest.mark.parametrize("track", [2, 99, -1])
 def test_a_track_that_there_is_not_is_named_in_one_line(folder, track):
-    with pytest.raises(VideoError, match=f"2 picture tracks.*{track}") as error:
+    with pytest.raises(VideoError, match=f"2 video tracks.*{track}") as error:
         read_whole(folder / "default-second.mkv", [0], track=track)
     assert "\n" not in str(error.value)
 
@@ -151,5 +151,5 @@ def test_other_tracks_do_not_move_frames(tmp_path_factory, suffix):
     ffmpeg("-i", film, "-i", preview, "-i", folder / "sound.m4a", *tracks, path)
     seen, clip = read_whole_clip(path, indices, track=1)
     assert clip.total == 240
-    assert [number_in(picture) for picture in seen] == indices
-    assert_same_pictures(seen, [wanted[index] for index in indices])
+    assert [number_in(image) for image in seen] == indices
+    assert_same_frames(seen, [wanted[index] for index in indices])

@@ -22,13 +22,13 @@ def smooth(height, width):
 
 
 def pillow(frame, size):
-    """What transformers' video processor does before normalising."""
+    """Preprocess as the video processor of transformers does before normalising."""
     height, width = frame.shape[:2]
     short, long = min(height, width), max(height, width)
     resized = (size, int(size * long / short)) if height <= width else (int(size * long / short), size)
-    picture = np.asarray(Image.fromarray(frame).resize(resized[::-1], Image.Resampling.BILINEAR))
+    image = np.asarray(Image.fromarray(frame).resize(resized[::-1], Image.Resampling.BILINEAR))
     top, left = (resized[0] - size) // 2, (resized[1] - size) // 2
-    return picture[top : top + size, left : left + size]
+    return image[top : top + size, left : left + size]
 
 
 @given(sides, sides, st.sampled_from([224, 336, 96]))
@@ -74,7 +74,7 @@ def test_hf_is_within_one_grey_level_of_pillow_at_common_and_extreme_sizes(shape
     assert difference.mean() < 0.25
 
 
-def test_hf_pictures_of_other_sizes_before_or_in_other_threads_leave_no_trace():
+def test_hf_frames_of_other_sizes_before_or_in_other_threads_leave_no_trace():
     frames = [noise(height, width) for height, width in ((700, 900), (64, 300), (224, 224), (500, 90))]
     with ThreadPoolExecutor(4) as pool:
         prepared = list(pool.map(FrameTransform("hf"), frames * 8))
@@ -90,7 +90,7 @@ def test_hf_antialiases_and_videox_does_not():
 
 
 @pytest.mark.parametrize("profile", ["videox", "hf"])
-def test_a_flat_picture_stays_flat(profile):
+def test_a_flat_frame_stays_flat(profile):
     frame = np.full((333, 517, 3), (10, 128, 251), np.uint8)
     assert np.all(FrameTransform(profile)(frame) == (10, 128, 251))
 
@@ -139,7 +139,7 @@ def test_frames_of_different_sizes_may_be_mixed():
         ["frame.png"],
         [],
     ],
-    ids=["no frame", "float", "channels first", "one picture", "no rows", "not an array", "empty list"],
+    ids=["no frame", "float", "channels first", "one frame", "no rows", "not an array", "empty list"],
 )
 def test_arrays_that_are_no_frames_are_refused_with_the_shape_that_is_wanted(frames):
     with pytest.raises(FramesError, match=r"pass uint8 RGB of shape \(T, H, W, 3\)$"):

@@ -26,7 +26,7 @@ def test_three_crops_of_videox_come_in_the_order_of_the_original(height, width):
     np.testing.assert_array_equal(three_crops(frame, FrameTransform("videox")), expected)
 
 
-def test_three_crops_of_hf_are_cut_from_the_picture_that_pillow_resizes():
+def test_three_crops_of_hf_are_cut_from_the_frame_that_pillow_resizes():
     frame = np.random.default_rng(0).integers(0, 256, (300, 501, 3), dtype=np.uint8)
     resized = np.asarray(Image.fromarray(frame).resize((int(224 * 501 / 300), 224), Image.Resampling.BILINEAR))
     step = (resized.shape[1] - 224) // 2
@@ -45,14 +45,14 @@ def test_views_are_ordered_crop_by_crop_and_clip_by_clip_within(clip):
     for number in (0, 3, 7, 11):
         crop, temporal = divmod(number, 4)
         for place in (0, 5):
-            picture = whole.frames[place * 4 + temporal]
-            np.testing.assert_array_equal(views.frames[number, place], three_crops(picture, transform)[crop])
+            image = whole.frames[place * 4 + temporal]
+            np.testing.assert_array_equal(views.frames[number, place], three_crops(image, transform)[crop])
     middle = [read_number(frame, cropped=False) for frame in views.frames[8 + 1]]
     assert middle == expected[:, 1].tolist()
 
 
 class _Whole:
-    """The decoded picture as it is, RGB."""
+    """The decoded frame as it is, RGB."""
 
     def __call__(self, frame):
         return frame.copy()

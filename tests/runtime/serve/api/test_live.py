@@ -21,14 +21,14 @@ from xclip_runtime.serve.settings import Limits
 
 
 def still():
-    """A picture of the sample video, uint8 BGR."""
+    """An image of the sample video, uint8 BGR."""
     with av.open(str(DEMO_VIDEO)) as container:
         return next(container.decode(video=0)).to_ndarray(format="bgr24")
 
 
 @contextmanager
 def camera(socket, encoded):
-    """Shows the same picture for as long as it is needed: however many are dropped, every window holds it alone."""
+    """Shows the same image for as long as it is needed: however many are dropped, every window holds it alone."""
     stop = threading.Event()
 
     def run():
@@ -60,12 +60,12 @@ def begin(socket, **options):
 
 
 def test_windows_are_answered_as_the_library_answers_them(server, model):
-    picture = still()
+    image = still()
     with live(server) as socket:
         assert begin(socket, window=1, hop=0.5, top_k=3) == {"type": "ready"}
-        with camera(socket, cv2.imencode(".png", picture)[1].tobytes()):
+        with camera(socket, cv2.imencode(".png", image)[1].tobytes()):
             answer = json.loads(socket.recv(60))
-    here = model.classify(picture[None, :, :, ::-1], top_k=3)
+    here = model.classify(image[None, :, :, ::-1], top_k=3)
 
     assert answer["type"] == "window"
     assert answer["end"] - answer["start"] == pytest.approx(1)
@@ -108,14 +108,14 @@ def test_options_that_make_no_sense_end_the_session_with_a_reason(server, openin
 @pytest.mark.parametrize(
     ("sent", "said"),
     [
-        (message(0, b"no picture"), "not an image"),
+        (message(0, b"no image"), "not an image"),
         (b"short", "too short"),
         (message(float("nan"), b"x"), "nan"),
         ("{", "JSON"),
     ],
     ids=["text", "short", "no time", "no JSON"],
 )
-def test_what_is_no_picture_ends_the_session_with_a_reason(server, sent, said):
+def test_what_is_no_image_ends_the_session_with_a_reason(server, sent, said):
     with live(server) as socket:
         begin(socket)
         socket.send(sent)
@@ -125,7 +125,7 @@ def test_what_is_no_picture_ends_the_session_with_a_reason(server, sent, said):
     assert said in answer["message"]
 
 
-def test_a_picture_over_the_pixel_limit_is_refused(model):
+def test_an_image_over_the_pixel_limit_is_refused(model):
     large = cv2.imencode(".png", np.zeros((200, 200, 3), np.uint8))[1].tobytes()
     with running(model, limits=Limits(pixels=10_000)) as server, live(server) as socket:
         begin(socket)
@@ -152,12 +152,12 @@ def test_a_connection_needs_a_key_where_requests_do_and_cameras_are_counted(mode
                 assert "1 are connected" in begin(second, api_key="secret")["message"]
 
 
-def test_cameras_that_leave_in_the_middle_of_their_pictures_leave_nothing_behind(server):
-    picture = message(0, cv2.imencode(".jpg", still())[1].tobytes())
+def test_cameras_that_leave_in_the_middle_of_their_images_leave_nothing_behind(server):
+    image = message(0, cv2.imencode(".jpg", still())[1].tobytes())
     for _ in range(20):
         with live(server) as socket:
             begin(socket, window=1, hop=0.5)
             for _ in range(3):
-                socket.send(picture)
+                socket.send(image)
 
     eventually(lambda: server.engine.live == 0)

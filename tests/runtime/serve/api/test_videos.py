@@ -132,11 +132,11 @@ def test_thumbnails_are_the_sampled_frames(server):
     answer = server.client.post("/v1/classify?thumbnails=4", content=VIDEO).json()
     urls = [thumbnail["image"] for thumbnail in answer["thumbnails"]]
     encoded = [np.frombuffer(base64.b64decode(url.partition(",")[2]), np.uint8) for url in urls]
-    pictures = [cv2.imdecode(jpeg, cv2.IMREAD_COLOR) for jpeg in encoded]
+    images = [cv2.imdecode(jpeg, cv2.IMREAD_COLOR) for jpeg in encoded]
 
     assert [thumbnail["index"] for thumbnail in answer["thumbnails"]] == [1, 24, 50, 73]
-    assert [p.shape for p in pictures] == [(224, 224, 3)] * 4
-    assert any((a != b).any() for a, b in pairwise(pictures))
+    assert [p.shape for p in images] == [(224, 224, 3)] * 4
+    assert any((a != b).any() for a, b in pairwise(images))
 
 
 def test_a_client_can_ask_what_is_served(server, model):

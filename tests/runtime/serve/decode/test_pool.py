@@ -77,7 +77,7 @@ def test_what_cannot_be_read_is_an_error_without_the_servers_paths_and_the_worke
             with pytest.raises(VideoError, match=r"^ride\.mp4 has no frame from 100 s"):
                 await sample(pool, start=100)
             with pytest.raises(FramesError, match="not an image"):
-                await pool.image(b"no image", "the picture")
+                await pool.image(b"no image", "the frame")
             assert pool.pids == workers
             return str(caught.value), await sample(pool)
 
