@@ -13,6 +13,7 @@ from xclip_runtime._version import __version__
 if TYPE_CHECKING:
     from xclip_runtime.bundle import Bundle
     from xclip_runtime.errors import (
+        ArgumentTypeError,
         BulkError,
         BundleCorruptError,
         BundleError,
@@ -54,22 +55,24 @@ if TYPE_CHECKING:
     from xclip_runtime.search import Added, Hit, SearchResult, VideoIndex
     from xclip_runtime.serve.settings import Limits, ServeSettings
     from xclip_runtime.streaming.events import EventDetector, Smoother
-    from xclip_runtime.streaming.sources import Backoff, RawFormat, open_source
+    from xclip_runtime.streaming.sources import Backoff, FrameSource, RawFormat, open_source
     from xclip_runtime.streaming.windows import StreamWindow, Window
     from xclip_runtime.text.label_embeddings import EncodedLabels, load_labels, save_labels
-    from xclip_runtime.video import Clip, FrameTransform, Views, read_clip
+    from xclip_runtime.video import Clip, FrameTransform, Views, read_clip, sampling
     from xclip_runtime.video.load import Reading
+    from xclip_runtime.video.threads import ThreadPolicy
 
 # fmt: off
 __all__ = [
-    "Added", "Backoff", "BulkError", "Bundle", "BundleCorruptError", "BundleError", "BundleNotFoundError",
-    "BundleSchemaError", "Classification", "Clip", "DeviceError", "EncodedLabels", "Event", "EventDetector",
-    "FrameTransform", "FrameUse", "FramesError", "Gap", "Hit", "LabelScore", "LabelsError", "Limits",
-    "MissingExtraError", "NoFramesError", "PrecisionUnavailableError", "RawFormat", "Reading", "SearchResult",
-    "ServeSettings", "Smoother", "StreamWindow", "TextScore", "Timings", "VideoDecodeError", "VideoError",
-    "VideoFeatures", "VideoIndex", "VideoIndexError", "VideoIndexMismatchError", "VideoIndexNotFoundError",
-    "VideoLimitError", "VideoNotFoundError", "VideoScores", "VideoTimeoutError", "VideoTypeError", "Views", "Window",
-    "WindowResult", "XClip", "XClipError", "__version__", "load_labels", "open_source", "read_clip", "save_labels",
+    "Added", "ArgumentTypeError", "Backoff", "BulkError", "Bundle", "BundleCorruptError", "BundleError",
+    "BundleNotFoundError", "BundleSchemaError", "Classification", "Clip", "DeviceError", "EncodedLabels", "Event",
+    "EventDetector", "FrameSource", "FrameTransform", "FrameUse", "FramesError", "Gap", "Hit", "LabelScore",
+    "LabelsError", "Limits", "MissingExtraError", "NoFramesError", "PrecisionUnavailableError", "RawFormat",
+    "Reading", "SearchResult", "ServeSettings", "Smoother", "StreamWindow", "TextScore", "ThreadPolicy", "Timings",
+    "VideoDecodeError", "VideoError", "VideoFeatures", "VideoIndex", "VideoIndexError", "VideoIndexMismatchError",
+    "VideoIndexNotFoundError", "VideoLimitError", "VideoNotFoundError", "VideoScores", "VideoTimeoutError",
+    "VideoTypeError", "Views", "Window", "WindowResult", "XClip", "XClipError", "__version__", "load_labels",
+    "open_source", "read_clip", "sampling", "save_labels",
 ]
 # fmt: on
 
@@ -80,11 +83,12 @@ _MODULES = {
     "search": "Added Hit SearchResult VideoIndex",
     "serve.settings": "Limits ServeSettings",
     "streaming.events": "EventDetector Smoother",
-    "streaming.sources": "Backoff RawFormat open_source",
+    "streaming.sources": "Backoff FrameSource RawFormat open_source",
     "streaming.windows": "StreamWindow Window",
     "text.label_embeddings": "EncodedLabels load_labels save_labels",
-    "video": "Clip FrameTransform Views read_clip",
+    "video": "Clip FrameTransform Views read_clip sampling",
     "video.load": "Reading",
+    "video.threads": "ThreadPolicy",
     # Not in __all__: importing these needs the extra [ray].
     "integrations.ray_cluster": "BulkReport run_bulk xclip_deployment",
 }

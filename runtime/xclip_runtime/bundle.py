@@ -20,6 +20,7 @@ from xclip_runtime.errors import (
     BundleSchemaError,
     PrecisionUnavailableError,
 )
+from xclip_runtime.util.arguments import checked
 
 if TYPE_CHECKING:
     import os
@@ -92,6 +93,7 @@ class Bundle:
     """The parsed ``manifest.json``."""
 
     @classmethod
+    @checked
     def open(cls, path: str | os.PathLike[str], *, check_sizes: bool = True) -> Bundle:
         """Read the manifest, and check the size of every file.
 
@@ -161,6 +163,11 @@ class Bundle:
     def projection_dim(self) -> int:
         """D, the length of a video's or text's embedding."""
         return int(self.manifest["model"]["projection_dim"])
+
+    @property
+    def logit_scale(self) -> float:
+        """Factor between a cosine and its logit."""
+        return float(self.manifest["model"]["logit_scale"])
 
     @cached_property
     def preprocessor(self) -> Mapping[str, Any]:

@@ -34,6 +34,7 @@
     ├── BulkError(ValueError)                   a bulk run that cannot start or resume
     ├── CheckpointError(ValueError)             a checkpoint that cannot be exported
     ├── ParityError(RuntimeError)               an exported graph that differs from its checkpoint
+    ├── ArgumentTypeError(TypeError)            an argument of the wrong type, or one too many
     └── MissingExtraError(ImportError)          an optional dependency is not installed
 
 Messages are one line and end with what to do about it.
@@ -182,6 +183,10 @@ class ParityError(XClipError, RuntimeError):
     """An exported graph that differs from its checkpoint by more than its tolerance."""
 
 
+class ArgumentTypeError(XClipError, TypeError, ValueError):
+    """An argument has the wrong type, is unknown, or is missing."""
+
+
 class MissingExtraError(XClipError, ImportError):
     """An optional dependency is not installed.
 
@@ -191,4 +196,5 @@ class MissingExtraError(XClipError, ImportError):
     """
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f"{feature} needs an optional dependency: pip install 'xclip-onnx[{extra}]'")
+        super().__init__(feature, extra)  # what a pickle creates it from
+        self.msg = f"{feature} needs an optional dependency: pip install 'xclip-onnx[{extra}]'"

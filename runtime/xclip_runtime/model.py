@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import time
 from dataclasses import replace
 from functools import cached_property, partial
@@ -29,16 +28,19 @@ from xclip_runtime.streaming.windows import StreamWindow
 from xclip_runtime.text.encoder import TextEncoder
 from xclip_runtime.text.label_embeddings import EncodedLabels, encode_labels
 from xclip_runtime.text.labels import PLACEHOLDER, as_texts
+from xclip_runtime.util.arguments import checked
 from xclip_runtime.util.inputs import check_several, is_several, name_of
 from xclip_runtime.util.prefetch import pipelined_or_errors
 from xclip_runtime.video.load import Reading, read_video
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from xclip_runtime.inference.scoring import ViewScores
+    from xclip_runtime.streaming.feed import Taken
     from xclip_runtime.streaming.sources import FrameSource
     from xclip_runtime.util.inputs import VideoFile
     from xclip_runtime.video import Clip
@@ -58,8 +60,33 @@ class XClip(LoadedModel):
     A video is a path, the content of a file as ``bytes`` or as a binary file, frames as uint8 RGB of shape
     (T, H, W, 3) or as a list of images, or a `Clip`. Threads may share an instance.
 
-    ``XClip(bundle, device, precision, …)`` takes the arguments of
-    `LoadedModel.__init__`.
+    Args:
+        bundle: Folder written by ``xclip-onnx export``, or "motion-demo" for the embedded bundle.
+        device: "cpu", "cuda", "tensorrt", "openvino", or "auto": CUDA where it works, otherwise the CPU with a
+            WARNING. A named device runs or raises.
+        precision: "fp32", "fp16" or "int8"; None takes fp16 on CUDA and fp32 elsewhere. TensorRT and OpenVINO
+            compute the fp32 graph in "fp16" or "bf16" on request.
+        profile: Preprocessing: "videox" (as the checkpoints were trained and scored) or "hf" (as transformers'
+            processor); None takes the bundle's.
+        intra_op_threads: Threads inside an operator; None takes every CPU that this process may use.
+        optimize_for: "throughput" leaves idle cores to the decoder and to other processes; "latency" keeps them
+            spinning.
+        batch_size: Videos that the model runs together. On a GPU batches are padded to a power of two, or to this
+            size, and each size is prepared once.
+        warmup: Run every batch size at construction; None does so on every device but the CPU.
+        provider_options: Further options of the device's execution provider, by ONNX Runtime's names.
+        cache_dir: Folder for TensorRT's engines; None takes $XCLIP_ONNX_CACHE or the user's cache folder.
+        providers: Execution providers as ``onnxruntime.InferenceSession`` takes them, in place of ``device`` and
+            ``provider_options`` and used as they are. No other provider, and so not the CPU unless listed, may run
+            a node.
+        session_options: Config entries for the sessions as a mapping, or an ``onnxruntime.SessionOptions`` that
+            takes the place of the defaults. ``intra_op_threads`` and the ban on CPU fallback are set in either.
+
+    Raises:
+        BundleError: The bundle is missing, changed, of another schema, or lacks the precision.
+        DeviceError: The device cannot run here, or refuses an option.
+        MissingExtraError: ONNX Runtime is not installed.
+        ValueError: ``batch_size`` is below 1.
     """
 
     @cached_property
@@ -78,6 +105,7 @@ class XClip(LoadedModel):
     def classify(
         self, videos: Frames, *, top_k: int | None = ..., reading: Reading | None = ..., workers: int | None = ...
     ) -> Classification | list[Classification]: ...
+    @checked
     def classify(
         self, videos: Any, *, top_k: int | None = 5, reading: Reading | None = None, workers: int | None = None
     ) -> Classification | list[Classification]:
@@ -105,6 +133,7 @@ class XClip(LoadedModel):
             results.append(result)
         return results
 
+    @checked
     def classify_each(
         self,
         videos: Iterable[Video],
@@ -125,6 +154,7 @@ class XClip(LoadedModel):
         check_top_k(top_k)
         return self._each(videos, partial(self._read, reading), partial(self._to_results, top_k), workers)
 
+    @checked
     def features(self, video: Video, *, reading: Reading | None = None) -> VideoFeatures:
         """Compute the outputs of the vision graph, which `prompt_logits` scores texts against.
 
@@ -137,6 +167,7 @@ class XClip(LoadedModel):
         _check_single(len(reading.views) if reading else 1)
         return self.features_batch(self._read_one_view(reading, video).frames)[0]
 
+    @checked
     def features_each(
         self, videos: Iterable[Video], *, reading: Reading | None = None, workers: int | None = None
     ) -> Iterator[VideoFeatures | XClipError]:
@@ -144,6 +175,7 @@ class XClip(LoadedModel):
         _check_single(len(reading.views) if reading else 1)
         return self._each(videos, partial(self._read_one_view, reading), self._to_features, workers)
 
+    @checked
     def embed(self, video: Video, *, reading: Reading | None = None) -> NDArray[np.float32]:
         """Compute the video's embedding, float32 (D,) of unit length.
 
@@ -152,6 +184,7 @@ class XClip(LoadedModel):
         """
         return self.features(video, reading=reading).unit_embeds
 
+    @checked
     def embed_each(
         self, videos: Iterable[Video], *, reading: Reading | None = None, workers: int | None = None
     ) -> Iterator[NDArray[np.float32] | XClipError]:
@@ -192,6 +225,7 @@ class XClip(LoadedModel):
         other._texts = self._bound.bind_texts(labels.text_embeds)  # noqa: SLF001 - of this very class
         return other
 
+    @checked
     def score(
         self,
         video: Video,
@@ -214,6 +248,7 @@ class XClip(LoadedModel):
         model = self._with_texts(texts, truncate=truncate)
         return model._to_text_scores([(video, self._read(reading, video))])[0]  # noqa: SLF001 - of this very class
 
+    @checked
     def score_each(
         self,
         videos: Iterable[Video],
@@ -246,6 +281,7 @@ class XClip(LoadedModel):
         """
         return self._text_encoder.encode(texts, truncate=truncate)
 
+    @checked
     def windows(self, window: float = 4.0, hop: float | None = None, *, fps: float | None = None) -> StreamWindow:
         """Create windows of this model's size to push frames into; ``logits(window.frames)`` scores them.
 
@@ -260,6 +296,7 @@ class XClip(LoadedModel):
         hop = window / 2 if hop is None else hop
         return StreamWindow(window, hop, num_frames=self.bundle.num_frames, transform=self.transform, fps=fps)
 
+    @checked
     def stream(
         self,
         source: str | int | os.PathLike[str] | FrameSource,
@@ -290,32 +327,16 @@ class XClip(LoadedModel):
         """
         check_top_k(top_k)
         smoother = Smoother(smooth)
-        opened = open_source(source) if isinstance(source, (str, int, os.PathLike)) else source
+        opened: FrameSource = source if hasattr(source, "live") else open_source(source)  # type: ignore[assignment]
         windows = self.windows(window, hop, fps=opened.fps)
         newest_wins = opened.live if newest_wins is None else newest_wins
         feed = WindowFeed(opened, windows, self.transform, newest_wins=newest_wins)
-        return self._stream(feed, smoother, top_k)
-
-    def _stream(self, feed: WindowFeed, smoother: Smoother, top_k: int | None) -> Iterator[WindowResult]:
-        for window, dropped_windows, dropped_frames in feed:
-            logits = self.logits(window.frames)
-            probs = smoother.update(softmax(logits), window.end, anew=window.gap is not None)
-            yield WindowResult(
-                start=window.start,
-                end=window.end,
-                labels=best_labels(self.labels, probs, logits, top_k),
-                latency_ms=1000 * (time.perf_counter() - window.arrived),
-                dropped_windows=dropped_windows,
-                dropped_frames=dropped_frames,
-                gap=window.gap,
-                provider=self.provider,
-                precision=self.precision,
-            )
+        scored = ((taken, self.logits(taken.window.frames)) for taken in feed)
+        return (window_result(self, self.labels, *window, smoother, top_k=top_k) for window in scored)
 
     def _with_texts(self, texts: Iterable[str] | EncodedLabels, *, truncate: bool) -> XClip:
-        return self.with_labels(
-            texts if isinstance(texts, EncodedLabels) else as_texts(texts, "texts"), truncate=truncate
-        )
+        given = texts if isinstance(texts, EncodedLabels) else as_texts(texts, "texts")
+        return self.with_labels(given, truncate=truncate)
 
     def _read(self, reading: Reading | None, video: Video) -> Clip:
         return read_video(video, self.bundle.num_frames, self.transform, reading or Reading())
@@ -340,17 +361,12 @@ class XClip(LoadedModel):
         return self.features_batch(np.concatenate([clip.frames for _, clip in videos]))
 
     def _to_results(self, top_k: int | None, videos: Sequence[tuple[Video, Clip]]) -> list[Classification]:
-        return [
-            Classification(labels=best_labels(self.labels, *scores, top_k), **facts)
-            for scores, facts in self._score(videos)
-        ]
+        scored = self._score(videos)
+        return [Classification(labels=best_labels(self.labels, *scores, top_k), **facts) for scores, facts in scored]
 
     def _to_text_scores(self, videos: Sequence[tuple[Video, Clip]]) -> list[VideoScores]:
-        scale = float(self.bundle.manifest["model"]["logit_scale"])
-        return [
-            VideoScores(texts=text_scores(self.labels, *scores, scale), **facts)
-            for scores, facts in self._score(videos)
-        ]
+        names, scale = self.labels, self.bundle.logit_scale
+        return [VideoScores(texts=text_scores(names, *scores, scale), **facts) for scores, facts in self._score(videos)]
 
     def _score(self, videos: Sequence[tuple[Video, Clip]]) -> Iterator[tuple[ViewScores, dict[str, Any]]]:
         """Score clips; yield the scores with the fields that every result of a video has."""
@@ -358,6 +374,23 @@ class XClip(LoadedModel):
         for (video, clip), (scores, timings) in zip(videos, scored, strict=True):
             ran = {"provider": self.provider, "precision": self.precision, "timings_ms": timings}
             yield scores, {"video": name_of(video), "frames": FrameUse.of(clip), **ran}
+
+
+def window_result(
+    model: XClip,
+    labels: Sequence[str],
+    taken: Taken,
+    logits: NDArray[np.float32],
+    smoother: Smoother,
+    *,
+    top_k: int | None,
+) -> WindowResult:
+    """Smooth the probabilities of a window of a stream, whose logits are float32 (N,), and make its result."""
+    window = taken.window
+    probs = smoother.update(softmax(logits), window.end, anew=window.gap is not None)
+    best, latency_ms = best_labels(labels, probs, logits, top_k), 1000 * (time.perf_counter() - window.arrived)
+    lost = taken.dropped_windows, taken.dropped_frames, window.gap
+    return WindowResult(window.start, window.end, best, latency_ms, *lost, model.provider, model.precision)
 
 
 def _check_single(views: int) -> None:

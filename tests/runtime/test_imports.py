@@ -76,11 +76,11 @@ PUBLIC = """
     Bundle XClip __version__
     Classification Event FrameUse Gap LabelScore TextScore Timings VideoFeatures VideoScores WindowResult
     EncodedLabels load_labels save_labels
-    Clip FrameTransform Reading Views read_clip
-    Backoff EventDetector RawFormat Smoother StreamWindow Window open_source
+    Clip FrameTransform Reading ThreadPolicy Views read_clip
+    Backoff EventDetector FrameSource RawFormat Smoother StreamWindow Window open_source
     Added Hit SearchResult VideoIndex
     Limits ServeSettings
-    XClipError DeviceError FramesError LabelsError MissingExtraError BulkError
+    XClipError ArgumentTypeError DeviceError FramesError LabelsError MissingExtraError BulkError
     BundleError BundleCorruptError BundleNotFoundError BundleSchemaError PrecisionUnavailableError
     VideoError VideoDecodeError VideoLimitError VideoNotFoundError VideoTimeoutError VideoTypeError NoFramesError
     VideoIndexError VideoIndexMismatchError VideoIndexNotFoundError
@@ -90,7 +90,7 @@ WITH_RAY = ["BulkReport", "run_bulk", "xclip_deployment"]
 
 
 def test_the_public_names_are_these():
-    assert xclip_runtime.__all__ == sorted(PUBLIC.split())
+    assert xclip_runtime.__all__ == sorted([*PUBLIC.split(), "sampling"])
     assert dir(xclip_runtime) == xclip_runtime.__all__
 
 
@@ -117,7 +117,7 @@ def test_type_checkers_see_the_names_that_users_import():
     tree = ast.parse(Path(xclip_runtime.__file__).read_text())
     typed = {a.asname or a.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for a in node.names}
 
-    assert typed - {"annotations", "TYPE_CHECKING", "import_module"} == {*PUBLIC.split(), *WITH_RAY}
+    assert typed - {"annotations", "TYPE_CHECKING", "import_module"} == {*PUBLIC.split(), "sampling", *WITH_RAY}
 
 
 def test_a_star_import_works_without_any_extra_but_onnxruntime():

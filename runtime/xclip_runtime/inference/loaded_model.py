@@ -6,14 +6,17 @@ import copy
 import logging
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from xclip_runtime.bundle import Bundle
-from xclip_runtime.errors import LabelsError
+from xclip_runtime.errors import FramesError, LabelsError
 from xclip_runtime.inference.bound_model import BoundModel
 from xclip_runtime.inference.graphs import load
 from xclip_runtime.inference.providers import SessionOptions, check_choice, parse_providers
 from xclip_runtime.results import VideoFeatures
+from xclip_runtime.util.arguments import NotPicklable, checked
 from xclip_runtime.util.renamed import renamed
 from xclip_runtime.video import FrameTransform
 
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Self
 
@@ -32,10 +34,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class LoadedModel:
-    """A bundle loaded on a device, for clips that are already prepared."""
+class LoadedModel(NotPicklable):
+    """A bundle loaded on a device, for clips that are already prepared; the arguments are those of `XClip`."""
+
+    _instead = "send the bundle's path, and open it there"
 
     @renamed(batch="batch_size")
+    @checked
     def __init__(
         self,
         bundle: str | os.PathLike[str],
@@ -52,36 +57,6 @@ class LoadedModel:
         providers: Sequence[str | tuple[str, Mapping[str, object]]] | None = None,
         session_options: object = None,
     ) -> None:
-        """Load a bundle.
-
-        Args:
-            bundle: Folder written by ``xclip-onnx export``, or "motion-demo" for the embedded bundle.
-            device: "cpu", "cuda", "tensorrt", "openvino", or "auto": CUDA where it works, otherwise the CPU with a
-                WARNING. A named device runs or raises.
-            precision: "fp32", "fp16" or "int8"; None takes fp16 on CUDA and fp32 elsewhere. TensorRT and OpenVINO
-                compute the fp32 graph in "fp16" or "bf16" on request.
-            profile: Preprocessing: "videox" (as the checkpoints were trained and scored) or "hf" (as transformers'
-                processor); None takes the bundle's.
-            intra_op_threads: Threads inside an operator; None takes every CPU that this process may use.
-            optimize_for: "throughput" leaves idle cores to the decoder and to other processes; "latency" keeps them
-                spinning.
-            batch_size: Videos that the model runs together. On a GPU batches are padded to a power of two, or to this
-                size, and each size is prepared once.
-            warmup: Run every batch size at construction; None does so on every device but the CPU.
-            provider_options: Further options of the device's execution provider, by ONNX Runtime's names.
-            cache_dir: Folder for TensorRT's engines; None takes $XCLIP_ONNX_CACHE or the user's cache folder.
-            providers: Execution providers as ``onnxruntime.InferenceSession`` takes them, in place of ``device`` and
-                ``provider_options`` and used as they are. No other provider, and so not the CPU unless listed, may run
-                a node.
-            session_options: Config entries for the sessions as a mapping, or an ``onnxruntime.SessionOptions`` that
-                takes the place of the defaults. ``intra_op_threads`` and the ban on CPU fallback are set in either.
-
-        Raises:
-            BundleError: The bundle is missing, changed, of another schema, or lacks the precision.
-            DeviceError: The device cannot run here, or refuses an option.
-            MissingExtraError: ONNX Runtime is not installed.
-            ValueError: ``batch_size`` is below 1.
-        """
         check_choice(device, provider_options, providers)
         own_providers = parse_providers(providers)
         options = partial(
@@ -114,12 +89,6 @@ class LoadedModel:
     def __deepcopy__(self, memo: object) -> Self:
         """Share the sessions, which hold the weights and never change."""
         return copy.copy(self)
-
-    def __reduce__(self) -> NoReturn:
-        message = (
-            "an XClip holds ONNX Runtime sessions and cannot be pickled: send the bundle's path, and open it there"
-        )
-        raise TypeError(message)
 
     @property
     def provider(self) -> str:
@@ -157,9 +126,10 @@ class LoadedModel:
 
     def features_batch(self, clips: NDArray[np.uint8]) -> list[VideoFeatures]:
         """Compute the features of prepared clips, uint8 RGB (B, T, size, size, 3), in one run of the vision graph."""
-        outputs = self._bound.features(clips)
+        outputs = self._bound.features(self._check(clips))
         return [VideoFeatures(*pair) for pair in zip(outputs["video_embeds"], outputs["img_features"], strict=True)]
 
+    @checked
     def prompt_logits(self, features: VideoFeatures, text_embeds: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score texts against stored features exactly as the model does: prompts from the video, then cosines.
 
@@ -181,9 +151,16 @@ class LoadedModel:
 
     def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the logits of one prepared clip, uint8 RGB (T, size, size, 3): float32 (N,) in label order."""
-        logits: NDArray[np.float32] = self.logits_batch(frames[None])[0]
-        return logits
+        return next(iter(self.logits_batch(np.asarray(frames)[None])))
 
     def logits_batch(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the logits of prepared clips, uint8 RGB (B, T, size, size, 3): float32 (B, N) in label order."""
-        return self._bound.scores(clips, self._texts).logits
+        return self._bound.scores(self._check(clips), self._texts).logits
+
+    def _check(self, clips: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        clips, size = np.asarray(clips), self.bundle.image_size
+        shape = (self.bundle.num_frames, size, size, 3)
+        if clips.dtype != np.uint8 or clips.shape[1:] != shape or not len(clips):
+            message = f"prepared clips are {clips.dtype} {clips.shape}: give uint8 RGB, each {shape}"
+            raise FramesError(message)
+        return clips

@@ -203,7 +203,8 @@ def parse_providers(providers: Sequence[str | tuple[str, Mapping[str, object]]] 
     except (TypeError, ValueError):
         parsed = ()
     if not parsed:
-        message = f"providers is {providers!r}: give a list such as ['CUDAExecutionProvider'], with options as a pair"
+        shown = " ".join(repr(providers).split())
+        message = f"providers is {shown}: give a list such as ['CUDAExecutionProvider'], with options as a pair"
         raise DeviceError(message)
     return parsed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -65,8 +65,13 @@ def best_labels(
     names: Sequence[str], probs: NDArray[np.float64], logits: NDArray[np.float32], top_k: int | None
 ) -> tuple[LabelScore, ...]:
     """Return the ``top_k`` most probable labels, None for all, best first; equal ones are ordered by their logits."""
-    order = np.lexsort((-logits, -probs))[:top_k]
+    order = best_first(probs, logits)[:top_k]
     return tuple(LabelScore(names[i], float(probs[i]), float(logits[i])) for i in order)
+
+
+def best_first(probs: NDArray[Any], logits: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the indices of N labels in descending order of probability; equal ones are ordered by their logits."""
+    return np.lexsort((-logits, -probs))
 
 
 def text_scores(

@@ -235,7 +235,7 @@ def _ort_options(ort: ModuleType, options: SessionOptions) -> Any:
     elif hasattr(given, "add_session_config_entry"):
         ort_options = given
     else:
-        message = f"session_options is {given!r}: give an onnxruntime.SessionOptions, or a mapping of config entries"
+        message = f"session_options is of type {type(given).__name__}: give an onnxruntime.SessionOptions, or a mapping"
         raise DeviceError(message)
     if options.intra_op_threads is not None:
         ort_options.intra_op_num_threads = options.intra_op_threads

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,10 +14,12 @@ from xclip_runtime.errors import LabelsError, VideoIndexError, XClipError
 from xclip_runtime.search.adding import Job, Outcome, source_of, whole_features, window_features
 from xclip_runtime.search.identity import ModelIdentity
 from xclip_runtime.search.store import MOST_NEAREST, Description, FeatureType, Store
-from xclip_runtime.util.inputs import check_several
+from xclip_runtime.util.arguments import NotPicklable, checked
+from xclip_runtime.util.inputs import check_several, name_of, path_of
 from xclip_runtime.util.renamed import renamed
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Note = Callable[[str, float], None]
 """Called with each window added: the file's path as given, and the window's end in seconds."""
 
+STORED = "a path: an index stores the paths of its videos"
 SHORTLIST = 100
 """Default number of windows that are scored exactly: twice the number that missed none of the ten best hits among 700
 videos, see benchmarks/results/retrieval.json."""
@@ -101,7 +103,7 @@ class SearchResult:
         return asdict(self)
 
 
-class VideoIndex:
+class VideoIndex(NotPicklable):
     """Index of videos for text search. Close it, or use it as a context manager.
 
     Args:
@@ -112,12 +114,15 @@ class VideoIndex:
         VideoIndexMismatchError: The index was made with another model.
     """
 
+    _instead = "send the folder, and open it there with VideoIndex.open"
+
     def __init__(self, store: Store, model: XClip) -> None:
         store.description.model.check_search(model, str(store.folder))
         self.store = store
         self.model = model
 
     @classmethod
+    @checked
     def open(cls, folder: str | os.PathLike[str], model: XClip) -> VideoIndex:
         """Open an index.
 
@@ -130,6 +135,7 @@ class VideoIndex:
         return cls._over(Store.open(folder), model)
 
     @classmethod
+    @checked
     def create(cls, folder: str | os.PathLike[str], model: XClip, *, features: FeatureType | None = None) -> VideoIndex:
         """Create an index, or open an existing one.
 
@@ -180,6 +186,7 @@ class VideoIndex:
         """Close the database."""
         self.store.close()
 
+    @checked
     def add(
         self,
         videos: Iterable[str | os.PathLike[str]],
@@ -219,6 +226,7 @@ class VideoIndex:
         return self._add_windows(self._plan(videos, window, hop), note)
 
     @renamed(k="top_k")
+    @checked
     def search(
         self,
         text: str,
@@ -287,7 +295,7 @@ class VideoIndex:
             VideoTypeError: ``videos`` is a single path, whose characters would be paths, too: "/" is every file.
         """
         check_several(videos)
-        return self.store.delete(path for video in videos for path in self.store.under(video))
+        return self.store.delete(path for video in videos for path in self.store.under(path_of(video, STORED)))
 
     def _score(
         self, windows: Sequence[int] | None, text_embeds: NDArray[np.float32], unit: NDArray[np.float32]
@@ -320,9 +328,9 @@ class VideoIndex:
         """Yield the job for each file, or its outcome where nothing is to be done."""
         planned = set()
         for video in videos:
-            name = os.fspath(video)
+            name = name_of(video) or type(video).__name__
             try:
-                source = source_of(name, window, hop)
+                source = source_of(path_of(video, STORED), window, hop)
             except XClipError as error:
                 yield Added(name, "failed", 0, error)
                 continue

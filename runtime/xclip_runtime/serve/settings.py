@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from xclip_runtime.util.arguments import checked_fields
+
 MIB = 1 << 20
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Limits:
     """Resource limits."""
@@ -35,6 +38,7 @@ class Limits:
     """Cameras connected at the same time."""
 
 
+@checked_fields
 @dataclass(frozen=True)
 class ServeSettings:
     """Settings of a server."""

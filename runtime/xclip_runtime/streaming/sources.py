@@ -19,6 +19,7 @@ import av
 import numpy as np
 
 from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundError
+from xclip_runtime.util.arguments import NotPicklable, checked, checked_fields
 from xclip_runtime.video.container import open_input, open_standard_input
 from xclip_runtime.video.frame_reader import ASSUMED_FPS
 from xclip_runtime.video.options import ReadOptions
@@ -82,6 +83,7 @@ class FrameSource(Protocol):
         """End the iteration at its next step; any thread may call this."""
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Backoff:
     """Retry policy for a live source that broke."""
@@ -101,6 +103,7 @@ class Backoff:
             yield min(self.first * 2.0**attempt, self.longest)
 
 
+@checked_fields
 @dataclass(frozen=True)
 class RawFormat:
     """Frames without any container: uint8 RGB, row after row, as `ffmpeg -f rawvideo -pix_fmt rgb24` writes them."""
@@ -115,6 +118,7 @@ class RawFormat:
             raise ValueError(message)
 
     @classmethod
+    @checked
     def parse(cls, text: str) -> RawFormat:
         """Read WIDTHxHEIGHT@FPS, such as 640x480@25."""
         match = re.fullmatch(r"(\d{1,5})x(\d{1,5})@(\d+(?:\.\d+)?)", text)
@@ -124,6 +128,7 @@ class RawFormat:
         return cls(int(match[1]), int(match[2]), float(match[3]))
 
 
+@checked
 def open_source(
     source: str | int | os.PathLike[str],
     *,
@@ -166,7 +171,11 @@ def open_source(
     return DecoderSource(PyAVDecoder(name, options), name, live=bool(live))
 
 
-class DecoderSource:
+class _Source(NotPicklable):
+    _instead = "send the name, and open it there with open_source"
+
+
+class DecoderSource(_Source):
     """A file, or encoded standard input."""
 
     def __init__(self, decoder: VideoDecoder, name: str, *, live: bool = False) -> None:
@@ -208,7 +217,7 @@ class DecoderSource:
         self._closed.set()
 
 
-class RawSource:
+class RawSource(_Source):
     """Frames without a container; a last one that is cut short is left out."""
 
     def __init__(self, file: BinaryIO, raw: RawFormat, *, live: bool = False) -> None:
@@ -233,7 +242,7 @@ class RawSource:
         self._closed.set()
 
 
-class LiveSource:
+class LiveSource(_Source):
     """A camera or an address. One that is live is sought again when it breaks.
 
     Times are the source's own, counted from its first frame, and go on behind a gap by as long as the gap took. Where

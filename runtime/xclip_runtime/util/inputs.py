@@ -60,7 +60,9 @@ def check_several(videos: object) -> None:
         VideoTypeError: It is one video, or no video at all.
     """
     if not is_several(videos):
-        message = f"{_kind(videos)} is not a list of videos: put it into a list, each item being {ACCEPTED}"
+        images = isinstance(videos, Sequence) and not isinstance(videos, (str, bytes, bytearray, memoryview))
+        given = "a list of images is one video" if images else f"{_kind(videos)} is not a list of videos"
+        message = f"{given}: put it into a list, each item being {ACCEPTED}"
         raise VideoTypeError(message)
 
 
@@ -72,6 +74,14 @@ def is_file_content(video: object) -> TypeGuard[bytes | bytearray | memoryview |
 def name_of(video: object) -> str | None:
     """Return the path as given, or None for a video in memory."""
     return os.fspath(video) if isinstance(video, (str, os.PathLike)) else None
+
+
+def path_of(video: object, accepted: str) -> str:
+    """Return the path as given, or raise a VideoTypeError that names what is ``accepted``."""
+    if not isinstance(video, (str, os.PathLike)):
+        message = f"cannot read {_kind(video)} as a video: give {accepted}"
+        raise VideoTypeError(message)
+    return os.fsdecode(video)
 
 
 def frames_of(video: object) -> NDArray[Any]:
@@ -122,14 +132,14 @@ def as_file(video: bytes | bytearray | memoryview | BinaryIO) -> Iterator[Path]:
 
 def _chunks(file: BinaryIO) -> Iterator[bytes]:
     try:
-        if file.seekable():
+        if getattr(file, "seekable", bool)():
             file.seek(0)
         while chunk := file.read(CHUNK):
-            if isinstance(chunk, str):
-                message = "the file is open in text mode: open it with mode 'rb'"
+            if not isinstance(chunk, (bytes, bytearray, memoryview)):
+                message = f"reading the file gives {_kind(chunk)}, not bytes: open it with mode 'rb'"
                 raise VideoTypeError(message)
             yield chunk
-    except (OSError, ValueError) as error:  # ValueError: it is closed
+    except (OSError, ValueError, TypeError, AttributeError) as error:  # ValueError: it is closed
         if isinstance(error, VideoError):
             raise
         message = f"cannot read the file object ({error}): give a readable binary file"

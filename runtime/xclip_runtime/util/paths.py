@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import VideoDecodeError, VideoNotFoundError
+from xclip_runtime.util.inputs import path_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,14 +37,15 @@ def printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def regular_file(path: str | os.PathLike[str]) -> str:
+def regular_file(path: object) -> str:
     """Return the name of a file that is there and not empty.
 
     Raises:
+        VideoTypeError: It is not a path.
         VideoNotFoundError: It is not there, or may not be read.
         VideoDecodeError: It is empty, a folder or a device.
     """
-    name = os.fspath(path)
+    name = path_of(path, "a path, the bytes of a file or a binary file")
     shown = printable(name)
     try:
         status = os.stat(name)  # noqa: PTH116 - Path would change the name that the messages quote

@@ -147,8 +147,8 @@ class FrameReader:
 
     def timeout(self) -> VideoTimeoutError:
         """Make the error for a read that is over its time limit."""
-        taken = f"{self._name} takes longer than {self._options.time_limit:g} s to read"
-        return VideoTimeoutError(f"{taken}: raise the time limit or cut the video")
+        taken = f"takes longer than {self._options.time_limit:g} s to read: raise the time limit or cut the video"
+        return VideoTimeoutError(f"{self._name} {taken}")
 
     def _plan(self, decoder: VideoDecoder, index: FrameIndex) -> list[list[Span]]:
         """Choose the packets to decode, in parts that are decoded at once; none where all in order take no longer."""
@@ -166,8 +166,7 @@ class FrameReader:
     def _select(self, times: NDArray[np.float64], fps: float | None) -> tuple[list[int], int]:
         """Choose frames by when each is shown, milliseconds, or by `fps` where that says nothing.
 
-        Returns:
-            The frames to read, and how many there are in the range.
+        Return the frames to read, and how many there are in the range.
         """
         seconds, start, end = (times - times[0]) / 1e3, self._options.start, self._options.end
         if not np.all(np.diff(seconds) > 0):

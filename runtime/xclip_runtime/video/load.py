@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xclip_runtime.errors import FramesError
-from xclip_runtime.util.inputs import Frames, VideoFile, as_file, frames_of, is_file_content
+from xclip_runtime.util.arguments import checked_fields
+from xclip_runtime.util.inputs import Frames, VideoFile, frames_of, is_file_content
 from xclip_runtime.video import Clip, ReadOptions, Views, prepare_frames, read_views, uniform_indices
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Video = VideoFile | Clip | Frames
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Reading(ReadOptions):
     """Part of a file to read, number of views, and manner of reading. Frames in memory are taken as they are."""
@@ -41,13 +43,9 @@ def read_video(video: Video, num_frames: int, transform: FrameTransform, reading
     """
     if isinstance(video, Clip):
         return video
-    if is_file_content(video):
-        with as_file(video) as path:
-            return read_video(path, num_frames, transform, reading)
-    if not isinstance(video, (str, os.PathLike)):
+    if not isinstance(video, (str, os.PathLike)) and not is_file_content(video):
         return clip_of_frames(frames_of(video), num_frames, transform)
-    options = {option.name: getattr(reading, option.name) for option in fields(reading)}
-    return read_views(video, num_frames=num_frames, transform=transform, **options)
+    return read_views(video, num_frames=num_frames, transform=transform, **vars(reading))
 
 
 def clip_of_frames(frames: NDArray[np.uint8], num_frames: int, transform: FrameTransform) -> Clip:
@@ -57,7 +55,7 @@ def clip_of_frames(frames: NDArray[np.uint8], num_frames: int, transform: FrameT
         FramesError: The array has another dtype or shape.
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        message = f"frames are {frames.dtype} {frames.shape}: give uint8 RGB of shape (T, H, W, 3), T at least 1"
+        message = f"frames are {frames.dtype} {frames.shape}: give uint8 RGB of shape (T, H, W, 3), or a list of images"
         raise FramesError(message)
     start = time.perf_counter()
     indices = uniform_indices(len(frames), num_frames)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from xclip_runtime.util.arguments import checked
 from xclip_runtime.util.deadline import UnresponsiveError, within
+from xclip_runtime.util.inputs import as_file, is_file_content
 from xclip_runtime.util.paths import printable, regular_file
 from xclip_runtime.video.frame_reader import Clip, FrameReader
 from xclip_runtime.video.options import ReadOptions
@@ -17,16 +19,17 @@ from xclip_runtime.video.sampling import Sampling, uniform
 from xclip_runtime.video.views import Views, three_crops
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
+    from xclip_runtime.util.inputs import VideoFile
     from xclip_runtime.video.transforms import FrameTransform
 
 
+@checked
 def read_clip(
-    path: str | os.PathLike[str],
+    path: VideoFile,
     *,
     num_frames: int,
     transform: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
@@ -45,7 +48,7 @@ def read_clip(
     woven. Sample aspect ratios are ignored, as the original and transformers do, unless `square_pixels` is set.
 
     Args:
-        path: A local video file.
+        path: A local video file, or its content as bytes or as a binary file.
         num_frames: Frames to sample; the strategies repeat frames of a shorter video.
         transform: The preprocessing profile, or what else makes of a frame, uint8 RGB (H, W, 3), what is kept.
         sampling: The strategy, see `sampling`.
@@ -61,6 +64,9 @@ def read_clip(
             video track of that number.
         ValueError: An option out of its range.
     """
+    if is_file_content(path):
+        with as_file(path) as file:
+            return read_clip(file, num_frames=num_frames, transform=transform, sampling=sampling, **options)
     chosen = ReadOptions(**options)
     name = regular_file(path)
     opened = partial(PyAVDecoder, name, chosen)
@@ -71,9 +77,7 @@ def read_clip(
         raise reader.timeout() from None
 
 
-def read_views(
-    path: str | os.PathLike[str], *, num_frames: int, transform: FrameTransform, views: Views, **options: Any
-) -> Clip:
+def read_views(path: VideoFile, *, num_frames: int, transform: FrameTransform, views: Views, **options: Any) -> Clip:
     """Like `read_clip`, with its options, for multi-view scoring.
 
     Clip c of C takes every C-th of the C * `num_frames` sampled frames, from the c-th on.

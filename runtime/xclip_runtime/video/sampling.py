@@ -18,17 +18,10 @@ Sampling: TypeAlias = "Callable[[NDArray[np.float64], int], NDArray[np.int64]]"
 
 
 def uniform_indices(total: int, num_frames: int) -> NDArray[np.int64]:
-    """Take the centre frame of each of `num_frames` equal segments.
+    """Take the centre frame of each of `num_frames` equal segments: int64 (num_frames,), sorted, each in [0, total).
 
     The formula ((2i + 1) * total) // (2 * num_frames) is the test-mode sampling of the original X-CLIP (`SampleFrames`
     of microsoft/VideoX) in integers. A video shorter than `num_frames` repeats frames.
-
-    Args:
-        total: Frames in the video, at least 1.
-        num_frames: Indices wanted, at least 1.
-
-    Returns:
-        int64 (num_frames,), sorted, each in [0, total).
 
     Raises:
         ValueError: `total` or `num_frames` is below 1.

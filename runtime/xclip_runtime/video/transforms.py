@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from xclip_runtime.errors import FramesError
+from xclip_runtime.util.arguments import checked_fields
 from xclip_runtime.util.resize import resize_corner, resize_crop
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 Profile = Literal["videox", "hf"]
 
 
+@checked_fields
 @dataclass(frozen=True)
 class FrameTransform:
     """Resize and centre crop of one of the two preprocessing profiles.

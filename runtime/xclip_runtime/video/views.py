@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from xclip_runtime.util.arguments import checked, checked_fields
 from xclip_runtime.util.resize import resize_crop
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from xclip_runtime.video.transforms import FrameTransform
 
 
+@checked_fields
 @dataclass(frozen=True)
 class Views:
     """CLIPSxCROPS views.
@@ -33,12 +35,11 @@ class Views:
 
     def __post_init__(self) -> None:
         if self.clips < 1 or self.crops not in (1, 3):
-            message = (
-                f"{self.clips}x{self.crops} views: use CLIPSxCROPS with at least 1 clip and 1 or 3 crops, such as 4x3"
-            )
+            message = f"{self.clips}x{self.crops} views: use CLIPSxCROPS, with 1 or 3 crops, such as 4x3"
             raise ValueError(message)
 
     @classmethod
+    @checked
     def parse(cls, text: str) -> Views:
         """Read CLIPSxCROPS, such as 4x3."""
         match = re.fullmatch(r"(\d{1,4})x(\d)", text)

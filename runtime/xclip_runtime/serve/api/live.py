@@ -23,11 +23,11 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
 from xclip_runtime.errors import FramesError, OverloadedError, XClipError
-from xclip_runtime.inference.scoring import best_labels, softmax
-from xclip_runtime.results import WindowResult
+from xclip_runtime.model import window_result
 from xclip_runtime.serve.api.schemas import LabelChange, LiveOptions
 from xclip_runtime.serve.error_responses import first_problem
 from xclip_runtime.streaming.events import Smoother
+from xclip_runtime.streaming.feed import Taken
 
 if TYPE_CHECKING:
     from xclip_runtime.serve.api_keys import ApiKeys
@@ -140,18 +140,9 @@ class Connection:
             video = await self._engine.encode_frames(window.frames[None])
             labels, smoother = self._labels, self._smoother
             logits, _ = await self._engine.score(video, labels)
-            probs = smoother.update(softmax(logits[0]), window.end, anew=window.gap is not None)
-            result = WindowResult(
-                start=window.start,
-                end=window.end,
-                labels=best_labels(labels.names, probs, logits[0], self._options.top_k),
-                latency_ms=1000 * (time.perf_counter() - window.arrived),
-                dropped_windows=self._windows.take_dropped(),
-                dropped_frames=self._frames.take_dropped(),
-                gap=window.gap,
-                provider=self._engine.model.provider,
-                precision=self._engine.model.precision,
-            )
+            taken = Taken(window, self._windows.take_dropped(), self._frames.take_dropped())
+            top_k, model = self._options.top_k, self._engine.model
+            result = window_result(model, labels.names, taken, logits[0], smoother, top_k=top_k)
             await self._socket.send_json({"type": "window", **result.to_dict()})
 
 

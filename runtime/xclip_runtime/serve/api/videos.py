@@ -78,7 +78,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 def router(engine: Engine) -> APIRouter:
     """Return the routes of /v1."""
     routes = APIRouter(prefix="/v1")
-    logit_scale = float(engine.model.bundle.manifest["model"]["logit_scale"])
+    logit_scale = engine.model.bundle.logit_scale
 
     async def handle(
         request: Request, query: Options, run: Callable[[AdmittedRequest, Upload, Options], Awaitable[Result]]

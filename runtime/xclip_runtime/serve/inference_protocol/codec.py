@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xclip_runtime.errors import TensorError
+from xclip_runtime.inference.scoring import best_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -241,6 +242,5 @@ def _elements(name: str, data: memoryview) -> Iterator[bytes]:
 
 
 def _classes(values: NDArray[np.float32], count: int, labels: Sequence[str]) -> NDArray[Any]:
-    best = np.argsort(-values, axis=1, kind="stable")[:, :count]
-    rows = [[f"{values[row, i]:f}:{i}:{labels[i]}".encode() for i in order] for row, order in enumerate(best)]
+    rows = [[f"{row[i]:f}:{i}:{labels[i]}".encode() for i in best_first(row, row)[:count]] for row in values]
     return np.array(rows, dtype=object)
