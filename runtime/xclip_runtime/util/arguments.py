@@ -18,17 +18,11 @@ Params = ParamSpec("Params")
 Result = TypeVar("Result")
 Class = TypeVar("Class", bound=type)
 
-_TYPES: dict[str, type] = {
-    "int": Integral,
-    "float": Real,
-    "str": str,
-    "None": type(None),
-    "os.PathLike": os.PathLike,
-    "Mapping": Mapping,
-}
+_TYPES: dict[str, type] = {"int": Integral, "float": Real, "str": str, "None": type(None), "Mapping": Mapping}
+_TYPES["os.PathLike"] = os.PathLike
+_LITERALS = ["Compute", "Decoder", "DeviceChoice", "FeatureType", "Goal", "Profile"]
 # Known by name, so that no check imports what the annotations do not.
 _CLASSES = "Backoff EncodedLabels RawFormat Reading StreamWindow ThreadPolicy VideoFeatures Views WindowResult XClip"
-_LITERALS = ["Compute", "Decoder", "DeviceChoice", "FeatureType", "Goal", "Profile"]
 _NAMES = {"NDArray": "ndarray", **{name: name for name in _CLASSES.split()}}
 
 
@@ -46,9 +40,8 @@ def checked(function: Callable[Params, Result]) -> Callable[Params, Result]:
         try:
             given = signature.bind(*args, **kwargs).arguments
         except TypeError as error:
-            name = type(args[0]).__name__ if function.__name__ == "__init__" and args else function.__name__
-            takes = ", ".join(parameter for parameter in signature.parameters if parameter != "self")
-            message = f"{name} {error}: it takes {takes}"
+            name = type(args[0]).__name__ if function.__name__ == "__init__" else function.__name__
+            message = f"{name} {error}: it takes {', '.join(wanted)}".replace("takes self, ", "takes ")
             raise ArgumentTypeError(message) from None
         for name, value in given.items():
             if (parts := wanted[name]) and not any(_is(value, part) for part in parts):

@@ -60,6 +60,19 @@ def test_a_file_that_cannot_be_rewound_is_read_from_where_it_stands(clip):
     np.testing.assert_array_equal(read(Pipe(CONTENT)).frames.reshape(clip.frames.shape), clip.frames)
 
 
+def test_read_clip_takes_the_content_of_a_file_too(clip):
+    for video in (CONTENT, io.BytesIO(CONTENT)):
+        found = read_clip(video, num_frames=T, transform=FrameTransform("videox", SIZE))
+        np.testing.assert_array_equal(found.frames, clip.frames)
+
+
+def test_an_object_that_can_do_no_more_than_read_is_read(clip):
+    class Reader:
+        read = staticmethod(io.BytesIO(CONTENT).read)
+
+    np.testing.assert_array_equal(read(Reader()).frames.reshape(clip.frames.shape), clip.frames)
+
+
 def test_the_content_leaves_no_file_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
