@@ -328,7 +328,8 @@ class VideoIndex(NotPicklable):
         """Yield the job for each file, or its outcome where nothing is to be done."""
         planned = set()
         for video in videos:
-            name = name_of(video) or type(video).__name__
+            path = name_of(video)
+            name = type(video).__name__ if path is None else path
             try:
                 source = source_of(path_of(video, STORED), window, hop)
             except XClipError as error:
