@@ -19,6 +19,7 @@ import av
 import numpy as np
 
 from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundError
+from xclip_runtime.util.renamed import renamed
 from xclip_runtime.video.container import open_input, open_standard_input
 from xclip_runtime.video.frame_reader import ASSUMED_FPS
 from xclip_runtime.video.options import ReadOptions
@@ -90,7 +91,7 @@ class Backoff:
     """Seconds before the first attempt."""
     longest: float = 30.0
     """Seconds between attempts, which double up to this."""
-    give_up: float = math.inf
+    reconnect_timeout: float = math.inf
     """Seconds without a frame after which the stream ends in an error."""
     timeout: float = 10.0
     """Seconds after which a source that neither sends nor closes counts as broken."""
@@ -99,6 +100,9 @@ class Backoff:
         """Seconds before each attempt."""
         for attempt in count():
             yield min(self.first * 2.0**attempt, self.longest)
+
+
+Backoff.__init__ = renamed(give_up="reconnect_timeout")(Backoff.__init__)  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
@@ -294,7 +298,7 @@ class LiveSource:
         return not (jpeg and self._name.startswith("http"))
 
     def _reconnect(self, wait: float, missing: float) -> None:
-        if missing > self._backoff.give_up:
+        if missing > self._backoff.reconnect_timeout:
             message = f"{self._name} has sent nothing for {missing:.0f} s: check it, or raise --reconnect-timeout"
             raise VideoError(message)
         logger.warning("%s broke: trying again in %.1f s", self._name, wait)

@@ -123,20 +123,12 @@ def test_the_time_limit_holds_for_every_part(clip):
         read_clip(clip, num_frames=100, transform=late, time_limit=0.3, policy=TWO_PARTS)
 
 
-<<<<<<< HEAD
-def test_waiting_for_frames_of_several_parts_counts_once(clip):
-
-    def late(image):
-        time.sleep(0.02)
-        return TRANSFORM(image)
-=======
-def test_waiting_for_pictures_of_several_parts_counts_once(clip, monkeypatch):
+def test_waiting_for_frames_of_several_parts_counts_once(clip, monkeypatch):
     waited = Counter()
 
-    def late(picture):
+    def late(image):
         waited[threading.get_ident()] += 0.02
-        return TRANSFORM(picture)
->>>>>>> 925d98c (Count the waiting of parts on a clock of the test's own, and say four comments plainly)
+        return TRANSFORM(image)
 
     own_clock = SimpleNamespace(perf_counter=lambda: waited[threading.get_ident()])
     clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + max(waited.values(), default=0))
