@@ -1,6 +1,6 @@
 """Check a bundle on a GPU, then time it.
 
-    xclip-onnx export microsoft/xclip-base-patch16-hmdb-2-shot --labels hmdb51 --precision fp32 fp16 -o hmdb51
+    xclip-onnx export microsoft/xclip-base-patch16-hmdb-2-shot --labels-file hmdb51 --precision fp32 fp16 -o hmdb51
     python benchmarks/gpu.py --bundle hmdb51 --json gpu.json
     python benchmarks/gpu.py --bundle hmdb51 --device tensorrt --precisions fp16
 

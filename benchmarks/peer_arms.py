@@ -62,7 +62,7 @@ PRODUCTS = {
     "gemm-int8-onnxruntime": Peer("matrix product, ONNX Runtime", "int8", ORT),
     "gemm-int8-torch": Peer("matrix product, torch", "int8", TORCH),
 }
-RUNTIME = ("click", "numpy", "opencv-python-headless", "rich", "onnxruntime")
+RUNTIME = ("av", "click", "numpy", "opencv-python-headless", "rich", "onnxruntime")
 END_TO_END = {
     "e2e-transformers": Peer("transformers, its processor, PyAV", "fp32", (*TORCH, "av", "pillow")),
     "e2e-ours-fp32": Peer("xclip-onnx fp32", "fp32", RUNTIME),

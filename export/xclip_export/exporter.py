@@ -169,7 +169,9 @@ def _named_labels(labels: str) -> list[str]:
 
 def _config_labels(checkpoint: Checkpoint) -> list[str]:
     if not checkpoint.label_names:
-        message = f"{checkpoint.name} has no labels in its config.json: pass --labels FILE, or --labels {HMDB51}"
+        message = (
+            f"{checkpoint.name} has no labels in its config.json: pass --labels-file FILE, or --labels-file {HMDB51}"
+        )
         raise LabelsError(message)
     return checkpoint.label_names
 

@@ -35,6 +35,8 @@ MANIFEST = "manifest.json"
 
 Tower = Literal["vision", "prompt", "text"]
 Precision = Literal["fp32", "fp16", "int8"]
+Profile = Literal["videox", "hf"]
+"""Preprocessing of frames; see `xclip_runtime.FrameTransform`."""
 Target = Literal["any", "cpu", "cuda"]
 """Target of a graph: any runtime (standard operators only), or the kernels of one execution provider."""
 
@@ -109,7 +111,7 @@ class Bundle:
         if folder == Path(DEMO_BUNDLE.name) and not (folder / MANIFEST).is_file():
             folder = DEMO_BUNDLE
         if not folder.is_dir():
-            message = f"no bundle at {folder}: give the folder that `xclip-onnx export` wrote"
+            message = f"no bundle at {folder}: give the folder that `xclip-onnx export` wrote, or motion-demo"
             raise BundleNotFoundError(message)
         bundle = cls(folder, _read_manifest(folder))
         for entry in bundle.files if check_sizes else ():

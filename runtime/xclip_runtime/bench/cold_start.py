@@ -51,7 +51,9 @@ def cold_starts(bundle: str, video: str, options: Mapping[str, Any], count: int)
             answered = time.perf_counter() - begun
             rest, errors = child.communicate()
         if child.returncode:
-            message = f"a fresh process could not classify {video}: {errors.strip().splitlines()[-1]}"
+            message = (
+                f"a fresh process could not classify {video}: {errors.strip().splitlines()[-1].partition(': ')[2]}"
+            )
             raise DeviceError(message)
         result = json.loads(rest)
         seconds = result["times"]

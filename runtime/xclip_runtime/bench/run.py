@@ -15,7 +15,7 @@ from xclip_runtime.bench.report import SCHEMA
 from xclip_runtime.bench.scenarios import run_scenario
 from xclip_runtime.bench.sweeps import run_sweep
 from xclip_runtime.bench.workload import Workload, stage_times
-from xclip_runtime.bundle import sha256_of
+from xclip_runtime.bundle import Bundle, sha256_of
 from xclip_runtime.model import XClip
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dict[str, Any]:
     """Run a plan, and return the ``bench --json`` document; ``progress`` gets the name of each part as it begins."""
+    Bundle.open(plan.bundle)  # A missing bundle fails before any process is started.
     begun, others = time.perf_counter(), _cpu_seconds_of_others()
     progress("cold start")
     cold = None

@@ -55,7 +55,7 @@ class Workload:
         return results
 
     def warm_up(self) -> None:
-        """Run what the first measured answer should not pay for."""
+        """Answer a few batches unmeasured, so that lazy initialisation does not count."""
         for _ in range(WARM_UP):
             self.answer(range(self.batch_size))
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 )
 @opt.option("--no-sweeps", is_flag=True, help="Skip the sweeps.")
 @opt.option(
-    "--duration", metavar="SECONDS", type=click.FloatRange(0), default=3.0, help="Minimum duration of a run, seconds."
+    "--duration", metavar="SECONDS", type=opt.Number(0), default=3.0, help="Minimum duration of a run, seconds."
 )
 @opt.option("--count", metavar="N", type=opt.COUNT, default=10, help="Minimum number of queries of a run.")
 @opt.option(
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 @opt.option(
     "--server-percentile",
     metavar="P",
-    type=click.FloatRange(1, 99.9),
+    type=opt.Number(1, 99.9),
     default=90.0,
     help="Percentage of Server queries within the bound; MLPerf's 99 needs --count 100.",
 )

@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 @opt.videos_argument
 @opt.bundle_option
 @opt.top_k_option(default=5, help="Number of labels to show, best first.")
-@opt.output_option(
-    metavar="FILE", aliases=("--out",), help="Write JSON Lines to this file; every line survives a crash."
+@opt.output_file_option(
+    metavar="FILE",
+    type=click.Path(dir_okay=False),
+    aliases=("--out",),
+    help="Write JSON Lines to this file; every line survives a crash.",
 )
 @opt.resume_option
 @opt.workers_option

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.command("embed")
 @opt.videos_argument
 @opt.bundle_option
-@opt.output_option(
+@opt.output_file_option(
     required=True, metavar="NAME", aliases=("--out",), help="Write NAME.npy, a row per video, and NAME.json, the names."
 )
 @opt.option("--with-features", is_flag=True, help="Also write NAME.features.npy, for exact scoring of texts.")

@@ -50,6 +50,9 @@ def command(
     """
     from xclip_runtime.integrations.triton_repository import export_repository
 
+    if delay_us is not None and opt.given("batch_delay"):
+        message = "--delay-us is the old form of --batch-delay: give --batch-delay alone"
+        raise click.UsageError(message)
     seconds = batch_delay / 1e3 if delay_us is None else delay_us / 1e6
     repository = export_repository(bundle, output, batch_size=batch_size, batch_delay=seconds, **options)
     if as_json:

@@ -16,7 +16,7 @@ def command() -> None:
 @command.command("encode")
 @click.argument("file", type=click.Path(dir_okay=False))
 @opt.bundle_option
-@opt.output_option(required=True, metavar="NAME", help="Write NAME.json and NAME.npy.")
+@opt.output_file_option(required=True, metavar="NAME", help="Write NAME.json and NAME.npy.")
 @opt.templates_option
 @opt.truncate_option
 @opt.overwrite_option

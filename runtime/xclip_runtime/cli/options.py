@@ -6,10 +6,13 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
+from click.core import ParameterSource
 
+from xclip_runtime.bundle import Profile
 from xclip_runtime.inference.providers import DEVICE_CHOICES, GOALS, Compute, parse_provider_options
 
 if TYPE_CHECKING:
@@ -19,7 +22,20 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 COUNT = click.IntRange(min=1)
-POSITIVE = click.FloatRange(min=0, min_open=True)
+
+
+class Number(click.FloatRange):
+    """Range of numbers, which NaN is outside of."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse NaN, which passes every comparison with a bound."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+POSITIVE = Number(min=0, min_open=True)
 
 
 class Option(click.Option):
@@ -37,12 +53,30 @@ class Option(click.Option):
         self.aliases, self._fix = aliases, fix
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Register the old spellings beside the shown ones."""
-        shown, self.opts = self.opts, [*self.opts, *self.aliases]
-        try:
-            super().add_to_parser(parser, ctx)
-        finally:
-            self.opts = shown
+        """Register the old spellings apart, so that both at once are seen."""
+        super().add_to_parser(parser, ctx)
+        if self.aliases:
+            shown = self.name, self.opts
+            self.name, self.opts = self._old_name, [*self.aliases]
+            try:
+                super().add_to_parser(parser, ctx)
+            finally:
+                self.name, self.opts = shown
+
+    def handle_parse_result(
+        self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
+    ) -> tuple[Any, list[str]]:
+        """Take the value of an old spelling; it is an error beside the new one."""
+        if self._old_name in opts:
+            if self.name in opts:
+                message = f"{self.aliases[0]} is the old name of {self.opts[0]}: give {self.opts[0]} alone"
+                raise click.UsageError(message, ctx)
+            opts = {**opts, str(self.name): opts[self._old_name]}
+        return super().handle_parse_result(ctx, opts, args)
+
+    @property
+    def _old_name(self) -> str:
+        return f"{self.name} by its old name"
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         """Name a missing option by its spelling and metavar."""
@@ -91,6 +125,12 @@ option = partial(click.option, cls=Option)
 positional_alias = partial(click.argument, cls=PositionalAlias)
 
 
+def given(*names: str) -> bool:
+    """Tell if one of these parameters is on the command line of the command that runs."""
+    source = click.get_current_context().get_parameter_source
+    return any(source(name) is ParameterSource.COMMANDLINE for name in names)
+
+
 def _all(*decorators: Callable[[Any], Any]) -> Callable[[Function], Function]:
     """Combine options, shown in this order."""
 
@@ -127,7 +167,17 @@ optional_index_option = _index_option
 
 videos_argument = click.argument("videos", nargs=-1, required=True, metavar="VIDEO...")
 json_option = option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+def _check_folder_of(_: click.Context, __: click.Parameter, path: str | None) -> str | None:
+    if path is not None and not (folder := Path(path).parent).is_dir():
+        message = f"no folder {folder}: create it, or give another path"
+        raise click.BadParameter(message)
+    return path
+
+
 output_option = partial(option, "--output", "-o", type=click.Path())
+output_file_option = partial(output_option, callback=_check_folder_of)
 resume_option = option("--resume", is_flag=True, help="Continue an interrupted run: skip what is in --output already.")
 overwrite_option = option("--overwrite", is_flag=True, help="Replace existing output, once the new one is complete.")
 top_k_option = partial(option, "--top-k", "-k", metavar="N", type=COUNT)
@@ -148,7 +198,7 @@ batch_delay_option = partial(
     option,
     "--batch-delay",
     metavar="MS",
-    type=click.FloatRange(0, 1000),
+    type=Number(0, 1000),
     help="Maximum time that a clip waits for its batch to fill, milliseconds.",
 )
 time_limit_option = partial(
@@ -162,7 +212,7 @@ hop_option = option(
     show_default="half a window",
     help="Time from the start of one window to the next, seconds.",
 )
-profile_option = partial(option, "--profile", type=click.Choice(["videox", "hf"]))
+profile_option = partial(option, "--profile", type=click.Choice(get_args(Profile)))
 precision_option = partial(
     option,
     "--precision",

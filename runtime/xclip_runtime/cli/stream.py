@@ -54,7 +54,7 @@ LABELS_SHOWN = 5
     "--reconnect-timeout",
     aliases=("--give-up",),
     metavar="SECONDS",
-    type=click.FloatRange(0),
+    type=opt.Number(0),
     show_default="never",
     help="Time without frames after which a live source ends in an error, seconds.",
 )
@@ -86,6 +86,9 @@ def command(
     With --json, prints one JSON document per line and window, or with --events one when an event starts
     ("end": null) and one when it ends.
     """
+    if not events and opt.given("threshold", "min_duration"):
+        message = "--threshold and --min-duration are those of events: give --events too"
+        raise click.UsageError(message)
     opt.silence_native_logs()
     with_labels = opt.pop_labels(options)
     from xclip_runtime.cli.render import event_line, window_line
@@ -94,7 +97,7 @@ def command(
     from xclip_runtime.streaming.sources import Backoff, RawFormat, open_source
 
     model = with_labels(XClip(bundle, **options))
-    backoff = Backoff() if reconnect_timeout is None else Backoff(give_up=reconnect_timeout)
+    backoff = Backoff() if reconnect_timeout is None else Backoff(reconnect_timeout=reconnect_timeout)
     try:
         detector = EventDetector(threshold, min_duration) if events else None
         opened = open_source(source, live=live, raw=RawFormat.parse(raw) if raw else None, backoff=backoff)

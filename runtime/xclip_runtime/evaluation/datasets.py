@@ -113,7 +113,7 @@ def with_labels_of(samples: Iterable[Sample], labels: Sequence[str]) -> list[Sam
     if unknown:
         message = (
             f"{len(unknown)} labels of the dataset are not among the {len(labels)} of the bundle: "
-            f"{', '.join(unknown)}; rename them, or export a bundle with the dataset's --labels"
+            f"{', '.join(unknown)}; rename them, or export a bundle with --labels-file"
         )
         raise LabelsError(message)
     return [Sample(sample.video, names[normalised(sample.label)]) for sample in samples]

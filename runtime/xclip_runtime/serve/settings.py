@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from xclip_runtime.util.arguments import checked_fields
+from xclip_runtime.util.cpus import default_workers
 
 MIB = 1 << 20
 
@@ -48,8 +49,8 @@ class ServeSettings:
     """Requests between upload and response; more are refused with 503."""
     request_timeout: float = 60.0
     """Time for one request, seconds; clients may ask for less."""
-    decode_workers: int = 2
-    """Decode processes."""
+    decode_workers: int = field(default_factory=default_workers)
+    """Processes that decode videos; by default one per usable CPU, at most 4."""
     batch_size: int = 1
     """Maximum batch size of the vision graph."""
     batch_delay: float = 0.0

@@ -20,6 +20,7 @@ import numpy as np
 
 from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundError
 from xclip_runtime.util.arguments import NotPicklable, checked, checked_fields
+from xclip_runtime.util.renamed import renamed
 from xclip_runtime.video.container import open_input, open_standard_input
 from xclip_runtime.video.frame_reader import ASSUMED_FPS
 from xclip_runtime.video.options import ReadOptions
@@ -92,7 +93,7 @@ class Backoff:
     """Seconds before the first attempt."""
     longest: float = 30.0
     """Seconds between attempts, which double up to this."""
-    give_up: float = math.inf
+    reconnect_timeout: float = math.inf
     """Seconds without a frame after which the stream ends in an error."""
     timeout: float = 10.0
     """Seconds after which a source that neither sends nor closes counts as broken."""
@@ -101,6 +102,9 @@ class Backoff:
         """Seconds before each attempt."""
         for attempt in count():
             yield min(self.first * 2.0**attempt, self.longest)
+
+
+Backoff.__init__ = renamed(give_up="reconnect_timeout")(Backoff.__init__)  # type: ignore[method-assign]
 
 
 @checked_fields
@@ -303,7 +307,7 @@ class LiveSource(_Source):
         return not (jpeg and self._name.startswith("http"))
 
     def _reconnect(self, wait: float, missing: float) -> None:
-        if missing > self._backoff.give_up:
+        if missing > self._backoff.reconnect_timeout:
             message = f"{self._name} has sent nothing for {missing:.0f} s: check it, or raise --reconnect-timeout"
             raise VideoError(message)
         logger.warning("%s broke: trying again in %.1f s", self._name, wait)

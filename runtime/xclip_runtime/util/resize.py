@@ -147,6 +147,7 @@ def resize_crop(
 def _converted(rows: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Convert rows of a frame to float32 (H, 3 * W), valid until the next call."""
     converted = _scratch("strip", *rows.shape)
-    # With weight 1 nothing of the finite numbers there remains: OpenCV's quickest way from bytes to float.
+    # OpenCV's quickest conversion of bytes to float: with weight 1 the average is the new frame, and the old content
+    # counts zero times.
     cv2.accumulateWeighted(rows, converted, 1.0)
     return converted.reshape(len(rows), -1)

@@ -18,7 +18,7 @@ DEMUXERS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "rm", "mxf", "mxf_opatom", "gxf", "nut", "wtv"),
     *("dv", "ivf", "gif", "apng", "amv", "dhav", "nsv", "3dostr", "yuv4mpegpipe", "mpjpeg", "mjpeg", "h261", "h263"),
     *("h264", "hevc", "vvc", "av1", "obu", "mpegvideo", "m4v", "vc1", "cavsvideo", "dirac", "dnxhd", "live_flv"),
-    # Refused for want of a video track, which says more than that the format is unknown.
+    # Audio formats, so that the error says that there is no video track, not that the format is unknown.
     *("aac", "ac3", "aiff", "amr", "flac", "mp3", "wav"),
 )
 """FFmpeg's names of the formats that files and uploads may have. Playlists and other formats that name further files or

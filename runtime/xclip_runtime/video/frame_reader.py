@@ -184,7 +184,7 @@ class FrameReader:
         """Keep the wanted frames of one pass, for which their number is a guess, or of a second one if it was wrong."""
         guess = np.arange(max(decoder.packet_count, 1), dtype=np.float64) * (1e3 / (decoder.fps or ASSUMED_FPS))
         wanted: set[int] = set()
-        with suppress(VideoError):  # What the guess does not hold, the video may.
+        with suppress(VideoError):  # The video may hold a frame of the range that the guess lacks.
             wanted.update(self._select(guess, decoder.fps)[0])
         times = self._pass(decoder, wanted)
         if not times:

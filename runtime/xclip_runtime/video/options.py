@@ -44,4 +44,4 @@ class ReadOptions:
         decoder: str = self.decoder
         if decoder not in get_args(Decoder):
             unknown = f"unknown decoder {decoder!r}: use one of {', '.join(get_args(Decoder))}"
-            raise ValueError("OpenCV no longer reads videos: leave decoder out" if decoder == "opencv" else unknown)
+            raise ValueError("OpenCV no longer reads videos: use auto or pyav" if decoder == "opencv" else unknown)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+from xclip_runtime.bundle import Profile
 from xclip_runtime.errors import FramesError
 from xclip_runtime.util.arguments import checked_fields
 from xclip_runtime.util.resize import resize_corner, resize_crop
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-Profile = Literal["videox", "hf"]
 
 
 @checked_fields

@@ -79,6 +79,15 @@ def test_people_see_a_table_for_each_part(run):
     assert "batch" in done.out
 
 
+def test_a_missing_bundle_is_one_line_before_anything_is_started(run):
+    done = run("bench", "--bundle", "nowhere")
+
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        "xclip-onnx: no bundle at nowhere: give the folder that `xclip-onnx export` wrote, or motion-demo\n"
+    )
+
+
 def test_a_report_equals_itself(run, benched):
     _, folder = benched
     done = run("bench", "compare", folder / "report.json", folder / "report.json", "--json")

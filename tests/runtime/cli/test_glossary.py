@@ -8,6 +8,7 @@ from collections import defaultdict
 import click
 import pytest
 
+from helpers.markdown import ROOT
 from xclip_runtime.cli import cli
 from xclip_runtime.cli.options import Option, PositionalAlias
 
@@ -45,6 +46,8 @@ OLD_SPELLINGS = {
     ("export", "--labels"): "--labels-file",
     ("export-triton", "--batch"): "--batch-size",
 }
+OWN_OPTIONS = {"train.py", "retrieval.py"}
+"""Scripts whose own options have the spelling --out."""
 RENAMED = {"--delay-us", *(old for _, old in OLD_SPELLINGS)} - {"--labels"}  # a list of labels, other than in export
 
 REQUIRED = {
@@ -168,10 +171,20 @@ def test_no_help_shows_an_old_name(name):
 def test_an_old_spelling_is_still_accepted(name, old):
     new = OLD_SPELLINGS[name, old]
 
-    renamed, given = (context(name, [*REQUIRED[name], flag, "7"]).params for flag in (old, new))
+    others = [word for word in REQUIRED[name] if new != "--output" or word not in ("-o", "x")]
+
+    renamed, given = (context(name, [*others, flag, "7"]).params for flag in (old, new))
 
     assert renamed == given
     assert 7 in given.values() or "7" in given.values()
+
+
+@pytest.mark.parametrize(("name", "old"), sorted(OLD_SPELLINGS))
+def test_an_old_spelling_beside_the_new_one_is_refused(name, old):
+    new = OLD_SPELLINGS[name, old]
+
+    with pytest.raises(click.UsageError, match=f"{old} is the old name of {new}: give {new} alone"):
+        context(name, [*REQUIRED[name], old, "7", new, "7"])
 
 
 def test_every_old_spelling_is_in_this_table():
@@ -180,6 +193,38 @@ def test_every_old_spelling_is_in_this_table():
 
 def test_the_delay_in_microseconds_is_still_accepted():
     assert context("export-triton", [*REQUIRED["export-triton"], "--delay-us", "500"]).params["delay_us"] == 500
+
+
+def test_the_delay_in_microseconds_is_refused_beside_the_one_in_milliseconds(run):
+    done = run("export-triton", *REQUIRED["export-triton"], "--delay-us", "500", "--batch-delay", "1")
+
+    assert (done.code, done.out) == (2, "")
+    assert "--delay-us is the old form of --batch-delay: give --batch-delay alone" in done.err
+
+
+def uses():
+    """Lines of sources, scripts and images that may name an option, as (place, line)."""
+    for folder, pattern in (
+        *((folder, "**/*.py") for folder in ("runtime", "export", "benchmarks", "examples")),
+        *((folder, "**/*") for folder in ("docker", ".github", ".ci")),
+    ):
+        for file in sorted((ROOT / folder).glob(pattern)):
+            if file.is_file() and file.name not in OWN_OPTIONS:
+                for number, line in enumerate(file.read_text("utf-8").splitlines(), start=1):
+                    if not re.search("aliases=|hidden=True|is the old form of", line):
+                        yield f"{file.relative_to(ROOT)}:{number}", line
+
+
+def test_no_source_script_or_image_uses_an_old_spelling():
+    found = list(uses())
+    old = re.compile(
+        rf"(?<![\w-])({'|'.join(sorted(RENAMED))})(?![\w-])"
+        r"|xclip-onnx (info|verify|export-triton) (?!-)[\w/.]+"
+        r"|\bexport\b.*--labels(?![\w-])|--labels (FILE|\{)"
+    )
+
+    assert {place.partition("/")[0] for place, _ in found} >= {"runtime", "export", "benchmarks", "docker", "examples"}
+    assert [place for place, line in found if old.search(line)] == []
 
 
 @pytest.mark.parametrize(

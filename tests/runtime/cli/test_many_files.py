@@ -148,8 +148,11 @@ def test_a_video_over_the_time_limit_is_its_own_error(run):
         (("--start", "-1"), "start < end"),
         (("--start", "nan"), "start < end"),
         (("--time-limit", "0"), "not in the range"),
+        (("--time-limit", "nan"), "'nan' is not a number"),
+        (("--output", "nowhere/results.jsonl"), "no folder nowhere: create it"),
+        (("--output", "/"), "is a directory"),
         (("--decoder", "ffmpeg"), "unknown decoder 'ffmpeg': use one of auto, pyav"),
-        (("--decoder", "opencv"), "OpenCV no longer reads videos: leave decoder out"),
+        (("--decoder", "opencv"), "OpenCV no longer reads videos: use auto or pyav"),
         (("--track", "-1"), "not in the range"),
         (("--workers", "0"), "not in the range"),
         (("--resume",), "--resume needs --output"),
@@ -258,23 +261,21 @@ def test_a_killed_run_is_resumed_without_repeating_or_losing_a_line(tmp_path, ru
     assert len(lines_of(out)) == 40
 
 
-def test_ctrl_c_stops_at_once_with_what_is_done_printed(tmp_path):
-    # A thread asleep for a minute stands in for one that is deep in a long video.
+def test_ctrl_c_waits_for_no_video_and_leaves_what_is_done_printed():
+    # A thread that never ends stands in for one that is deep in a long video.
     program = (
-        "import time; from xclip_runtime.video import load; read = load.read_views\n"
-        "load.read_views = lambda path, **options: time.sleep(60) if 'slow' in path else read(path, **options)\n"
+        "from threading import Event; from xclip_runtime.video import load; read = load.read_views\n"
+        "load.read_views = lambda path, **options: Event().wait() if 'slow' in path else read(path, **options)\n"
         "from xclip_runtime.cli import main; main()"
     )
     command = [sys.executable, "-c", program, *COMMAND[3:], "--json", DEMO_VIDEO, "slow.mp4", DEMO_VIDEO]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     first = process.stdout.readline()
     time.sleep(0.5)  # a result is counted just after it is printed
-    start = time.monotonic()
 
     process.send_signal(signal.SIGINT)
     rest, errors = process.communicate(timeout=30)
 
-    assert time.monotonic() - start < 3
     assert "labels" in json.loads(first)
     assert rest == ""
     assert process.returncode == 130

@@ -118,6 +118,8 @@ def test_ctrl_c_ends_a_stream_with_its_open_event():
         (("--smooth", "-1"), "smoothing"),
         (("--events", "--threshold", "0"), "threshold"),
         (("--events", "--min-duration", "-1"), "minimum duration"),
+        (("--threshold", "0.4"), "give --events too"),
+        (("--min-duration", "1"), "give --events too"),
         (("--raw", "640x480"), "WIDTHxHEIGHT@FPS"),
         (("--reconnect-timeout", "-1"), "not in the range"),
     ],

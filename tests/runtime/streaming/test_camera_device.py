@@ -19,7 +19,7 @@ DEVICE = Path(__file__).parents[2] / "helpers/video_device.c"
 FPS = 30
 FRAMES = """
 from xclip_runtime.streaming.sources import Backoff, open_source
-for frame in open_source("0", backoff=Backoff(first=0.05, longest=0.1, give_up=1.0)):
+for frame in open_source("0", backoff=Backoff(first=0.05, longest=0.1, reconnect_timeout=1.0)):
     print(frame.time, frame.to_rgb().mean(), frame.after_gap)
 """
 COMMAND = "from xclip_runtime.cli import main; main()"

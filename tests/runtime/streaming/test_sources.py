@@ -20,7 +20,7 @@ from xclip_runtime.streaming.feed import WindowFeed
 from xclip_runtime.streaming.sources import Backoff, StreamClock, open_source
 from xclip_runtime.video.read import read_clip
 
-QUICKLY = Backoff(first=0.05, longest=0.1, give_up=1.0, timeout=1.0)
+QUICKLY = Backoff(first=0.05, longest=0.1, reconnect_timeout=1.0, timeout=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -160,12 +160,17 @@ def test_a_camera_that_falls_silent_is_left_and_sought_again(model, seen):
     assert gap.end - gap.start >= QUICKLY.timeout / 2
 
 
+def test_the_old_name_of_the_reconnect_timeout_is_accepted_with_a_warning():
+    with pytest.warns(DeprecationWarning, match="give_up is now called reconnect_timeout"):
+        assert Backoff(give_up=3.0) == Backoff(reconnect_timeout=3.0)
+
+
 def test_jpegs_without_times_are_timed_by_their_arrival():
     times, start = [], time.monotonic()
     with serving(jpeg_camera([75])) as camera:
         source = open_source(camera.address, backoff=QUICKLY)
         until_it_is_gone((times.append(m.time) for m in source), [])
-        spent = time.monotonic() - start - QUICKLY.give_up
+        spent = time.monotonic() - start - QUICKLY.reconnect_timeout
 
     assert len(times) == 75
     # At 25 frames a second, which FFmpeg assumes, it would be three seconds.

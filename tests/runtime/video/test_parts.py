@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -121,13 +123,19 @@ def test_the_time_limit_holds_for_every_part(clip):
         read_clip(clip, num_frames=100, transform=late, time_limit=0.3, policy=TWO_PARTS)
 
 
-def test_waiting_for_frames_of_several_parts_counts_once(clip):
+def test_waiting_for_frames_of_several_parts_counts_once(clip, monkeypatch):
+    waited = Counter()
 
     def late(image):
-        time.sleep(0.02)
+        waited[threading.get_ident()] += 0.02
         return TRANSFORM(image)
 
+    own_clock = SimpleNamespace(perf_counter=lambda: waited[threading.get_ident()])
+    clock = SimpleNamespace(perf_counter=lambda: time.perf_counter() + max(waited.values(), default=0))
+    monkeypatch.setattr("xclip_runtime.video.frame_buffer.time", own_clock)
+    monkeypatch.setattr("xclip_runtime.video.frame_reader.time", clock)
     found = read_clip(clip, num_frames=32, transform=late, policy=TWO_PARTS)
     assert found.method == "selective"
-    assert 320 <= found.prepare_ms < 600
+    assert len(waited) == 2
+    assert found.prepare_ms == pytest.approx(32 * 20 / 2)
     assert found.decode_ms > 0
