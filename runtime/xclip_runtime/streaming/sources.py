@@ -20,7 +20,6 @@ import numpy as np
 
 from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundError
 from xclip_runtime.util.arguments import NotPicklable, checked, checked_fields
-from xclip_runtime.util.renamed import renamed
 from xclip_runtime.video.container import open_input, open_standard_input
 from xclip_runtime.video.frame_reader import ASSUMED_FPS
 from xclip_runtime.video.options import ReadOptions
@@ -102,9 +101,6 @@ class Backoff:
         """Seconds before each attempt."""
         for attempt in count():
             yield min(self.first * 2.0**attempt, self.longest)
-
-
-Backoff.__init__ = renamed(give_up="reconnect_timeout")(Backoff.__init__)  # type: ignore[method-assign]
 
 
 @checked_fields

@@ -160,11 +160,6 @@ def test_a_camera_that_falls_silent_is_left_and_sought_again(model, seen):
     assert gap.end - gap.start >= QUICKLY.timeout / 2
 
 
-def test_the_old_name_of_the_reconnect_timeout_is_accepted_with_a_warning():
-    with pytest.warns(DeprecationWarning, match="give_up is now called reconnect_timeout"):
-        assert Backoff(give_up=3.0) == Backoff(reconnect_timeout=3.0)
-
-
 def test_jpegs_without_times_are_timed_by_their_arrival():
     times, start = [], time.monotonic()
     with serving(jpeg_camera([75])) as camera:
