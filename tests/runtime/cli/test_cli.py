@@ -36,7 +36,7 @@ def every_command():
         yield from (f"{name} {inner}" for inner in command.commands) if isinstance(command, click.Group) else [name]
 
 
-@pytest.mark.parametrize("command", every_command())
+@pytest.mark.parametrize("command", list(every_command()))
 def test_every_command_explains_itself(run, command):
     done = run(*command.split(), "--help")
 
