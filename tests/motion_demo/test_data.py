@@ -31,7 +31,7 @@ def test_a_batch_knows_shape_and_pose_of_every_frame():
 
 def test_poses_say_where_the_coloured_pixels_are():
     batch = make_batch(range(20), positions=[16])
-    for frame, pose in zip(batch.frames[:, 0], batch.poses[:, 0], strict=True):
+    for frame, pose in zip(batch.frames[:, 0], batch.poses[:, 0].tolist(), strict=True):
         # Blurring and tone may take the edge off the colours, so the most coloured pixels have to do.
         chroma = np.ptp(frame.numpy().astype(int), axis=-1)
         y, x = np.argwhere(chroma >= np.quantile(chroma, 0.995)).mean(axis=0)

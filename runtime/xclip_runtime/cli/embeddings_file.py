@@ -51,6 +51,7 @@ class Rows:
         self._write_header()
         end = self._file.tell() + rows * self._dtype.itemsize * int(np.prod(shape))
         if self._file.seek(0, os.SEEK_END) < end:
+            self._file.close()
             message = f"{path} holds fewer than the {rows} rows that were written: remove it and start again"
             raise click.UsageError(message)
         self._file.truncate(end)

@@ -56,10 +56,10 @@ def test_everything_is_written(evaluated):
 
     assert json.loads((out / "report.json").read_text()) == done.json
     assert len((out / "outcomes.jsonl").read_text().splitlines()) == 4
-    rows = list(csv.reader((out / "confusion.csv").open()))
+    rows = list(csv.reader((out / "confusion.csv").read_text().splitlines()))
     assert sum(int(cell) for row in rows[1:] for cell in row[1:]) == 3
     assert min(cv2.imread(str(out / "confusion.png")).shape[:2]) > 300
-    failures = list(csv.DictReader((out / "failures.csv").open()))
+    failures = list(csv.DictReader((out / "failures.csv").read_text().splitlines()))
     assert [row["video"] for row in failures if row["error"]] == [done.json["errors"][0]["video"]]
     assert len(failures) == len(done.json["mistakes"]) + 1
 
