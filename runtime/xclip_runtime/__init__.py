@@ -13,7 +13,6 @@ from xclip_runtime._version import __version__
 if TYPE_CHECKING:
     from xclip_runtime.bundle import Bundle
     from xclip_runtime.errors import (
-        ArgumentTypeError,
         BulkError,
         BundleCorruptError,
         BundleError,
@@ -64,7 +63,7 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [
-    "Added", "ArgumentTypeError", "Backoff", "BulkError", "Bundle", "BundleCorruptError", "BundleError",
+    "Added", "Backoff", "BulkError", "Bundle", "BundleCorruptError", "BundleError",
     "BundleNotFoundError", "BundleSchemaError", "Classification", "Clip", "DeviceError", "EncodedLabels", "Event",
     "EventDetector", "FrameSource", "FrameTransform", "FrameUse", "FramesError", "Gap", "Hit", "LabelScore",
     "LabelsError", "Limits", "MissingExtraError", "NoFramesError", "PrecisionUnavailableError", "RawFormat",

@@ -20,7 +20,6 @@ from xclip_runtime.errors import (
     BundleSchemaError,
     PrecisionUnavailableError,
 )
-from xclip_runtime.util.arguments import checked
 
 if TYPE_CHECKING:
     import os
@@ -95,7 +94,6 @@ class Bundle:
     """The parsed ``manifest.json``."""
 
     @classmethod
-    @checked
     def open(cls, path: str | os.PathLike[str], *, check_sizes: bool = True) -> Bundle:
         """Read the manifest, and check the size of every file.
 
@@ -103,11 +101,16 @@ class Bundle:
         unless there is a bundle of that name in the working directory.
 
         Raises:
-            BundleNotFoundError: ``path`` is not a folder.
+            BundleNotFoundError: ``path`` is not a folder, or no path at all.
             BundleSchemaError: The folder is not a bundle, or has an unknown schema.
             BundleCorruptError: A file is missing or has another size.
         """
-        folder = Path(path)
+        try:
+            folder = Path(path)
+        except TypeError:
+            kind = type(path).__name__
+            message = f"{kind} is not a bundle: give the folder that `xclip-onnx export` wrote, or motion-demo"
+            raise BundleNotFoundError(message) from None
         if folder == Path(DEMO_BUNDLE.name) and not (folder / MANIFEST).is_file():
             folder = DEMO_BUNDLE
         if not folder.is_dir():

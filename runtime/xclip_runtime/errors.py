@@ -34,7 +34,6 @@
     ├── BulkError(ValueError)                   a bulk run that cannot start or resume
     ├── CheckpointError(ValueError)             a checkpoint that cannot be exported
     ├── ParityError(RuntimeError)               an exported graph that differs from its checkpoint
-    ├── ArgumentTypeError(TypeError)            an argument of the wrong type, or one too many
     └── MissingExtraError(ImportError)          an optional dependency is not installed
 
 Messages are one line and end with what to do about it.
@@ -181,10 +180,6 @@ class CheckpointError(XClipError, ValueError):
 
 class ParityError(XClipError, RuntimeError):
     """An exported graph that differs from its checkpoint by more than its tolerance."""
-
-
-class ArgumentTypeError(XClipError, TypeError, ValueError):
-    """An argument has the wrong type, is unknown, or is missing."""
 
 
 class MissingExtraError(XClipError, ImportError):

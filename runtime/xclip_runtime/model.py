@@ -28,7 +28,6 @@ from xclip_runtime.streaming.windows import StreamWindow
 from xclip_runtime.text.encoder import TextEncoder
 from xclip_runtime.text.label_embeddings import EncodedLabels, encode_labels
 from xclip_runtime.text.labels import PLACEHOLDER, as_texts
-from xclip_runtime.util.arguments import checked
 from xclip_runtime.util.inputs import check_several, is_several, name_of
 from xclip_runtime.util.prefetch import pipelined_or_errors
 from xclip_runtime.video.load import Reading, read_video
@@ -105,7 +104,6 @@ class XClip(LoadedModel):
     def classify(
         self, videos: Frames, *, top_k: int | None = ..., reading: Reading | None = ..., workers: int | None = ...
     ) -> Classification | list[Classification]: ...
-    @checked
     def classify(
         self, videos: Any, *, top_k: int | None = 5, reading: Reading | None = None, workers: int | None = None
     ) -> Classification | list[Classification]:
@@ -133,7 +131,6 @@ class XClip(LoadedModel):
             results.append(result)
         return results
 
-    @checked
     def classify_each(
         self,
         videos: Iterable[Video],
@@ -154,7 +151,6 @@ class XClip(LoadedModel):
         check_top_k(top_k)
         return self._each(videos, partial(self._read, reading), partial(self._to_results, top_k), workers)
 
-    @checked
     def features(self, video: Video, *, reading: Reading | None = None) -> VideoFeatures:
         """Compute the outputs of the vision graph, which `prompt_logits` scores texts against.
 
@@ -167,7 +163,6 @@ class XClip(LoadedModel):
         _check_single(len(reading.views) if reading else 1)
         return self.features_batch(self._read_one_view(reading, video).frames)[0]
 
-    @checked
     def features_each(
         self, videos: Iterable[Video], *, reading: Reading | None = None, workers: int | None = None
     ) -> Iterator[VideoFeatures | XClipError]:
@@ -175,7 +170,6 @@ class XClip(LoadedModel):
         _check_single(len(reading.views) if reading else 1)
         return self._each(videos, partial(self._read_one_view, reading), self._to_features, workers)
 
-    @checked
     def embed(self, video: Video, *, reading: Reading | None = None) -> NDArray[np.float32]:
         """Compute the video's embedding, float32 (D,) of unit length.
 
@@ -184,7 +178,6 @@ class XClip(LoadedModel):
         """
         return self.features(video, reading=reading).unit_embeds
 
-    @checked
     def embed_each(
         self, videos: Iterable[Video], *, reading: Reading | None = None, workers: int | None = None
     ) -> Iterator[NDArray[np.float32] | XClipError]:
@@ -225,7 +218,6 @@ class XClip(LoadedModel):
         other._texts = self._bound.bind_texts(labels.text_embeds)  # noqa: SLF001 - of this very class
         return other
 
-    @checked
     def score(
         self,
         video: Video,
@@ -248,7 +240,6 @@ class XClip(LoadedModel):
         model = self._with_texts(texts, truncate=truncate)
         return model._to_text_scores([(video, self._read(reading, video))])[0]  # noqa: SLF001 - of this very class
 
-    @checked
     def score_each(
         self,
         videos: Iterable[Video],
@@ -281,7 +272,6 @@ class XClip(LoadedModel):
         """
         return self._text_encoder.encode(texts, truncate=truncate)
 
-    @checked
     def windows(self, window: float = 4.0, hop: float | None = None, *, fps: float | None = None) -> StreamWindow:
         """Create windows of this model's size to push frames into; ``logits(window.frames)`` scores them.
 
@@ -296,7 +286,6 @@ class XClip(LoadedModel):
         hop = window / 2 if hop is None else hop
         return StreamWindow(window, hop, num_frames=self.bundle.num_frames, transform=self.transform, fps=fps)
 
-    @checked
     def stream(
         self,
         source: str | int | os.PathLike[str] | FrameSource,

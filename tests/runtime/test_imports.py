@@ -80,7 +80,7 @@ PUBLIC = """
     Backoff EventDetector FrameSource RawFormat Smoother StreamWindow Window open_source
     Added Hit SearchResult VideoIndex
     Limits ServeSettings
-    XClipError ArgumentTypeError DeviceError FramesError LabelsError MissingExtraError BulkError
+    XClipError DeviceError FramesError LabelsError MissingExtraError BulkError
     BundleError BundleCorruptError BundleNotFoundError BundleSchemaError PrecisionUnavailableError
     VideoError VideoDecodeError VideoLimitError VideoNotFoundError VideoTimeoutError VideoTypeError NoFramesError
     VideoIndexError VideoIndexMismatchError VideoIndexNotFoundError

@@ -16,7 +16,7 @@ from xclip_runtime.inference.bound_model import BoundModel
 from xclip_runtime.inference.graphs import load
 from xclip_runtime.inference.providers import SessionOptions, check_choice, parse_providers
 from xclip_runtime.results import VideoFeatures
-from xclip_runtime.util.arguments import NotPicklable, checked
+from xclip_runtime.util.pickling import NotPicklable
 from xclip_runtime.util.renamed import renamed
 from xclip_runtime.video import FrameTransform
 
@@ -40,7 +40,6 @@ class LoadedModel(NotPicklable):
     _instead = "send the bundle's path, and open it there"
 
     @renamed(batch="batch_size")
-    @checked
     def __init__(
         self,
         bundle: str | os.PathLike[str],
@@ -129,7 +128,6 @@ class LoadedModel(NotPicklable):
         outputs = self._bound.features(self._check(clips))
         return [VideoFeatures(*pair) for pair in zip(outputs["video_embeds"], outputs["img_features"], strict=True)]
 
-    @checked
     def prompt_logits(self, features: VideoFeatures, text_embeds: NDArray[np.float32]) -> NDArray[np.float32]:
         """Score texts against stored features exactly as the model does: prompts from the video, then cosines.
 

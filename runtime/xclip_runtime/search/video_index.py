@@ -14,8 +14,8 @@ from xclip_runtime.errors import LabelsError, VideoIndexError, XClipError
 from xclip_runtime.search.adding import Job, Outcome, source_of, whole_features, window_features
 from xclip_runtime.search.identity import ModelIdentity
 from xclip_runtime.search.store import MOST_NEAREST, Description, FeatureType, Store
-from xclip_runtime.util.arguments import NotPicklable, checked
 from xclip_runtime.util.inputs import check_several, name_of, path_of
+from xclip_runtime.util.pickling import NotPicklable
 from xclip_runtime.util.renamed import renamed
 
 if TYPE_CHECKING:
@@ -122,7 +122,6 @@ class VideoIndex(NotPicklable):
         self.model = model
 
     @classmethod
-    @checked
     def open(cls, folder: str | os.PathLike[str], model: XClip) -> VideoIndex:
         """Open an index.
 
@@ -135,7 +134,6 @@ class VideoIndex(NotPicklable):
         return cls._over(Store.open(folder), model)
 
     @classmethod
-    @checked
     def create(cls, folder: str | os.PathLike[str], model: XClip, *, features: FeatureType | None = None) -> VideoIndex:
         """Create an index, or open an existing one.
 
@@ -186,7 +184,6 @@ class VideoIndex(NotPicklable):
         """Close the database."""
         self.store.close()
 
-    @checked
     def add(
         self,
         videos: Iterable[str | os.PathLike[str]],
@@ -226,7 +223,6 @@ class VideoIndex(NotPicklable):
         return self._add_windows(self._plan(videos, window, hop), note)
 
     @renamed(k="top_k")
-    @checked
     def search(
         self,
         text: str,

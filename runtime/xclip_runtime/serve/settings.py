@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from xclip_runtime.util.arguments import checked_fields
 from xclip_runtime.util.cpus import default_workers
 
 MIB = 1 << 20
 
 
-@checked_fields
 @dataclass(frozen=True)
 class Limits:
     """Resource limits."""
@@ -39,7 +37,6 @@ class Limits:
     """Cameras connected at the same time."""
 
 
-@checked_fields
 @dataclass(frozen=True)
 class ServeSettings:
     """Settings of a server."""

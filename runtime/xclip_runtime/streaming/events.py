@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xclip_runtime.results import Event
-from xclip_runtime.util.arguments import checked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +27,6 @@ class Smoother:
         ValueError: ``tau`` is negative.
     """
 
-    @checked
     def __init__(self, tau: float) -> None:
         if not 0 <= tau < math.inf:
             message = f"the smoothing is {tau} s: give 0 or more"
@@ -37,7 +35,6 @@ class Smoother:
         self._probs: NDArray[np.float64] | None = None
         self._end = 0.0
 
-    @checked
     def update(self, probs: NDArray[np.float64], end: float, *, anew: bool = False) -> NDArray[np.float64]:
         """Add the probabilities of a window.
 
@@ -78,7 +75,6 @@ class EventDetector:
         ValueError: ``threshold`` or ``min_duration`` is out of its range.
     """
 
-    @checked
     def __init__(self, threshold: float = 0.5, min_duration: float = 0.0) -> None:
         if not 0 < threshold <= 1:
             message = f"the threshold is {threshold}: give a probability above 0 and at most 1"
@@ -90,7 +86,6 @@ class EventDetector:
         self._min_duration = min_duration
         self._runs: dict[str, _Run] = {}
 
-    @checked
     def update(self, result: WindowResult) -> list[Event]:
         """Add a window; its labels must include all at or above the threshold.
 

@@ -19,7 +19,8 @@ import av
 import numpy as np
 
 from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundError
-from xclip_runtime.util.arguments import NotPicklable, checked, checked_fields
+from xclip_runtime.util.inputs import path_of
+from xclip_runtime.util.pickling import NotPicklable
 from xclip_runtime.video.container import open_input, open_standard_input
 from xclip_runtime.video.frame_reader import ASSUMED_FPS
 from xclip_runtime.video.options import ReadOptions
@@ -43,6 +44,7 @@ LIVE_THREADS = 4
 
 STANDARD_INPUT = "-"
 _STANDARD_INPUT_NAME = "standard input"
+_ACCEPTED = 'the number of a camera, an address, a path, or "-" for standard input'
 # RTSP over UDP, FFmpeg's own choice, loses packets where the network is busy.
 _ADDRESS_OPTIONS = {"rtsp_transport": "tcp"}
 # FFmpeg knows of no more frames, at the start of a stream, when they are shown: a source that goes on so has no clock.
@@ -83,7 +85,6 @@ class FrameSource(Protocol):
         """End the iteration at its next step; any thread may call this."""
 
 
-@checked_fields
 @dataclass(frozen=True)
 class Backoff:
     """Retry policy for a live source that broke."""
@@ -103,7 +104,6 @@ class Backoff:
             yield min(self.first * 2.0**attempt, self.longest)
 
 
-@checked_fields
 @dataclass(frozen=True)
 class RawFormat:
     """Frames without any container: uint8 RGB, row after row, as `ffmpeg -f rawvideo -pix_fmt rgb24` writes them."""
@@ -118,7 +118,6 @@ class RawFormat:
             raise ValueError(message)
 
     @classmethod
-    @checked
     def parse(cls, text: str) -> RawFormat:
         """Read WIDTHxHEIGHT@FPS, such as 640x480@25."""
         match = re.fullmatch(r"(\d{1,5})x(\d{1,5})@(\d+(?:\.\d+)?)", text)
@@ -128,7 +127,6 @@ class RawFormat:
         return cls(int(match[1]), int(match[2]), float(match[3]))
 
 
-@checked
 def open_source(
     source: str | int | os.PathLike[str],
     *,
@@ -148,12 +146,13 @@ def open_source(
         backoff: For a live source.
 
     Raises:
+        VideoTypeError: ``source`` is none of these.
         VideoNotFoundError: No file of that name.
         VideoDecodeError: It cannot be opened, or gives no frame.
         ValueError: `decoder` is neither "auto" nor "pyav".
     """
     backoff = backoff or Backoff()
-    name = str(source)
+    name = str(source) if isinstance(source, int) else path_of(source, _ACCEPTED)
     options = ReadOptions(decoder=decoder)
     if name == STANDARD_INPUT:
         if raw is not None:

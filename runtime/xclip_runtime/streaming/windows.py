@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xclip_runtime.results import Gap
-from xclip_runtime.util.arguments import checked
 from xclip_runtime.video.transforms import prepare_frames
 
 if TYPE_CHECKING:
@@ -78,7 +77,6 @@ class StreamWindow:
         ValueError: `window` or `hop` is out of its range.
     """
 
-    @checked
     def __init__(
         self, window: float, hop: float, *, num_frames: int, transform: FrameTransform, fps: float | None = None
     ) -> None:

@@ -17,7 +17,6 @@ import numpy as np
 
 from xclip_runtime.errors import LabelsError
 from xclip_runtime.text.labels import PLACEHOLDER, as_texts, fill, label_set
-from xclip_runtime.util.arguments import checked
 from xclip_runtime.util.atomic import write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -97,7 +96,6 @@ def ensemble(embeds: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
     return result
 
 
-@checked
 def save_labels(labels: EncodedLabels, path: str | os.PathLike[str], *, overwrite: bool = False) -> tuple[Path, Path]:
     """Write ``NAME.json`` and ``NAME.npy``, each atomically, and return their paths in that order.
 
@@ -133,7 +131,6 @@ def save_labels(labels: EncodedLabels, path: str | os.PathLike[str], *, overwrit
     return description, embeds
 
 
-@checked
 def load_labels(path: str | os.PathLike[str]) -> EncodedLabels:
     """Read a label set that `save_labels` wrote.
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xclip_runtime.errors import FramesError
-from xclip_runtime.util.arguments import checked_fields
 from xclip_runtime.util.inputs import Frames, VideoFile, frames_of, is_file_content
 from xclip_runtime.video import Clip, ReadOptions, Views, prepare_frames, read_views, uniform_indices
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 Video = VideoFile | Clip | Frames
 
 
-@checked_fields
 @dataclass(frozen=True)
 class Reading(ReadOptions):
     """Part of a file to read, number of views, and manner of reading. Frames in memory are taken as they are."""

@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from xclip_runtime.util.arguments import checked_fields
-
 if TYPE_CHECKING:
     from xclip_runtime.video.threads import ThreadPolicy
 
 Decoder = Literal["auto", "pyav"]
 
 
-@checked_fields
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
     """Part of a file to read, and manner of reading."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xclip_runtime.util.arguments import checked
 from xclip_runtime.util.deadline import UnresponsiveError, within
 from xclip_runtime.util.inputs import as_file, is_file_content
 from xclip_runtime.util.paths import printable, regular_file
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from xclip_runtime.video.transforms import FrameTransform
 
 
-@checked
 def read_clip(
     path: VideoFile,
     *,

@@ -9,7 +9,6 @@ import numpy as np
 
 from xclip_runtime.bundle import Profile
 from xclip_runtime.errors import FramesError
-from xclip_runtime.util.arguments import checked_fields
 from xclip_runtime.util.resize import resize_corner, resize_crop
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@checked_fields
 @dataclass(frozen=True)
 class FrameTransform:
     """Resize and centre crop of one of the two preprocessing profiles.

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from xclip_runtime.util.arguments import checked, checked_fields
 from xclip_runtime.util.resize import resize_crop
 
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from xclip_runtime.video.transforms import FrameTransform
 
 
-@checked_fields
 @dataclass(frozen=True)
 class Views:
     """CLIPSxCROPS views.
@@ -39,7 +37,6 @@ class Views:
             raise ValueError(message)
 
     @classmethod
-    @checked
     def parse(cls, text: str) -> Views:
         """Read CLIPSxCROPS, such as 4x3."""
         match = re.fullmatch(r"(\d{1,4})x(\d)", text)
