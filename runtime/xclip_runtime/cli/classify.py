@@ -94,7 +94,7 @@ def _settings(model: XClip, reading: Reading, top_k: int) -> dict[str, Any]:
         "precision": model.precision,
         "profile": model.transform.profile,
         "top_k": top_k,
-        "views": f"{reading.views.clips}x{reading.views.crops}",
+        "views": f"{reading.views.positions}x{reading.views.crops}",
         "start": reading.start,
         "end": reading.end,
     }

@@ -310,8 +310,8 @@ reading_options = _all(
     option(
         "--views",
         default="1x1",
-        metavar="CLIPSxCROPS",
-        help="Views per video: temporal clips x crops (1 or 3), such as 4x3; probabilities are averaged over views.",
+        metavar="POSITIONSxCROPS",
+        help="Views per video: temporal positions x crops (1 or 3), such as 4x3; their probabilities are averaged.",
     ),
     file_options,
 )

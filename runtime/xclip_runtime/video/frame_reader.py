@@ -50,7 +50,7 @@ class Clip:
     frames: NDArray[np.uint8]
     """uint8 RGB (T, size, size, 3); from `read_views` (V, T, size, size, 3)."""
     indices: tuple[int, ...]
-    """Numbers of the T frames, from 0 in the whole video; from `read_views` clips x T, clip after clip."""
+    """Numbers of the T frames, from 0 in the whole video; from `read_views` positions x T, position by position."""
     decoded: int
     """Distinct frames that were kept."""
     total: int

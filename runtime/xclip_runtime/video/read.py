@@ -81,12 +81,12 @@ def read_views(path: VideoFile, *, num_frames: int, transform: FrameTransform, v
     Clip c of C takes every C-th of the C * `num_frames` sampled frames, from the c-th on.
 
     Returns:
-        Frames (V, T, size, size, 3), view number crop * clips + clip.
+        Frames (V, T, size, size, 3), view number crop * positions + position.
     """
     cut = partial(three_crops, transform=transform) if views.crops == 3 else transform
-    clip = read_clip(path, num_frames=num_frames * views.clips, transform=cut, **options)
+    clip = read_clip(path, num_frames=num_frames * views.positions, transform=cut, **options)
     shape = clip.frames.shape[-3:]
-    # (T, clips, crops, …) to (crops, clips, T, …)
-    frames = clip.frames.reshape(num_frames, views.clips, views.crops, *shape).swapaxes(0, 2)
-    indices = np.array(clip.indices).reshape(num_frames, views.clips).T.ravel()
+    # (T, positions, crops, …) to (crops, positions, T, …)
+    frames = clip.frames.reshape(num_frames, views.positions, views.crops, *shape).swapaxes(0, 2)
+    indices = np.array(clip.indices).reshape(num_frames, views.positions).T.ravel()
     return replace(clip, frames=frames.reshape(len(views), num_frames, *shape), indices=tuple(indices.tolist()))

@@ -1,4 +1,4 @@
-"""Views of one video, whose probabilities are averaged: crops and temporal clips."""
+"""Views of one video, whose probabilities are averaged: temporal positions and crops."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Views:
-    """CLIPSxCROPS views.
+    """POSITIONSxCROPS views.
 
-    Temporal clips are those of `SampleFrames` of microsoft/VideoX made deterministic: the original draws one frame at
-    random from each segment, here the segment is cut in `clips` equal parts and clip c takes the centre of part c. So
-    all clips together are the uniform sampling of clips * T frames, dealt out in turn.
+    The temporal positions are those of `SampleFrames` of microsoft/VideoX made deterministic: the original draws one
+    frame at random from each segment; here the segment is cut in `positions` equal parts, and view p takes the centre
+    of part p. So all together are the uniform sampling of positions * T frames, dealt out in turn.
     """
 
-    clips: int = 1
-    """Temporal clips, at least 1."""
+    positions: int = 1
+    """Temporal positions, at least 1."""
     crops: int = 1
     """1 for the centre; 3 for left, right and middle, or top, bottom and middle (`ThreeCrop`)."""
 
     def __post_init__(self) -> None:
-        if self.clips < 1 or self.crops not in (1, 3):
-            message = f"{self.clips}x{self.crops} views: use CLIPSxCROPS, with 1 or 3 crops, such as 4x3"
+        if self.positions < 1 or self.crops not in (1, 3):
+            message = f"{self.positions}x{self.crops} views: use POSITIONSxCROPS, with 1 or 3 crops, such as 4x3"
             raise ValueError(message)
 
     @classmethod
     def parse(cls, text: str) -> Views:
-        """Read CLIPSxCROPS, such as 4x3."""
+        """Read POSITIONSxCROPS, such as 4x3."""
         match = re.fullmatch(r"(\d{1,4})x(\d)", text)
         if match is None:
-            message = f"{text!r} cannot be read as views: use CLIPSxCROPS, such as 4x3"
+            message = f"{text!r} cannot be read as views: use POSITIONSxCROPS, such as 4x3"
             raise ValueError(message)
         return cls(int(match[1]), int(match[2]))
 
     def __len__(self) -> int:
-        return self.clips * self.crops
+        return self.positions * self.crops
 
 
 def three_crops(frame: NDArray[np.uint8], transform: FrameTransform) -> NDArray[np.uint8]:

@@ -142,7 +142,7 @@ def test_a_video_over_the_time_limit_is_its_own_error(run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--views", "3"), "CLIPSxCROPS"),
+        (("--views", "3"), "POSITIONSxCROPS"),
         (("--views", "1x2"), "1 or 3 crops"),
         (("--start", "2", "--end", "1"), "start < end"),
         (("--start", "-1"), "start < end"),

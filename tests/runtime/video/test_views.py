@@ -37,7 +37,7 @@ def test_three_crops_of_hf_are_cut_from_the_frame_that_pillow_resizes():
 
 def test_views_are_ordered_crop_by_crop_and_clip_by_clip_within(clip):
     transform = FrameTransform("videox")
-    views = read_views(clip, num_frames=8, transform=transform, views=Views(clips=4, crops=3))
+    views = read_views(clip, num_frames=8, transform=transform, views=Views(positions=4, crops=3))
     assert views.frames.shape == (12, 8, 224, 224, 3)
     expected = uniform_indices(FRAMES, 32).reshape(8, 4)
     assert views.indices == tuple(expected.T.ravel())
@@ -67,17 +67,17 @@ def test_one_clip_and_one_crop_is_the_ordinary_reading(clip):
 
 
 def test_temporal_clips_together_are_the_uniform_sampling_of_all_their_frames(clip):
-    clips = read_views(clip, num_frames=4, transform=FrameTransform("videox"), views=Views(clips=5))
+    clips = read_views(clip, num_frames=4, transform=FrameTransform("videox"), views=Views(positions=5))
     assert sorted(clips.indices) == uniform_indices(FRAMES, 20).tolist()
 
 
 @pytest.mark.parametrize(("text", "clips", "crops"), [("1x1", 1, 1), ("4x3", 4, 3), ("10x1", 10, 1)])
 def test_views_are_written_clips_x_crops(text, clips, crops):
     views = Views.parse(text)
-    assert (views.clips, views.crops, len(views)) == (clips, crops, clips * crops)
+    assert (views.positions, views.crops, len(views)) == (clips, crops, clips * crops)
 
 
 @pytest.mark.parametrize("text", ["", "4", "4x2", "0x1", "x3", "4x3x2", "-1x3", "4*3", "99999x1"])
 def test_other_texts_are_refused_with_an_example(text):
-    with pytest.raises(ValueError, match="CLIPSxCROPS"):
+    with pytest.raises(ValueError, match="POSITIONSxCROPS"):
         Views.parse(text)

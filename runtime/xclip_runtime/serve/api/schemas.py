@@ -65,7 +65,7 @@ class ClassifyOptions(VideoOptions):
         "bundle keep their embeddings.",
     )
     texts: Texts = Field(default=[], description="Like `labels`, but every text is encoded anew.")
-    views: str = Field("1x1", description="CLIPSxCROPS: temporal clips times crops (1 or 3), averaged.")
+    views: str = Field("1x1", description="POSITIONSxCROPS: temporal positions x crops (1 or 3), averaged.")
 
     @field_validator("top_k", mode="before")
     @classmethod

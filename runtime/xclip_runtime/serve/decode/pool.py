@@ -196,7 +196,7 @@ class DecodePool:
             "name": name,
             "start": start,
             "end": end,
-            "clips": views.clips,
+            "positions": views.positions,
             "crops": views.crops,
             "max_pixels": self._limits.pixels,
             "max_duration": self._limits.duration,

@@ -76,7 +76,7 @@ def _jobs(config: Mapping[str, Any]) -> Mapping[str, Callable[[Job, bytes], Resp
 
     def read_clip(job: Job, _: bytes) -> Response:
         limits = {name: job[name] for name in ("start", "end", "time_limit", "max_pixels", "max_duration")}
-        reading = Reading(Views(job["clips"], job["crops"]), **limits)
+        reading = Reading(Views(job["positions"], job["crops"]), **limits)
         clip = read_video(job["path"], config["num_frames"], transform, reading)
         frames = np.ascontiguousarray(clip.frames)
         facts = ("indices", "decoded", "total", "decode_ms", "prepare_ms", "decoder", "codec", "fps", "method", "notes")
