@@ -22,6 +22,8 @@
     │   └── UnknownModelError                   the server has no such model
     ├── ServeError(RuntimeError)                a request that a server does not answer
     │   ├── UnauthorizedError                   no valid API key
+    │   ├── ModelControlError                   clients may not load and unload models
+    │   ├── ModelLoadError                      a model that a server cannot load
     │   ├── UploadTooLargeError                 the request body is over the limit
     │   ├── OverloadedError                     too many requests at once
     │   └── DeadlineError(TimeoutError)         the request takes longer than its timeout
@@ -132,6 +134,14 @@ class ServeError(XClipError, RuntimeError):
 
 class UnauthorizedError(ServeError):
     """The request carries no valid API key."""
+
+
+class ModelControlError(ServeError):
+    """The server does not let clients load and unload models."""
+
+
+class ModelLoadError(ServeError):
+    """A model that the server cannot load; one that it serves goes on."""
 
 
 class UploadTooLargeError(ServeError):

@@ -20,12 +20,14 @@ from xclip_runtime.serve.server import Server
 from xclip_runtime.serve.settings import Limits, ServeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from xclip_runtime import XClip
+    from xclip_runtime.serve.registry import Opener
 
 PATIENCE = 120
-COMMAND = [sys.executable, "-c", "from xclip_runtime.cli import main; main()", "serve", "-b", str(DEMO_BUNDLE)]
+SERVE = [sys.executable, "-c", "from xclip_runtime.cli import main; main()", "serve"]
+COMMAND = [*SERVE, "-b", str(DEMO_BUNDLE)]
 
 
 class Running:
@@ -36,6 +38,10 @@ class Running:
         self.engine = server.engine
         self.address = server.address
         self.client = client
+
+    @property
+    def served(self):
+        return self.engine.registry.default
 
     def classify(self, video, **options):
         return self.client.post("/v1/classify", content=video.read_bytes(), **options)
@@ -61,7 +67,9 @@ def in_thread(server: Server) -> Iterator[httpx.Client]:
 
 
 @contextmanager
-def running(model: XClip, *, limits: Limits | None = None, index=None, grpc_port=None, **settings) -> Iterator[Running]:
+def running(
+    model: XClip | Mapping[str, Opener], *, limits: Limits | None = None, index=None, grpc_port=None, **settings
+) -> Iterator[Running]:
     """A server that takes requests."""
     settings = {"decode_workers": 1, **settings}
     limited = ServeSettings(limits=limits or Limits(), **settings)
@@ -126,9 +134,9 @@ def in_background(work):
 
 
 @contextmanager
-def process(*options):
+def process(*options, first=DEMO_BUNDLE):
     """A server in a process of its own, and the address that it logs."""
-    command = [*COMMAND, "--port", "0", "--decode-workers", "1", "--log-format", "json", *options]
+    command = [*SERVE, "-b", str(first), "--port", "0", "--decode-workers", "1", "--log-format", "json", *options]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         address, server.seen = None, []

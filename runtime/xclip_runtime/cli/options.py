@@ -38,6 +38,13 @@ class Number(click.FloatRange):
 POSITIVE = Number(min=0, min_open=True)
 
 
+class Bundle(click.types.StringParamType):
+    """Bundle, of which a variable of the environment holds several as PATH does."""
+
+    name = "bundle"
+    envvar_list_splitter = os.pathsep
+
+
 class Option(click.Option):
     """Option with old spellings, accepted for one release and shown in neither help nor errors.
 
@@ -152,6 +159,17 @@ _bundle_option = partial(
     help="Bundle written by `xclip-onnx export`, or motion-demo for the embedded one.",
 )
 bundle_option = _bundle_option(required=True, fix="give a bundle folder, or motion-demo for the embedded one")
+bundles_option = partial(
+    _bundle_option,
+    "bundles",
+    metavar="[NAME=]FOLDER",
+    type=Bundle(),
+    multiple=True,
+    required=True,
+    help="Bundle written by `xclip-onnx export`, or motion-demo for the embedded one; several have names, the first is "
+    "the default.",
+    fix="give a bundle folder, or motion-demo for the embedded one",
+)
 demo_bundle_option = _bundle_option(default="motion-demo")
 bundle_alias = positional_alias("old_bundle", option="bundle")
 

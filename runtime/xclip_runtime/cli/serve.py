@@ -3,23 +3,53 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xclip_runtime.cli import options as opt
 from xclip_runtime.errors import MissingExtraError
+from xclip_runtime.serve.settings import DEFAULT_NAME, VIDEOS_SUFFIX
 from xclip_runtime.util.paths import read_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 KEYS_VARIABLE = "XCLIP_ONNX_API_KEYS"
 MIB = 1 << 20
-BATCH_ON_GPU = 8
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dict[str, str]:
+    """Return the folder of each model by its name.
+
+    Raises:
+        click.BadParameter: A name is given twice, or several bundles are given and one has no name.
+    """
+    paths: dict[str, str] = {}
+    for given in bundles:
+        name, equals, path = given.partition("=")
+        if not equals or not NAME.fullmatch(name) or Path(given).exists():
+            name, path = DEFAULT_NAME, given
+        if path == given and len(bundles) > 1:
+            message = f"{given} has no name: give NAME=FOLDER for each of several bundles"
+            raise click.BadParameter(message)
+        if name in paths:
+            message = f"two bundles are named {name}: give each a name of its own"
+            raise click.BadParameter(message)
+        paths[name] = path
+    if clash := next((name for name in paths if name + VIDEOS_SUFFIX in paths), None):
+        message = f"{clash}{VIDEOS_SUFFIX} is how /v2 names {clash} for encoded videos: choose another name"
+        raise click.BadParameter(message)
+    return paths
 
 
 @click.command("serve")
-@opt.bundle_option
+@opt.bundles_option(callback=_named)
 @opt.optional_index_option(help="Index to search, written by `xclip-onnx index add` with the same bundle.")
 @opt.option("--host", metavar="ADDRESS", default="127.0.0.1", help="Address to listen on; 0.0.0.0 for all interfaces.")
 @opt.option("--port", metavar="N", type=click.IntRange(0, 65535), default=8000, help="HTTP port; 0 for any free one.")
@@ -36,6 +66,11 @@ BATCH_ON_GPU = 8
     type=click.Path(dir_okay=False),
     show_default="no keys",
     help=f"File of API keys that clients must send, one per line. Or set {KEYS_VARIABLE}, separated by spaces.",
+)
+@opt.option(
+    "--allow-model-control",
+    is_flag=True,
+    help="Let clients load and unload the bundles of this server over /v2/repository.",
 )
 @opt.option(
     "--queue",
@@ -76,12 +111,13 @@ BATCH_ON_GPU = 8
 @opt.model_options
 def command(
     *,
-    bundle: str,
+    bundles: Mapping[str, str],
     folder: str | None,
     host: str,
     port: int,
     grpc_port: int | None,
     api_keys: str | None,
+    allow_model_control: bool,
     queue: int,
     request_timeout: float,
     decode_workers: int | None,
@@ -94,7 +130,7 @@ def command(
     log_format: Any,
     **options: Any,
 ) -> None:
-    """Serve a bundle over HTTP, with a web page at /.
+    """Serve bundles over HTTP, with a web page at /.
 
     /v1 takes videos and returns JSON (documented at /docs), /v2 is the Open Inference Protocol, /metrics serves
     Prometheus. Ctrl-C or SIGTERM stops the server once it has answered the requests that it has accepted.
@@ -102,18 +138,31 @@ def command(
     opt.silence_native_logs()
     try:
         from xclip_runtime.serve.logs import log_to_stderr
+        from xclip_runtime.serve.served_model import BATCH_ON_GPU, Opened
         from xclip_runtime.serve.server import Server, run_as_process
         from xclip_runtime.serve.settings import Limits, ServeSettings
     except ModuleNotFoundError as error:
         feature = f"serving (it lacks {error.name})"
         raise MissingExtraError(feature, "serve") from error
-    from xclip_runtime.inference.providers import CPU_PROVIDER
     from xclip_runtime.model import XClip
     from xclip_runtime.util.cpus import default_workers
 
     log_to_stderr(log_format)
-    # A GPU prepares every batch size up to this one; the CPU takes any as it is.
-    model = XClip(bundle, batch_size=batch_size or BATCH_ON_GPU, **options)
+
+    def open_bundle(path: str, index: str | None) -> Opened:
+        # A GPU prepares every batch size up to this one; the CPU takes any as it is.
+        model = XClip(path, batch_size=batch_size or BATCH_ON_GPU, **options)
+        if index is None:
+            return Opened(model)
+        from xclip_runtime.search import VideoIndex
+
+        return Opened(model, VideoIndex.open(index, model))
+
+    # The index is the default model's.
+    openers = {
+        name: partial(open_bundle, path, None if number else folder)
+        for number, (name, path) in enumerate(bundles.items())
+    }
     settings = ServeSettings(
         limits=Limits(
             upload_bytes=int(max_upload * MIB), duration=max_duration, pixels=max_pixels, time_limit=time_limit
@@ -121,16 +170,12 @@ def command(
         queue_size=queue,
         request_timeout=request_timeout,
         decode_workers=decode_workers or default_workers(),
-        batch_size=batch_size or (1 if model.provider == CPU_PROVIDER else BATCH_ON_GPU),
+        batch_size=batch_size,
         batch_delay=batch_delay / 1000,
+        allow_model_control=allow_model_control,
         api_keys=_keys(api_keys),
     )
-    index = None
-    if folder is not None:
-        from xclip_runtime.search import VideoIndex
-
-        index = VideoIndex.open(folder, model)
-    run_as_process(Server(model, settings, host, port, grpc_port=grpc_port, index=index))
+    run_as_process(Server(openers, settings, host, port, grpc_port=grpc_port))
 
 
 def _keys(file: str | None) -> tuple[str, ...]:

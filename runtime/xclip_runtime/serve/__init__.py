@@ -1,4 +1,4 @@
-"""HTTP and gRPC server of one bundle; videos are decoded in worker processes that can be killed.
+"""HTTP and gRPC server of one or several bundles; videos are decoded in worker processes that can be killed.
 
     request ──upload──▶ temporary file ──worker─▶ frames ──batcher─▶ features ──prompt─▶ response
 

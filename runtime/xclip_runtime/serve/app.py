@@ -78,8 +78,8 @@ def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda 
     app.include_router(videos.router(engine), dependencies=protected)
     app.include_router(rest.router(engine), dependencies=protected)
     app.include_router(live.router(engine, keys))
-    if engine.index is not None:
-        app.include_router(search.router(engine, engine.index), dependencies=protected)
+    if engine.registry.default.index is not None:
+        app.include_router(search.router(engine), dependencies=protected)
     _add_operations(app, engine, protected)
     _add_page(app, engine)
     _add_error_handlers(app, engine, keys)
@@ -114,7 +114,7 @@ def _add_page(app: FastAPI, engine: Engine) -> None:
     async def documentation() -> Response:
         return FileResponse(PAGE / "docs.html", headers=headers)
 
-    if videos.sample(engine):
+    if videos.sample(engine.registry.default):
 
         @app.get(videos.SAMPLE, include_in_schema=False)
         async def sample() -> Response:

@@ -14,6 +14,8 @@ from xclip_runtime.errors import (
     FramesError,
     LabelsError,
     MissingExtraError,
+    ModelControlError,
+    ModelLoadError,
     OverloadedError,
     TensorError,
     UnauthorizedError,
@@ -36,6 +38,8 @@ INTERNAL_MESSAGE = "internal error: see the server's log"
 
 _STATUS: tuple[tuple[type[XClipError], int], ...] = (
     (UnauthorizedError, 401),
+    (ModelControlError, 403),
+    (ModelLoadError, 400),
     (UploadTooLargeError, 413),
     (OverloadedError, 503),
     (DeadlineError, 504),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
@@ -22,13 +23,9 @@ _BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 
 class Metrics:
-    """Metrics of one server, in a registry of its own.
+    """Metrics of one server, in a registry of its own."""
 
-    Args:
-        model: The model that `xclip_info` describes.
-    """
-
-    def __init__(self, model: XClip) -> None:
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.requests = Counter(
@@ -53,8 +50,17 @@ class Metrics:
         self.live_connections = Gauge("xclip_live_connections", "Cameras connected.", registry=self.registry)
         self._in_flight = Gauge("xclip_requests_in_flight", "Requests admitted, not answered.", registry=self.registry)
         self._waiting = Gauge("xclip_queue_depth", "Items waiting for a stage.", ["stage"], registry=self.registry)
+        self._info = Info("xclip", "Effective configuration.", ["model"], registry=self.registry)
+
+    def describe(self, name: str, model: XClip) -> None:
+        """Show the effective configuration of a model."""
         info = {k: str(value) for k, value in model.info.items() if k not in _NOT_EXPORTED and value is not None}
-        Info("xclip", "Effective configuration.", registry=self.registry).info({"version": __version__, **info})
+        self._info.labels(name).info({"version": __version__, **info})
+
+    def forget(self, name: str) -> None:
+        """Show a model no longer."""
+        with suppress(KeyError):
+            self._info.remove(name)
 
     def observe(self, in_flight: Callable[[], int], decode: Callable[[], int], vision: Callable[[], int]) -> None:
         """Set the callbacks that the gauges read at every scrape."""

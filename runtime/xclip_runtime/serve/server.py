@@ -15,10 +15,12 @@ from xclip_runtime.serve.app import create_app
 from xclip_runtime.serve.engine import Engine
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import FrameType
 
     from xclip_runtime.model import XClip
     from xclip_runtime.search import VideoIndex
+    from xclip_runtime.serve.registry import Opener
     from xclip_runtime.serve.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
@@ -30,26 +32,27 @@ _BACKLOG = 2048
 
 
 class Server(uvicorn.Server):
-    """HTTP server of one model, optionally with gRPC.
+    """HTTP server of one or several models, optionally with gRPC.
 
     SIGTERM or SIGINT closes its sockets, answers the admitted requests and ends it; a second SIGINT ends it at once.
 
     Args:
-        model: The model to serve.
+        models: The model to serve, or a function that opens it for each name; the first is the default.
         settings: Limits and queue sizes.
         host: Address to bind.
         port: Port for HTTP; 0 for any free port.
         grpc_port: Port for gRPC on the same host; 0 for any free port, None for no gRPC.
-        index: Index for /v1/search; without one there is no such route.
+        index: Index of a single model for /v1/search; without one there is no such route.
 
     Raises:
+        XClipError: A bundle cannot be opened.
         OSError: An address cannot be bound.
         MissingExtraError: The extra [grpc] is not installed.
     """
 
     def __init__(
         self,
-        model: XClip,
+        models: XClip | Mapping[str, Opener],
         settings: ServeSettings,
         host: str = "127.0.0.1",
         port: int = 8000,
@@ -59,7 +62,7 @@ class Server(uvicorn.Server):
     ) -> None:
         self._socket = _bind(host, port)
         self.address = f"http://{_address(self._socket)}"
-        self.engine = Engine(model, settings, index)
+        self.engine = Engine(models, settings, index)
         self.grpc_address: str | None = None
         if grpc_port is not None:
             from xclip_runtime.serve.inference_protocol.rpc import RpcServer  # noqa: PLC0415 - an extra

@@ -8,6 +8,12 @@ from xclip_runtime.util.cpus import default_workers
 
 MIB = 1 << 20
 
+DEFAULT_NAME = "xclip"
+"""Name of a model that is given without one."""
+
+VIDEOS_SUFFIX = "_video"
+"""What /v2 adds to the name of a model where it takes encoded videos."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -48,9 +54,11 @@ class ServeSettings:
     """Time for one request, seconds; clients may ask for less."""
     decode_workers: int = field(default_factory=default_workers)
     """Processes that decode videos; by default one per usable CPU, at most 4."""
-    batch_size: int = 1
-    """Maximum batch size of the vision graph."""
+    batch_size: int | None = 1
+    """Maximum batch size of the vision graph; None for 1 on the CPU and 8 elsewhere."""
     batch_delay: float = 0.0
     """Time that a clip waits for its batch to fill, seconds."""
+    allow_model_control: bool = False
+    """Clients may load and unload the models of the server."""
     api_keys: tuple[str, ...] = ()
     """Accepted API keys; empty to accept every request."""

@@ -124,7 +124,7 @@ def test_what_nobody_expected_is_a_plain_500_and_its_traceback_stays_in_the_log(
 
     broken.prompt_logits = raise_error
     with running(model) as server:
-        server.engine.model = broken
+        server.served.model = broken
         reply = server.classify(DEMO_VIDEO)
 
     assert reply.status_code == 500
@@ -255,7 +255,7 @@ def test_clips_that_wait_go_through_the_model_together(model):
         answers = [in_background(lambda: server.classify(DEMO_VIDEO))]
         eventually(lambda: server.engine.in_flight == 1 and metric(server, "xclip_batch_size_count") == 1)
         answers += [in_background(lambda: server.classify(DEMO_VIDEO)) for _ in range(3)]
-        eventually(lambda: server.engine.batcher.waiting == 3)
+        eventually(lambda: server.served.batcher.waiting == 3)
         gate.opened.set()
         labels = [answer().json()["labels"] for answer in answers]
 

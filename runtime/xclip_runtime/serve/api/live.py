@@ -32,6 +32,7 @@ from xclip_runtime.streaming.feed import Taken
 if TYPE_CHECKING:
     from xclip_runtime.serve.api_keys import ApiKeys
     from xclip_runtime.serve.engine import Engine
+    from xclip_runtime.serve.served_model import ServedModel
     from xclip_runtime.serve.text_cache import LabelEmbeds
     from xclip_runtime.streaming.windows import Window
 
@@ -79,18 +80,22 @@ class Connection:
 
     Args:
         engine: The engine.
+        served: The model.
         socket: The accepted WebSocket.
         options: First message of the client.
         labels: Label set to begin with.
     """
 
-    def __init__(self, engine: Engine, socket: WebSocket, options: LiveOptions, labels: LabelEmbeds) -> None:
+    def __init__(
+        self, engine: Engine, served: ServedModel, socket: WebSocket, options: LiveOptions, labels: LabelEmbeds
+    ) -> None:
         self._engine = engine
+        self._served = served
         self._socket = socket
         self._options = options
         self._labels = labels
         self._smoother = Smoother(options.smooth)
-        self._window_feed = engine.model.windows(options.window, options.hop)
+        self._window_feed = served.model.windows(options.window, options.hop)
         self._frames: Latest[tuple[float, bytes]] = Latest()
         self._windows: Latest[Window] = Latest()
 
@@ -122,7 +127,7 @@ class Connection:
                 raise WebSocketDisconnect(message.get("code", 1000))
             if (text := message.get("text")) is not None:
                 change = LabelChange.model_validate_json(text)
-                self._labels = await self._engine.labels(change.labels, change.texts)
+                self._labels = await self._served.labels(change.labels, change.texts)
                 self._smoother = Smoother(self._options.smooth)
             else:
                 self._frames.put(_parse_frame(message["bytes"]))
@@ -137,11 +142,11 @@ class Connection:
     async def _classify(self) -> None:
         while True:
             window = await self._windows.take()
-            video = await self._engine.encode_frames(window.frames[None])
+            video = await self._served.encode_frames(window.frames[None])
             labels, smoother = self._labels, self._smoother
-            logits, _ = await self._engine.score(video, labels)
+            logits, _ = await self._served.score(video, labels)
             taken = Taken(window, self._windows.take_dropped(), self._frames.take_dropped())
-            top_k, model = self._options.top_k, self._engine.model
+            top_k, model = self._options.top_k, self._served.model
             result = window_result(model, labels.names, taken, logits[0], smoother, top_k=top_k)
             await self._socket.send_json({"type": "window", **result.to_dict()})
 
@@ -185,9 +190,9 @@ def router(engine: Engine, keys: ApiKeys) -> APIRouter:
                 socket, _POLICY_VIOLATION, "missing or unknown API key: send it as api_key in the first message"
             )
             return
-        with engine.live_connection():
-            labels = await engine.labels(options.labels, options.texts)
-            connection = Connection(engine, socket, options, labels)
+        with engine.live_connection(), engine.registry.use(options.model) as served:
+            labels = await served.labels(options.labels, options.texts)
+            connection = Connection(engine, served, socket, options, labels)
             await socket.send_json({"type": "ready"})
             await connection.run()
 

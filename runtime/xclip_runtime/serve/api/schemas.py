@@ -14,6 +14,7 @@ from xclip_runtime.video.views import Views
 
 MAX_THUMBNAILS = 64
 DATA_URL = "JPEG as a data URL."
+MODEL = "Name of a model of this server; default: its first."
 
 
 def _split_lines(value: object) -> object:
@@ -37,6 +38,7 @@ class RequestOptions(BaseModel):
 class VideoOptions(RequestOptions):
     """Part of the video to read, and extras of the response."""
 
+    model: str | None = Field(None, description=MODEL)
     start: float = Field(0.0, ge=0, description="Seconds from the first frame.")
     end: float | None = Field(None, gt=0, description="Seconds from the first frame; default: the end of the video.")
     clip: str | None = Field(None, description="Token of a kept video, instead of an upload.")
@@ -101,6 +103,7 @@ class LabelChange(RequestOptions):
 class LiveOptions(LabelChange):
     """First message of /v1/live."""
 
+    model: str | None = Field(None, description=MODEL)
     window: float = Field(2.0, gt=0, le=60, description="Length of a window, seconds.")
     hop: float = Field(0.5, gt=0, le=60, description="Distance between windows, seconds.")
     smooth: float = Field(0.0, ge=0, le=60, description="Time constant of the smoothing, seconds.")
@@ -200,6 +203,8 @@ class ErrorResponse(BaseModel):
 class ServerInfo(BaseModel):
     """Model and limits of this server."""
 
+    model: str = Field(description="Name of the model on this server.")
+    models: list[str] = Field(description="Names of all models of this server; the default first.")
     bundle: str
     provider: str = Field(description="Execution provider of the vision graph.")
     precision: str

@@ -8,22 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, HTTPException, Query, Request
 
 from xclip_runtime.errors import LabelsError, VideoError
 from xclip_runtime.search.contact_sheet import hit_frames
 from xclip_runtime.serve.api.schemas import HitResponse, SearchOptions, SearchResponse
 from xclip_runtime.serve.request import admit
+from xclip_runtime.serve.served_model import gather
 from xclip_runtime.serve.thumbnails import data_url
 
 if TYPE_CHECKING:
-    from xclip_runtime.search import VideoIndex
     from xclip_runtime.search.video_index import Hit, SearchResult
     from xclip_runtime.serve.engine import Engine
 
 
-def router(engine: Engine, index: VideoIndex) -> APIRouter:
-    """Return the route of /v1/search."""
+def router(engine: Engine) -> APIRouter:
+    """Return the route of /v1/search, on the index of the default model."""
     routes = APIRouter(prefix="/v1")
     # The index is used by one thread at a time.
     thread = ThreadPoolExecutor(1, "xclip-search")
@@ -39,9 +39,12 @@ def router(engine: Engine, index: VideoIndex) -> APIRouter:
             return await admitted.while_connected(run(query))
 
     async def run(query: SearchOptions) -> SearchResponse:
-        call = partial(index.search, query.text, query.top_k)
-        result: SearchResult = await asyncio.get_running_loop().run_in_executor(thread, call)
-        hits = await engine.gather(to_response(hit, query.thumbnails) for hit in result.hits)
+        with engine.registry.use() as served:
+            if served.index is None:
+                raise HTTPException(404, "the server has no index: start it with --index FOLDER")
+            call = partial(served.index.search, query.text, query.top_k)
+            result: SearchResult = await asyncio.get_running_loop().run_in_executor(thread, call)
+        hits = await gather(to_response(hit, query.thumbnails) for hit in result.hits)
         return SearchResponse(**{**vars(result), "hits": tuple(hits)})
 
     async def to_response(hit: Hit, thumbnails: int) -> HitResponse:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.inference.scoring import average_views, best_labels, text_scores
 from xclip_runtime.serve.api.schemas import (
+    MODEL,
     ClassifyOptions,
     ClassifyResponse,
     EmbedOptions,
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from xclip_runtime.inference.scoring import ViewScores
-    from xclip_runtime.serve.engine import EncodedVideo, Engine
+    from xclip_runtime.serve.engine import Engine
     from xclip_runtime.serve.request import AdmittedRequest
+    from xclip_runtime.serve.served_model import EncodedVideo, ServedModel
     from xclip_runtime.serve.text_cache import LabelEmbeds
     from xclip_runtime.serve.uploads import Upload
 
@@ -78,43 +80,58 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 def router(engine: Engine) -> APIRouter:
     """Return the routes of /v1."""
     routes = APIRouter(prefix="/v1")
-    logit_scale = engine.model.bundle.logit_scale
 
     async def handle(
-        request: Request, query: Options, run: Callable[[AdmittedRequest, Upload, Options], Awaitable[Result]]
+        request: Request,
+        query: Options,
+        run: Callable[[ServedModel, AdmittedRequest, Upload, Options], Awaitable[Result]],
     ) -> Result:
         async with admit_upload(engine, request) as (admitted, upload):
             # Fields of the body override the query string.
             options = type(query).model_validate({**query.model_dump(exclude_unset=True), **upload.fields})
 
             async def work() -> Result:
-                return await run(admitted, upload, options)
+                with engine.registry.use(options.model) as served:
+                    return await run(served, admitted, upload, options)
 
             return await admitted.while_connected(work())
 
     async def score_labels(
-        admitted: AdmittedRequest, upload: Upload, options: VideoOptions, labels: LabelEmbeds, views: Views
+        served: ServedModel,
+        admitted: AdmittedRequest,
+        upload: Upload,
+        options: VideoOptions,
+        labels: LabelEmbeds,
+        *,
+        views: Views,
     ) -> tuple[ViewScores, dict[str, Any]]:
         """Return the scores of a label set, and the fields that all responses have."""
-        video = await _encode(engine, upload, options, views)
-        logits, prompt_ms = await engine.score(video, labels)
-        return average_views(logits), await _common(engine, admitted, upload, options, video, prompt_ms=prompt_ms)
+        video = await _encode(served, upload, options, views)
+        logits, prompt_ms = await served.score(video, labels)
+        return average_views(logits), await _common(served, admitted, upload, options, video, prompt_ms=prompt_ms)
 
-    async def run_classify(admitted: AdmittedRequest, upload: Upload, options: ClassifyOptions) -> ClassifyResponse:
-        labels = await engine.labels(options.labels, options.texts)
-        scores, common = await score_labels(admitted, upload, options, labels, Views.parse(options.views))
+    async def run_classify(
+        served: ServedModel, admitted: AdmittedRequest, upload: Upload, options: ClassifyOptions
+    ) -> ClassifyResponse:
+        labels = await served.labels(options.labels, options.texts)
+        scores, common = await score_labels(served, admitted, upload, options, labels, views=Views.parse(options.views))
         return ClassifyResponse(labels=best_labels(labels.names, *scores, options.top_k), **common)
 
-    async def run_score(admitted: AdmittedRequest, upload: Upload, options: ScoreOptions) -> ScoreResponse:
-        labels = await engine.labels((), options.texts)
-        scores, common = await score_labels(admitted, upload, options, labels, Views())
-        return ScoreResponse(texts=text_scores(labels.names, *scores, logit_scale), **common)
+    async def run_score(
+        served: ServedModel, admitted: AdmittedRequest, upload: Upload, options: ScoreOptions
+    ) -> ScoreResponse:
+        labels = await served.labels((), options.texts)
+        scores, common = await score_labels(served, admitted, upload, options, labels, views=Views())
+        texts = text_scores(labels.names, *scores, served.model.bundle.logit_scale)
+        return ScoreResponse(texts=texts, **common)
 
-    async def run_embed(admitted: AdmittedRequest, upload: Upload, options: EmbedOptions) -> EmbedResponse:
-        video = await _encode(engine, upload, options, Views())
+    async def run_embed(
+        served: ServedModel, admitted: AdmittedRequest, upload: Upload, options: EmbedOptions
+    ) -> EmbedResponse:
+        video = await _encode(served, upload, options, Views())
         return EmbedResponse(
             embedding=video.features[0].unit_embeds.tolist(),
-            **await _common(engine, admitted, upload, options, video),
+            **await _common(served, admitted, upload, options, video),
         )
 
     @routes.post("/classify", openapi_extra=_BODY, responses=_ERRORS)
@@ -133,10 +150,13 @@ def router(engine: Engine) -> APIRouter:
         return await handle(request, query, run_embed)
 
     @routes.get("/info")
-    async def info() -> ServerInfo:
+    async def info(name: Annotated[str | None, Query(alias="model", description=MODEL)] = None) -> ServerInfo:
         """Model, label set and limits of this server."""
-        model, limits = engine.model, engine.settings.limits
+        served, limits = engine.registry.get(name), engine.settings.limits
+        model = served.model
         return ServerInfo(
+            model=served.name,
+            models=list(engine.registry.names),
             bundle=model.bundle.path.resolve().name,
             provider=model.provider,
             precision=model.precision,
@@ -145,34 +165,34 @@ def router(engine: Engine) -> APIRouter:
             free_text=bool(model.bundle.graphs_of("text")) and find_spec("tokenizers") is not None,
             upload_bytes=limits.upload_bytes,
             duration=limits.duration,
-            sample=sample(engine),
-            indexed=engine.indexed,
+            sample=sample(served),
+            indexed=served.indexed,
         )
 
     return routes
 
 
-def sample(engine: Engine) -> str | None:
+def sample(served: ServedModel) -> str | None:
     """Return the path of the sample video; only the embedded bundle has one."""
-    return SAMPLE if engine.model.bundle.path.resolve() == DEMO_BUNDLE.resolve() else None
+    return SAMPLE if served.model.bundle.path.resolve() == DEMO_BUNDLE.resolve() else None
 
 
-async def _encode(engine: Engine, upload: Upload, options: VideoOptions, views: Views) -> EncodedVideo:
+async def _encode(served: ServedModel, upload: Upload, options: VideoOptions, views: Views) -> EncodedVideo:
     if options.clip is not None:
-        video = engine.kept(options.clip)
+        video = served.kept(options.clip)
         if video is None:
             raise HTTPException(404, "the kept video has been dropped: send it again")
         return video
     if upload.path is None:
         raise HTTPException(422, "no video: send one as the body or as a file of a form, or name a kept `clip`")
-    limit = engine.settings.limits.views
+    limit = served.settings.limits.views
     if len(views) > limit:
         raise HTTPException(422, f"{len(views)} views exceed the limit of {limit}: send fewer")
-    return await engine.encode(upload.path, upload.name, views=views, start=options.start, end=options.end)
+    return await served.encode(upload.path, upload.name, views=views, start=options.start, end=options.end)
 
 
 async def _common(
-    engine: Engine,
+    served: ServedModel,
     admitted: AdmittedRequest,
     upload: Upload,
     options: VideoOptions,
@@ -186,9 +206,9 @@ async def _common(
     return {
         "video": None if upload.path is None else upload.name,
         "frames": video.frames,
-        "provider": engine.model.provider,
-        "precision": engine.model.precision,
-        "clip": options.clip or (engine.keep(video) if options.keep else None),
+        "provider": served.model.provider,
+        "precision": served.model.precision,
+        "clip": options.clip or (served.keep(video) if options.keep else None),
         "thumbnails": await _thumbnails(video, options.thumbnails),
         "timings_ms": timings,
     }

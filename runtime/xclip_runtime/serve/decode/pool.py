@@ -109,8 +109,6 @@ class DecodePool:
     """Decode processes; each is replaced when it crashes or is killed.
 
     Args:
-        num_frames: Frames of a clip.
-        transform: Preprocessing of the frames.
         workers: Number of processes.
         limits: Resource limits.
         on_restart: Called with "crashed", "timeout" or "cancelled" when a worker is replaced.
@@ -118,21 +116,12 @@ class DecodePool:
 
     def __init__(
         self,
-        num_frames: int,
-        transform: FrameTransform,
         *,
         workers: int,
         limits: Limits,
         on_restart: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._shape = (num_frames, transform.size, transform.size, 3)
-        self._config = {
-            "num_frames": num_frames,
-            "profile": transform.profile,
-            "image_size": transform.size,
-            "memory": limits.decode_bytes,
-            "max_pixels": limits.pixels,
-        }
+        self._config = {"memory": limits.decode_bytes, "max_pixels": limits.pixels}
         self._limits = limits
         self._count = workers
         self._on_restart = on_restart
@@ -173,12 +162,24 @@ class DecodePool:
         await asyncio.gather(*(worker.kill() for worker in self._workers))
         self._workers.clear()
 
-    async def clip(self, path: Path, name: str, *, views: Views, start: float = 0.0, end: float | None = None) -> Clip:
+    async def clip(
+        self,
+        path: Path,
+        name: str,
+        *,
+        num_frames: int,
+        transform: FrameTransform,
+        views: Views,
+        start: float = 0.0,
+        end: float | None = None,
+    ) -> Clip:
         """Sample and prepare the frames of a video file.
 
         Args:
             path: The file.
             name: Name of the video for messages.
+            num_frames: Frames of a clip.
+            transform: Preprocessing of the frames.
             views: Temporal clips and crops.
             start: Seconds from the first frame.
             end: Seconds; None for the end of the video.
@@ -194,6 +195,9 @@ class DecodePool:
             "do": "clip",
             "path": str(path),
             "name": name,
+            "num_frames": num_frames,
+            "profile": transform.profile,
+            "image_size": transform.size,
             "start": start,
             "end": end,
             "positions": views.positions,
@@ -202,7 +206,7 @@ class DecodePool:
             "max_duration": self._limits.duration,
         }
         header, payload = await self._run(job, b"")
-        shape = (len(views), *self._shape)
+        shape = (len(views), num_frames, transform.size, transform.size, 3)
         return Clip(
             frames=_array(payload, shape),
             indices=tuple(int(index) for index in header["indices"]),

@@ -33,7 +33,7 @@ def main() -> None:
     # requests are answered.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    jobs = _jobs(config)
+    jobs = _jobs()
     _limit_resources(config["memory"])
     responses.write(pack({"ready": True}))
     responses.flush()
@@ -63,7 +63,7 @@ def _run_job(
     responses.flush()
 
 
-def _jobs(config: Mapping[str, Any]) -> Mapping[str, Callable[[Job, bytes], Response]]:
+def _jobs() -> Mapping[str, Callable[[Job, bytes], Response]]:
     import cv2  # noqa: PLC0415 - loaded once a worker runs
     import numpy as np  # noqa: PLC0415
 
@@ -72,12 +72,12 @@ def _jobs(config: Mapping[str, Any]) -> Mapping[str, Callable[[Job, bytes], Resp
 
     # There is one worker per CPU already.
     cv2.setNumThreads(1)
-    transform = FrameTransform(config["profile"], config["image_size"])
 
     def read_clip(job: Job, _: bytes) -> Response:
+        transform = FrameTransform(job["profile"], job["image_size"])
         limits = {name: job[name] for name in ("start", "end", "time_limit", "max_pixels", "max_duration")}
         reading = Reading(Views(job["positions"], job["crops"]), **limits)
-        clip = read_video(job["path"], config["num_frames"], transform, reading)
+        clip = read_video(job["path"], job["num_frames"], transform, reading)
         frames = np.ascontiguousarray(clip.frames)
         facts = ("indices", "decoded", "total", "decode_ms", "prepare_ms", "decoder", "codec", "fps", "method", "notes")
         return {"shape": frames.shape, **{name: getattr(clip, name) for name in facts}}, frames

@@ -6,15 +6,17 @@ import asyncio
 import mmap
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Body, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
 
 from xclip_runtime._version import __version__
 from xclip_runtime.errors import TensorError
 from xclip_runtime.serve.inference_protocol import codec
-from xclip_runtime.serve.inference_protocol.models import CLIPS, SERVER, VERSION, VIDEOS, Models
+from xclip_runtime.serve.inference_protocol.models import SERVER, VERSION, Models
 from xclip_runtime.serve.request import admit
+from xclip_runtime.serve.settings import VIDEOS_SUFFIX
 from xclip_runtime.serve.uploads import save_body
 
 if TYPE_CHECKING:
@@ -25,7 +27,13 @@ if TYPE_CHECKING:
 
 _JSON_LENGTH = "Inference-Header-Content-Length"
 
-Model = Annotated[str, PathParameter(description=f"{CLIPS} or {VIDEOS}")]
+Model = Annotated[str, PathParameter(description=f"Name of a model; with {VIDEOS_SUFFIX} it takes encoded videos.")]
+
+
+class IndexOptions(BaseModel):
+    """Body of /v2/repository/index."""
+
+    ready: bool = Field(False, description="List the ready models alone.")
 
 
 def router(engine: Engine) -> APIRouter:
@@ -42,32 +50,49 @@ def router(engine: Engine) -> APIRouter:
     @routes.get("/models/{model}/versions/{version}", include_in_schema=False)
     async def metadata(model: Model, version: str = VERSION) -> dict[str, Any]:
         """Model metadata: inputs and outputs."""
-        models.check(model, version)
-        return models.metadata(model)
+        return models.get(model, version).metadata
 
     @routes.get("/models/{model}/ready")
     @routes.get("/models/{model}/versions/{version}/ready", include_in_schema=False)
     async def ready(model: Model, version: str = VERSION) -> Response:
         """Model readiness."""
-        models.check(model, version)
-        return JSONResponse({"name": model, "ready": engine.ready}, 200 if engine.ready else 503)
+        is_ready = models.get(model, version).ready
+        return JSONResponse({"name": model, "ready": is_ready}, 200 if is_ready else 503)
 
     @routes.post("/models/{model}/infer")
     @routes.post("/models/{model}/versions/{version}/infer", include_in_schema=False)
     async def infer(request: Request, model: Model, version: str = VERSION) -> Response:
         """Run inference on tensors, sent as JSON or as binary data."""
-        models.check(model, version)
+        models.get(model, version)
         async with admit(engine, request) as admitted:
             with engine.upload_dir.file() as path:
                 await admitted.within(save_body(request, path))
                 parsed = await asyncio.to_thread(_parse, path, request)
                 admitted.shorten(parsed.timeout)
-                outputs = await admitted.while_connected(models.run(model, parsed))
+                with models.use(model, version) as used:
+                    outputs = await admitted.while_connected(used.run(parsed))
         head = {"model_name": model, "model_version": VERSION, **({"id": parsed.id} if parsed.id else {})}
         body, json_bytes = codec.pack(head, outputs)
         if json_bytes is None:
             return Response(body, media_type="application/json")
         return Response(body, headers={_JSON_LENGTH: str(json_bytes)}, media_type="application/octet-stream")
+
+    @routes.post("/repository/index")
+    async def repository_index(options: Annotated[IndexOptions | None, Body()] = None) -> list[dict[str, str]]:
+        """All models of this server and their states."""
+        return models.index(ready=options is not None and options.ready)
+
+    @routes.post("/repository/models/{model}/load")
+    async def load(model: Model) -> Response:
+        """Load or reload a model and its sibling from their bundle, with --allow-model-control."""
+        await models.load(model)
+        return Response()
+
+    @routes.post("/repository/models/{model}/unload")
+    async def unload(model: Model) -> Response:
+        """Unload a model and its sibling once the requests in progress are answered, with --allow-model-control."""
+        await models.unload(model)
+        return Response()
 
     return routes
 

@@ -43,6 +43,7 @@ _PROBES = {"ServerLive", "ServerReady"}
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     422: grpc.StatusCode.INVALID_ARGUMENT,
     503: grpc.StatusCode.UNAVAILABLE,
@@ -90,6 +91,9 @@ class RpcServer:
             "ModelReady": (messages.ModelReadyRequest, self._model_ready),
             "ModelMetadata": (messages.ModelMetadataRequest, self._model_metadata),
             "ModelInfer": (messages.ModelInferRequest, self._model_infer),
+            "RepositoryIndex": (messages.RepositoryIndexRequest, self._repository_index),
+            "RepositoryModelLoad": (messages.RepositoryModelLoadRequest, self._load),
+            "RepositoryModelUnload": (messages.RepositoryModelUnloadRequest, self._unload),
         }
         # On the wire a unary request is a stream of one message. Read as a stream, it waits until it is admitted.
         return {
@@ -146,15 +150,14 @@ class RpcServer:
     async def _model_ready(self, stream: AsyncIterator[Any]) -> Any:
         request = await _single(stream)
         try:
-            self._models.check(request.name, request.version or VERSION)
+            ready = self._models.get(request.name, request.version or VERSION).ready
         except UnknownModelError:
-            return messages.ModelReadyResponse(ready=False)
-        return messages.ModelReadyResponse(ready=self._engine.ready)
+            ready = False
+        return messages.ModelReadyResponse(ready=ready)
 
     async def _model_metadata(self, stream: AsyncIterator[Any]) -> Any:
         request = await _single(stream)
-        self._models.check(request.name, request.version or VERSION)
-        facts = self._models.metadata(request.name)
+        facts = self._models.get(request.name, request.version or VERSION).metadata
         # The messages have no field for the parameters of REST.
         return messages.ModelMetadataResponse(**{name: facts[name] for name in facts if name != "parameters"})
 
@@ -162,15 +165,30 @@ class RpcServer:
         with self._engine.admit():
             deadline = Deadline(self._engine.settings.request_timeout)
             request = await deadline.within(_single(stream))
-            self._models.check(request.model_name, request.model_version or VERSION)
-            parsed = await asyncio.to_thread(_parse, request)
-            deadline.shorten(parsed.timeout)
-            outputs = await deadline.within(self._models.run(request.model_name, parsed))
+            with self._models.use(request.model_name, request.model_version or VERSION) as model:
+                parsed = await asyncio.to_thread(_parse, request)
+                deadline.shorten(parsed.timeout)
+                outputs = await deadline.within(model.run(parsed))
         response = messages.ModelInferResponse(model_name=request.model_name, model_version=VERSION, id=request.id)
         for output in outputs:
             response.outputs.add(name=output.requested.name, datatype=output.datatype, shape=output.tensor.shape)
             response.raw_output_contents.append(output.to_bytes())
         return response
+
+    async def _repository_index(self, stream: AsyncIterator[Any]) -> Any:
+        request = await _single(stream)
+        index = self._models.index(ready=request.ready)
+        return messages.RepositoryIndexResponse(models=index)
+
+    async def _load(self, stream: AsyncIterator[Any]) -> Any:
+        request = await _single(stream)
+        await self._models.load(request.model_name)
+        return messages.RepositoryModelLoadResponse()
+
+    async def _unload(self, stream: AsyncIterator[Any]) -> Any:
+        request = await _single(stream)
+        await self._models.unload(request.model_name)
+        return messages.RepositoryModelUnloadResponse()
 
 
 async def _single(stream: AsyncIterator[Any]) -> Any:

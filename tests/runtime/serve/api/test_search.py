@@ -26,7 +26,7 @@ def indexed(model, tmp_path_factory):
 def test_hits_are_those_of_the_index_and_tell_no_folder(indexed):
     server, _ = indexed
     answer = server.client.get("/v1/search", params={"text": expected_label(), "top_k": 2, "thumbnails": 3}).json()
-    here = server.engine.index.search(expected_label(), 2)
+    here = server.served.index.search(expected_label(), 2)
 
     assert [(m["start"], m["end"], m["logit"]) for m in answer["hits"]] == [
         (h.start, h.end, pytest.approx(h.logit, abs=1e-4)) for h in here.hits

@@ -119,9 +119,9 @@ def test_a_kept_clip_answers_again_without_its_video(server):
 
 def test_only_so_many_clips_are_kept_and_none_is_guessed(server):
     tokens = [server.client.post("/v1/embed?keep=true", content=VIDEO).json()["clip"] for _ in range(2)]
-    seen = server.engine.kept(tokens[1])
+    seen = server.served.kept(tokens[1])
     for _ in range(server.engine.settings.limits.kept_videos - 1):
-        server.engine.keep(seen)
+        server.served.keep(seen)
 
     assert server.client.post("/v1/embed", json={"clip": tokens[1]}).status_code == 200
     assert problem(server.client.post("/v1/embed", json={"clip": tokens[0]}))[0] == 404

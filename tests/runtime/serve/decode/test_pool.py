@@ -31,7 +31,7 @@ TRANSFORM = FrameTransform("videox", 224)
 @asynccontextmanager
 async def pool_of(workers=1, restarts=None, **limits):
     told = [] if restarts is None else restarts
-    pool = DecodePool(8, TRANSFORM, workers=workers, limits=Limits(**limits), on_restart=told.append)
+    pool = DecodePool(workers=workers, limits=Limits(**limits), on_restart=told.append)
     await pool.start()
     try:
         yield pool
@@ -40,7 +40,7 @@ async def pool_of(workers=1, restarts=None, **limits):
 
 
 async def sample(pool, path=DEMO_VIDEO, **options):
-    return await pool.clip(path, "ride.mp4", **{"views": Views(), **options})
+    return await pool.clip(path, "ride.mp4", num_frames=8, transform=TRANSFORM, **{"views": Views(), **options})
 
 
 def test_a_worker_reads_what_this_process_would_read():

@@ -170,7 +170,7 @@ def test_tensors_may_come_as_lists(both, model, clip):
             "no output probs",
         ),
         (lambda t, c: t.infer("xclip", [clips_input(c[None])], timeout=1), "DEADLINE_EXCEEDED", "took longer than"),
-        (lambda t, c: t.get_model_repository_index(), "UNIMPLEMENTED", "Method not"),
+        (lambda t, c: t.get_trace_settings(), "UNIMPLEMENTED", "Method not"),
     ],
 )
 def test_what_does_not_fit_is_an_error_of_the_client(triton, clip, send, code, message):
@@ -262,7 +262,7 @@ def test_what_nobody_expected_stays_in_the_log(model, caplog):
 
     broken.prompt_logits = raise_error
     with connected(model) as (server, client):
-        server.engine.model = broken
+        server.served.model = broken
         with pytest.raises(InferenceServerException) as caught:
             classify(client)
 

@@ -1,0 +1,251 @@
+"""One model behind its batching queue: decode, run the vision graph, score."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import OrderedDict
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from xclip_runtime.errors import DeviceError
+from xclip_runtime.inference.providers import CPU_PROVIDER
+from xclip_runtime.results import FrameUse, VideoFeatures
+from xclip_runtime.selftest import golden_clip, self_test
+from xclip_runtime.serve.batcher import Batcher
+from xclip_runtime.serve.text_cache import TextCache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from xclip_runtime.model import XClip
+    from xclip_runtime.search import VideoIndex
+    from xclip_runtime.serve.decode.pool import DecodePool
+    from xclip_runtime.serve.metrics import Metrics
+    from xclip_runtime.serve.settings import ServeSettings
+    from xclip_runtime.serve.text_cache import LabelEmbeds
+    from xclip_runtime.video import Views
+
+Result = TypeVar("Result")
+
+BATCH_ON_GPU = 8
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An opened bundle."""
+
+    model: XClip
+    index: VideoIndex | None = None
+    """Index for /v1/search, where this is the default model."""
+
+
+@dataclass(frozen=True)
+class EncodedVideo:
+    """Output of the vision graph for one video."""
+
+    features: tuple[VideoFeatures, ...]
+    """One per view."""
+    frames: FrameUse
+    timings_ms: dict[str, float]
+    """Milliseconds of the stages queue, decode, prepare and vision."""
+    pixels: NDArray[np.uint8] | None = None
+    """Frames of the first view, uint8 RGB (T, size, size, 3); None for a kept video."""
+
+
+class ServedModel:
+    """A model with its batches, label embeddings and kept videos. Constructed on any thread, used on one event loop.
+
+    Args:
+        name: Name of the model on this server.
+        opened: The model and its index.
+        settings: Limits and queue sizes.
+        metrics: Metrics of the server.
+        pool: Decodes videos, for all models of the server.
+    """
+
+    def __init__(self, name: str, opened: Opened, settings: ServeSettings, metrics: Metrics, pool: DecodePool) -> None:
+        self.name = name
+        self.model, self.index = opened.model, opened.index
+        self.indexed = None if self.index is None else len(self.index)
+        """Number of windows in the index when it was opened, or None without an index."""
+        self.settings = settings
+        self.texts = TextCache(self.model, settings.limits)
+        self.ready = False
+        """True once the model is warm and has passed its self-test."""
+        self._metrics = metrics
+        self._pool = pool
+        self._batch_size = settings.batch_size or (1 if self.model.provider == CPU_PROVIDER else BATCH_ON_GPU)
+        self.batcher: Batcher[NDArray[np.uint8], tuple[VideoFeatures, float]] = Batcher(
+            self._run_batch, size=self._batch_size, delay=settings.batch_delay, on_batch=metrics.batch_size.observe
+        )
+        self._kept: OrderedDict[str, EncodedVideo] = OrderedDict()
+        self._users = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
+
+    async def start(self) -> None:
+        """Warm up and self-test the model.
+
+        Raises:
+            DeviceError: The self-test fails.
+        """
+        await _in_thread(self._warm_up)
+        self.batcher.start()
+        self.ready = True
+
+    async def close(self) -> None:
+        """Stop the thread; queued work is cancelled."""
+        self.ready = False
+        await self.batcher.close()
+
+    async def drain(self) -> None:
+        """Wait until nobody uses the model, then close it."""
+        await self._unused.wait()
+        await self.close()
+
+    @contextmanager
+    def used(self) -> Iterator[ServedModel]:
+        """Keep the model open until the end of the block."""
+        self._users += 1
+        self._unused.clear()
+        try:
+            yield self
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.set()
+
+    async def encode(
+        self, path: Path, name: str, *, views: Views, start: float = 0.0, end: float | None = None
+    ) -> EncodedVideo:
+        """Decode a file and run the vision graph on every view.
+
+        Raises:
+            VideoError: See `DecodePool.clip`.
+        """
+        submitted = time.perf_counter()
+        clip = await self._pool.clip(
+            path,
+            name,
+            num_frames=self.model.bundle.num_frames,
+            transform=self.model.transform,
+            views=views,
+            start=start,
+            end=end,
+        )
+        queue_ms = 1000 * (time.perf_counter() - submitted) - clip.decode_ms - clip.prepare_ms
+        self._observe_stages(decode=clip.decode_ms, prepare=clip.prepare_ms, decode_queue=queue_ms)
+        encoded = await self.encode_frames(clip.frames)
+        timings = {
+            **encoded.timings_ms,
+            "queue": encoded.timings_ms["queue"] + queue_ms,
+            "decode": clip.decode_ms,
+            "prepare": clip.prepare_ms,
+        }
+        return replace(encoded, frames=FrameUse.of(clip), timings_ms=timings)
+
+    async def encode_frames(self, views: NDArray[np.uint8]) -> EncodedVideo:
+        """Run the vision graph on prepared frames, uint8 RGB (V, T, size, size, 3)."""
+        start = time.perf_counter()
+        results = await gather(self.batcher.submit(view) for view in views)
+        vision_ms = sum(ms for _, ms in results)
+        queue_ms = max(0.0, 1000 * (time.perf_counter() - start) - vision_ms)
+        self._observe_stages(vision=vision_ms, vision_queue=queue_ms)
+        count = len(views[0])
+        return EncodedVideo(
+            features=tuple(features for features, _ in results),
+            frames=FrameUse(tuple(range(count)), count, count),
+            timings_ms={"queue": queue_ms, "decode": 0.0, "prepare": 0.0, "vision": vision_ms},
+            pixels=views[0],
+        )
+
+    async def score(self, video: EncodedVideo, labels: LabelEmbeds) -> tuple[NDArray[np.float32], float]:
+        """Return the logits of every view, float32 (V, N), and their time in milliseconds."""
+        start = time.perf_counter()
+        logits = await _in_thread(self._prompt_logits, video.features, labels.embeds)
+        prompt_ms = 1000 * (time.perf_counter() - start)
+        self._observe_stages(prompt=prompt_ms)
+        return logits, prompt_ms
+
+    async def labels(self, names: Sequence[str], texts: Sequence[str]) -> LabelEmbeds:
+        """Return the label set of a request; that of the bundle if `names` and `texts` are empty.
+
+        Args:
+            names: Labels; those of the bundle keep its embeddings, others are encoded.
+            texts: Always encoded.
+
+        Raises:
+            LabelsError: There are too many, or one is empty or too long.
+            MissingExtraError: The extra [text] is not installed.
+            BundleError: The bundle has no text tower.
+        """
+        if not names and not texts:
+            return self.texts.bundle_labels
+        self.texts.check([*names, *texts])
+        return await _in_thread(self.texts.encode, names, texts)
+
+    def keep(self, video: EncodedVideo) -> str:
+        """Keep the features of a video for later requests; return an unguessable token."""
+        token = secrets.token_urlsafe(18)
+        # The features are views of their batch's array, which they would keep alive as a whole.
+        features = tuple(VideoFeatures(one.video_embeds.copy(), one.img_features.copy()) for one in video.features)
+        self._kept[token] = replace(video, features=features, pixels=None)
+        while len(self._kept) > self.settings.limits.kept_videos:
+            self._kept.popitem(last=False)
+        return token
+
+    def kept(self, token: str) -> EncodedVideo | None:
+        """Return the kept video of a token, or None if it has been dropped."""
+        if token in self._kept:
+            self._kept.move_to_end(token)
+        return self._kept.get(token)
+
+    def _warm_up(self) -> None:
+        result = self_test(self.model)
+        if not result.passed:
+            message = (
+                f"the self-test fails on {self.model.provider}: |Δlogit| {result.max_abs_logit:.3g} exceeds "
+                f"{result.tolerance:.3g}: run `xclip-onnx doctor`, or choose --device cpu"
+            )
+            raise DeviceError(message)
+        clip = golden_clip(self.model.bundle.num_frames, self.model.bundle.image_size)
+        # Some providers prepare for each shape when they first see it.
+        for size in range(2, self._batch_size + 1):
+            self.model.features_batch(np.stack([clip] * size))
+
+    def _run_batch(self, clips: Sequence[NDArray[np.uint8]]) -> list[tuple[VideoFeatures, float]]:
+        start = time.perf_counter()
+        batch = clips[0][None] if len(clips) == 1 else np.stack(clips)
+        features = self.model.features_batch(batch)
+        vision_ms = 1000 * (time.perf_counter() - start)
+        return [(one, vision_ms) for one in features]
+
+    def _prompt_logits(self, features: Sequence[VideoFeatures], embeds: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.stack([self.model.prompt_logits(one, embeds) for one in features])
+
+    def _observe_stages(self, **stages_ms: float) -> None:
+        for stage, ms in stages_ms.items():
+            self._metrics.stage_seconds.labels(stage).observe(ms / 1000)
+
+
+async def gather(coroutines: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Gather results; cancel the rest when one fails or the caller is cancelled."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        return list(await asyncio.gather(*tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _in_thread(function: Callable[..., Result], *args: Any) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(None, partial(function, *args))
