@@ -23,7 +23,7 @@ from xclip_runtime.inference.scoring import (
 from xclip_runtime.results import Classification, FrameUse, VideoFeatures, VideoScores, WindowResult
 from xclip_runtime.streaming.events import Smoother
 from xclip_runtime.streaming.feed import WindowFeed
-from xclip_runtime.streaming.sources import open_source
+from xclip_runtime.streaming.sources import earliest_end, open_source
 from xclip_runtime.streaming.windows import StreamWindow
 from xclip_runtime.text.encoder import TextEncoder
 from xclip_runtime.text.label_embeddings import EncodedLabels, encode_labels
@@ -272,19 +272,23 @@ class XClip(LoadedModel):
         """
         return self._text_encoder.encode(texts, truncate=truncate)
 
-    def windows(self, window: float = 4.0, hop: float | None = None, *, fps: float | None = None) -> StreamWindow:
+    def windows(
+        self, window: float = 4.0, hop: float | None = None, *, fps: float | None = None, ends_after: float = 0.0
+    ) -> StreamWindow:
         """Create windows of this model's size to push frames into; ``logits(window.frames)`` scores them.
 
         Args:
             window: Seconds.
             hop: Seconds from one window to the next; None takes half a window.
             fps: Frames per second, if known.
+            ends_after: Seconds before which the stream does not end, see `StreamWindow`.
 
         Raises:
             ValueError: ``window`` or ``hop`` is out of its range.
         """
         hop = window / 2 if hop is None else hop
-        return StreamWindow(window, hop, num_frames=self.bundle.num_frames, transform=self.transform, fps=fps)
+        frames = self.bundle.num_frames
+        return StreamWindow(window, hop, num_frames=frames, transform=self.transform, fps=fps, ends_after=ends_after)
 
     def stream(
         self,
@@ -317,7 +321,7 @@ class XClip(LoadedModel):
         check_top_k(top_k)
         smoother = Smoother(smooth)
         opened: FrameSource = source if hasattr(source, "live") else open_source(source)  # type: ignore[assignment]
-        windows = self.windows(window, hop, fps=opened.fps)
+        windows = self.windows(window, hop, fps=opened.fps, ends_after=earliest_end(opened))
         newest_wins = opened.live if newest_wins is None else newest_wins
         feed = WindowFeed(opened, windows, self.transform, newest_wins=newest_wins)
         scored = ((taken, self.logits(taken.window.frames)) for taken in feed)

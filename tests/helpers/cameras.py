@@ -214,6 +214,7 @@ class SyntheticSource:
     def __init__(self, frames: int, fps: float = 30.0, *, live: bool = False, interval: float = 0.0) -> None:
         self.live = live
         self.fps = fps
+        self.duration = frames / fps
         self.converted = self.given = 0
         self._frames = frames
         self._interval = interval

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from xclip_runtime.errors import VideoNotFoundError
 from xclip_runtime.search.store import Source, absolute
 from xclip_runtime.streaming.feed import WindowFeed
-from xclip_runtime.streaming.sources import open_source
+from xclip_runtime.streaming.sources import earliest_end, open_source
 from xclip_runtime.util.prefetch import pipelined_or_errors
 from xclip_runtime.video import Clip
 from xclip_runtime.video.frame_reader import ASSUMED_FPS
@@ -81,7 +81,7 @@ def window_features(model: XClip, job: Job, skip: set[float]) -> Iterator[Window
     """Compute the features of the windows of a file, except those with starts to skip, while a thread reads on."""
     window, hop = job.source.window, job.source.hop
     opened = open_source(job.source.path)
-    windows = model.windows(window or 0.0, hop, fps=opened.fps)
+    windows = model.windows(window or 0.0, hop, fps=opened.fps, ends_after=earliest_end(opened))
     origin = None
     for item in WindowFeed(opened, windows, model.transform, newest_wins=False):
         cut = item.window

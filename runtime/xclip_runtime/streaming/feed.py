@@ -103,8 +103,8 @@ class WindowFeed:
                 self._changed.notify_all()
 
     def _advance(self, frame: StreamFrame) -> None:
-        if frame.after_gap:
-            self._windows.restart(frame.time)
+        for window in self._windows.restart(frame.time) if frame.after_gap else ():
+            self._offer(window)
         for window in self._windows.advance(frame.time, lambda: self._transform(frame.to_rgb())):
             self._offer(window)
 

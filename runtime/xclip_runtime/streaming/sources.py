@@ -49,6 +49,8 @@ _ACCEPTED = 'the number of a camera, an address, a path, or "-" for standard inp
 _ADDRESS_OPTIONS = {"rtsp_transport": "tcp"}
 # FFmpeg knows of no more frames, at the start of a stream, when they are shown: a source that goes on so has no clock.
 _FRAMES_WITHOUT_TIME = 8
+# Seconds by which the duration of a container may be wrong.
+_DURATION_MARGIN = 1.0
 # FFmpeg's name of the cameras of each platform, and how it names one of them.
 _CAMERAS = {
     "linux": ("v4l2", "/dev/video{}"),
@@ -68,7 +70,7 @@ class StreamFrame(NamedTuple):
 
 
 class FrameSource(Protocol):
-    """Something to iterate over once."""
+    """Something to iterate over once; one that is not live may also have a `duration`, seconds, or None."""
 
     @property
     def live(self) -> bool:
@@ -127,6 +129,13 @@ class RawFormat:
         return cls(int(match[1]), int(match[2]), float(match[3]))
 
 
+def earliest_end(source: FrameSource) -> float:
+    """Return the seconds after its first frame before which a source does not end, as far as its container is right."""
+    if source.live:
+        return math.inf
+    return max(0.0, (getattr(source, "duration", None) or 0.0) - _DURATION_MARGIN)
+
+
 def open_source(
     source: str | int | os.PathLike[str],
     *,
@@ -180,6 +189,7 @@ class DecoderSource(_Source):
     def __init__(self, decoder: VideoDecoder, name: str, *, live: bool = False) -> None:
         self.live = live
         self.fps: float | None = decoder.fps or ASSUMED_FPS
+        self.duration = decoder.duration
         self._decoder = decoder
         self._name = name
         self._closed = threading.Event()
@@ -255,6 +265,7 @@ class LiveSource(_Source):
         self._closed = threading.Event()
         self._connection: PyAVDecoder | None = connect()
         self.fps: float | None = self._connection.fps
+        self.duration = self._connection.duration
         self.live: bool = self._connection.duration is None if live is None else live
 
     def __iter__(self) -> Iterator[StreamFrame]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from xclip_runtime.results import Gap
+from xclip_runtime.video.sampling import uniform_indices
 from xclip_runtime.video.transforms import prepare_frames
 
 if TYPE_CHECKING:
@@ -19,8 +21,13 @@ if TYPE_CHECKING:
 
     from xclip_runtime.video.transforms import FrameTransform
 
+    Prepared = NDArray[np.uint8]
+
 # Half a millisecond is the rounding of timestamps in Matroska.
 _ROUNDING = 5e-4
+
+MAX_KEPT_FRAMES = 256
+"""Prepared frames that are kept for the last, shorter window; of more, every second one."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +40,12 @@ class Window:
     """Seconds; the last window of a stream may be shorter than the others."""
     prepared: tuple[NDArray[np.uint8], ...] = field(repr=False)
     """T prepared frames, uint8 RGB (size, size, 3); neighbouring windows share them."""
+    sampled: tuple[int, ...]
+    """The number of each prepared frame in the stream, from 0."""
     numbers: range
-    """Numbers of the stream's frames in the window, from 0."""
+    """Numbers of the stream's frames in the window."""
     arrived: float
-    """Time at which its last frame was pushed, by `time.perf_counter`."""
+    """Time at which the frame that completed it was pushed, by `time.perf_counter`."""
     gap: Gap | None = None
     """Gap between this window and the one before."""
 
@@ -46,25 +55,42 @@ class Window:
         return np.stack(self.prepared)
 
 
+class _Pending(NamedTuple):
+    """The newest frame, which is on show until the next one's time."""
+
+    number: int
+    time: float
+    prepare: Callable[[], Prepared]
+
+
+class _Kept(NamedTuple):
+    """Prepared frame."""
+
+    number: int
+    pixels: Prepared
+
+
 @dataclass
-class _Partial:
-    """Window that still lacks frames."""
+class _Open:
+    """Window that still lacks frames; its start counts from the first frame's time."""
 
     start: float
     first: int
-    shown: list[tuple[float, NDArray[np.uint8]]] = field(default_factory=list)
-    prepared: list[NDArray[np.uint8]] = field(default_factory=list)
+    slots: list[_Kept] = field(default_factory=list)
 
 
 class StreamWindow:
     """Cutter of a stream into windows of `window` seconds, one every `hop` seconds, of T frames uniform in time.
 
-    Window k begins at k * hop after the first frame. Its frame i is the one displayed (i + 1/2) * window / T after its
-    start, which at a constant frame rate is the sampling of `uniform_indices`. A frame is prepared on arrival if a
-    window needs it, once for all windows that share it: at most (window / hop + 1) * (T + 1) prepared frames are held,
-    whatever the frame rate.
+    Window k begins at k · hop after the first frame. Its frame i is the last one at or before the moment
+    (i + 1/2) · window / T after its start, which is known when the next frame comes; at a constant frame rate that is
+    the sampling of `uniform_indices`. A frame is prepared if a window needs it, once for all windows that share it.
 
     A pause longer than a window, or a clock set back by more than one, is a gap: windows begin anew behind it.
+
+    The last, shorter window is sampled from all its frames by `uniform_indices`, as a video of its own. For it the
+    frames since the start of the oldest incomplete window are kept, at most `MAX_KEPT_FRAMES`. Windows that are still
+    incomplete share their frames, so that a stream never holds more than (window / hop + 1) · T frames beside those.
 
     Args:
         window: Seconds.
@@ -72,33 +98,48 @@ class StreamWindow:
         num_frames: T.
         transform: Preprocessing profile.
         fps: Frames a second, if known; the duration of the very first frame.
+        ends_after: Seconds after the first frame before which the stream does not end, math.inf for a live one: frames
+            only for the last window are not prepared so much earlier.
 
     Raises:
         ValueError: `window` or `hop` is out of its range.
     """
 
     def __init__(
-        self, window: float, hop: float, *, num_frames: int, transform: FrameTransform, fps: float | None = None
+        self,
+        window: float,
+        hop: float,
+        *,
+        num_frames: int,
+        transform: FrameTransform,
+        fps: float | None = None,
+        ends_after: float = 0.0,
     ) -> None:
-        if not 0 < window < float("inf"):
+        if not 0 < window < math.inf:
             message = f"the window is {window} s: it must be longer than 0"
             raise ValueError(message)
-        if not window / num_frames <= hop < float("inf"):
+        if not window / num_frames <= hop < math.inf:
             message = (
                 f"the hop is {hop} s: it must be at least the window divided by {num_frames}, {window / num_frames} s"
             )
             raise ValueError(message)
         self._window = window
         self._hop = hop
-        self._step = window / num_frames
         self._num_frames = num_frames
         self._transform = transform
-        self._interval = 1 / fps if fps else 0.0
-        self._last: float | None = None
+        self._interval = min(1 / fps, window) if fps else 0.0
+        self._kept_from = ends_after - window
+        self._step = window / num_frames
+        self._rounding = min(_ROUNDING, self._step / 4)
+        self._moments = [(i + 0.5) * self._step + self._rounding for i in range(num_frames)]
         self._count = 0
-        self._partials: list[_Partial] = []
-        self._origin = self._done_until = 0.0
+        self._pending: _Pending | None = None
+        self._origin = 0.0
         self._opened = 0
+        self._open: list[_Open] = []
+        self._kept: list[_Kept] = []
+        self._stride = 1
+        self._done_until = 0.0
         self._gap: Gap | None = None
 
     def push(self, frame: NDArray[np.uint8], t: float) -> list[Window]:
@@ -110,75 +151,114 @@ class StreamWindow:
 
         Raises:
             FramesError: The frame has another dtype or shape.
+            ValueError: The time is not finite.
         """
-        return self.advance(t, lambda: prepare_frames([frame], self._transform)[0])
+        pixels = prepare_frames([frame], self._transform)[0]
+        return self.advance(t, lambda: pixels)
 
     def advance(self, t: float, prepare: Callable[[], NDArray[np.uint8]]) -> list[Window]:
-        """Add a frame as `push` does, but decode and prepare it only if a window needs it."""
-        arrived = time.perf_counter()
+        """Add a frame as `push` does, but decode and prepare it only if a window needs it, at the latest in `flush`."""
         if not math.isfinite(t):
             message = f"the frame's time is {t} s: give a finite number of seconds"
             raise ValueError(message)
-        if self._last is not None:
-            step = t - self._last
+        done: list[Window] = []
+        if self._pending is not None:
+            step = t - self._pending.time
             if -self._window <= step <= 0:
                 return []
             if abs(step) > self._window:
-                self.restart(t)
+                done = self.restart(t)
             else:
                 self._interval = step
-        if self._last is None:
-            self._origin = self._done_until = t
-        self._last = t
-        until = t + self._interval - _ROUNDING
-        while (start := self._origin + self._opened * self._hop) <= max(t, until):
-            self._partials.append(_Partial(start, self._count))
-            self._opened += 1
+                done = self._show(t - self._origin)
+        if self._pending is None:
+            self._origin = t
+        self._pending = _Pending(self._count, t, prepare)
         self._count += 1
-        frame: NDArray[np.uint8] | None = None
-        for partial in self._partials:
-            wanted = self._slots_before(until, partial) - len(partial.prepared)
-            if wanted > 0 or not partial.shown:
-                frame = prepare() if frame is None else frame
-                partial.shown.append((t, frame))
-                partial.prepared.extend([frame] * wanted)
-        return self._take_complete(arrived)
+        return done
 
-    def restart(self, t: float) -> None:
-        """Begin anew with the frame at `t`, after a gap."""
-        if self._last is not None:
-            self._gap = Gap(self._last if self._gap is None else self._gap.start, t)
-        self._partials.clear()
-        self._opened = 0
-        self._last = None
+    def restart(self, t: float) -> list[Window]:
+        """Begin anew with the frame at `t`, after a gap; return the windows that are complete without it."""
+        if self._pending is None:
+            return []
+        last = self._pending.time
+        done = self._show(last - self._origin + self._interval)
+        self._gap = Gap(last if self._gap is None else self._gap.start, t)
+        self._begin_anew()
+        return done
 
     def flush(self) -> list[Window]:
-        """End the stream; return the frames that no window has covered as one shorter window, or nothing."""
-        if self._last is None or not self._partials:
+        """End the stream; return the windows complete by now, and the frames that none has covered as a shorter one."""
+        if self._pending is None:
             return []
-        end = self._last + self._interval
-        if self._done_until > self._origin and end - self._done_until <= self._step / 2:
+        last = self._pending.time - self._origin
+        end = last + self._interval
+        # A stream of one frame may have no length at all.
+        done = self._show(max(end, last + 2 * self._rounding))
+        if self._open and not (self._done_until > 0 and end - self._done_until <= self._step / 2):
+            done.append(self._rest(self._open[0], end))
+        self._begin_anew()
+        return done
+
+    def _begin_anew(self) -> None:
+        self._pending = None
+        self._open.clear()
+        self._kept.clear()
+        self._opened, self._stride, self._done_until = 0, 1, 0.0
+
+    def _show(self, until: float) -> list[Window]:
+        """Show the newest frame up to a time after the first frame's, at most a window after its own.
+
+        Hence at most T + 1 windows open, whatever the times are.
+        """
+        frame = self._pending
+        if frame is None:
             return []
-        partial = self._partials[0]
-        sample_times = partial.start + (np.arange(self._num_frames) + 0.5) * (end - partial.start) / self._num_frames
-        times = [t for t, _ in partial.shown]
-        on_show = np.maximum(np.searchsorted(times, sample_times + _ROUNDING, side="right") - 1, 0)
-        self._partials.clear()
-        prepared = tuple(partial.shown[i][1] for i in on_show)
-        return [self._finish(partial.start, end, prepared, partial.first, time.perf_counter())]
+        while (start := self._opened * self._hop) + self._rounding < until:
+            self._open.append(_Open(start, frame.number))
+            self._opened += 1
+        wanted = [bisect_left(self._moments, until - window.start) - len(window.slots) for window in self._open]
+        if any(wanted) or self._is_kept(frame):
+            kept = _Kept(frame.number, frame.prepare())
+            self._kept.append(kept)
+            for window, slots in zip(self._open, wanted, strict=True):
+                window.slots += [kept] * slots
+        return self._take_complete()
 
-    def _slots_before(self, until: float, partial: _Partial) -> int:
-        """Count the sample times of a window that come before `until`."""
-        return min(max(int(np.ceil((until - partial.start) / self._step - 0.5)), 0), self._num_frames)
+    def _is_kept(self, frame: _Pending) -> bool:
+        if not self._open:
+            return False
+        late = frame.time - self._origin >= self._kept_from
+        return not self._kept or (late and frame.number % self._stride == 0)
 
-    def _take_complete(self, arrived: float) -> list[Window]:
-        complete = [p for p in self._partials if len(p.prepared) == self._num_frames]
-        self._partials = self._partials[len(complete) :]
-        return [self._finish(p.start, p.start + self._window, tuple(p.prepared), p.first, arrived) for p in complete]
+    def _take_complete(self) -> list[Window]:
+        complete = [window for window in self._open if len(window.slots) == self._num_frames]
+        del self._open[: len(complete)]
+        first = self._open[0].first if self._open else self._count
+        del self._kept[: bisect_left(self._kept, first, key=lambda kept: kept.number)]
+        if len(self._kept) > MAX_KEPT_FRAMES:
+            self._stride *= 2
+            self._kept = self._kept[::2]
+        elif len(self._kept) <= MAX_KEPT_FRAMES // 4:
+            self._stride = max(1, self._stride // 2)
+        return [self._finish(w, w.start + self._window, w.slots, w.slots[-1].number + 1) for w in complete]
 
-    def _finish(
-        self, start: float, end: float, prepared: tuple[NDArray[np.uint8], ...], first: int, arrived: float
-    ) -> Window:
+    def _rest(self, window: _Open, end: float) -> Window:
+        """Sample the last window from its frames; the nearest before stands for one that was not kept."""
+        numbers = [kept.number for kept in self._kept]
+        wanted = window.first + uniform_indices(self._count - window.first, self._num_frames)
+        slots = [self._kept[max(bisect_right(numbers, number) - 1, 0)] for number in wanted]
+        return self._finish(window, end, slots, self._count)
+
+    def _finish(self, window: _Open, end: float, slots: list[_Kept], stop: int) -> Window:
         gap, self._gap = self._gap, None
         self._done_until = end
-        return Window(start, end, prepared, range(first, self._count), arrived, gap)
+        return Window(
+            start=self._origin + window.start,
+            end=self._origin + end,
+            prepared=tuple(slot.pixels for slot in slots),
+            sampled=tuple(slot.number for slot in slots),
+            numbers=range(window.first, stop),
+            arrived=time.perf_counter(),
+            gap=gap,
+        )

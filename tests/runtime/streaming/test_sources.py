@@ -73,6 +73,7 @@ def test_frames_that_a_user_feeds_give_the_same_windows(model):
 
     # 224 pixels in, 224 pixels out: the hf profile leaves such frames as they are.
     pushed = [w for number, frame in enumerate(clip.frames) for w in hf.push(frame, number / 25)]
+    pushed += hf.flush()
 
     results = model.stream(DEMO_VIDEO, window=1.0, hop=0.5, top_k=None)
     for window, result in zip(pushed, results, strict=False):
@@ -100,7 +101,7 @@ def test_smoothing_is_that_of_the_probabilities_over_time(model):
 )
 def test_a_stream_that_is_cut_off_and_restored_goes_on_and_reports_the_gap(model, seen, cameras):
     results = []
-    with cameras([60, 50]) as camera:
+    with cameras([60, 51]) as camera:
         source = open_source(camera.address, backoff=QUICKLY)
         assert source.live
         until_it_is_gone(model.stream(source, window=1.0, hop=0.5, newest_wins=False), results)

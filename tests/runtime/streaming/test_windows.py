@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,15 +12,18 @@ from hypothesis import strategies as st
 
 from xclip_runtime.errors import FramesError
 from xclip_runtime.results import Gap
-from xclip_runtime.streaming.windows import StreamWindow
+from xclip_runtime.streaming.windows import MAX_KEPT_FRAMES, StreamWindow
 from xclip_runtime.video import FrameTransform, uniform_indices
 
 SIZE = 8
 TRANSFORM = FrameTransform("hf", SIZE)
 
 
-def cut(window, hop, num_frames=4, fps=None):
-    return StreamWindow(window, hop, num_frames=num_frames, transform=TRANSFORM, fps=fps)
+ROUNDING = 5e-4
+
+
+def cut(window, hop, num_frames=4, fps=None, ends_after=0.0):
+    return StreamWindow(window, hop, num_frames=num_frames, transform=TRANSFORM, fps=fps, ends_after=ends_after)
 
 
 def square(number):
@@ -49,23 +55,105 @@ def test_a_window_as_long_as_the_video_takes_the_frames_of_uniform_sampling(fram
     assert len(windows) == 1
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(0.01, 0.4), min_size=30, max_size=80), st.integers(1, 8), st.floats(0.25, 2.0))
-def test_whatever_the_rate_windows_keep_their_grid_and_their_frames_lie_in_them(steps, num_frames, ratio):
-    times = np.cumsum(steps)
-    window = 2.0
-    hop = max(ratio * window, window / num_frames)
+WINDOW = 2.0
+STEPS = {
+    "constant": st.just(0.04),
+    "variable": st.floats(0.001, 0.3),
+    "short hole": st.floats(0.3, WINDOW),
+    "long hole": st.floats(WINDOW * 1.01, 3 * WINDOW),
+    "late": st.floats(-0.3, 0.0),
+    "clock set back": st.floats(-100.0, -WINDOW * 1.01),
+}
+EVENLY = st.tuples(st.just(0.04), st.integers(1, 60))
+ANYHOW = st.tuples(st.one_of(*STEPS.values()), st.integers(1, 4))
+JITTER = st.lists(st.floats(0.02, 0.06), min_size=1, max_size=40).map(lambda steps: [(step, 1) for step in steps])
+TIMES = st.lists(st.one_of(EVENLY.map(lambda run: [run]), ANYHOW.map(lambda run: [run]), JITTER), max_size=10).map(
+    lambda runs: np.cumsum([17.0, *(step for run in runs for step, times in run for _ in range(times))])
+)
 
-    whole, _ = feed(cut(window, hop, num_frames), times)
 
-    for number, w in enumerate(whole):
-        assert w.start == pytest.approx(times[0] + number * hop)
-        assert w.end - w.start == pytest.approx(window)
-        assert len(w.prepared) == num_frames
-        assert numbers(w) == sorted(numbers(w))
-        # A moment may be served by the frame before it or the first after it: the steps are at most 0.4 s.
-        moments = w.start + (np.arange(num_frames) + 0.5) * window / num_frames
-        assert np.abs(times[numbers(w)] - moments).max() <= 0.8
+def stretches(times):
+    """Split a stream at its gaps, without the frames that are ignored: numbers and times of the frames."""
+    found, last, number = [], -math.inf, 0
+    for t in times:
+        if -WINDOW <= t - last <= 0:
+            continue
+        if abs(t - last) > WINDOW:
+            found.append([])
+        found[-1].append((number, t))
+        last, number = t, number + 1
+    return found
+
+
+def expected(times, hop, num_frames):
+    """Windows by their definition: the last frame at or before each moment, while the last one is on show."""
+    windows, interval = [], 0.0
+    for stretch in stretches(times):
+        origin = stretch[0][1]
+        if len(stretch) > 1:
+            interval = stretch[-1][1] - stretch[-2][1]
+        moments = (np.arange(num_frames) + 0.5) * WINDOW / num_frames + ROUNDING
+        for number in range(10_000):
+            if moments[-1] >= stretch[-1][1] - origin + interval - number * hop:
+                break
+            at = np.searchsorted([t - origin - number * hop for _, t in stretch], moments, side="right") - 1
+            windows.append((origin + number * hop, [stretch[i][0] for i in at]))
+    return windows
+
+
+@settings(max_examples=100, deadline=None)
+@given(TIMES, st.integers(1, 8), st.floats(0.0, 2.0))
+def test_a_slot_shows_the_last_frame_at_or_before_its_moment_whatever_the_times(times, num_frames, ratio):
+    hop = max(ratio * WINDOW, WINDOW / num_frames)
+    windows = cut(WINDOW, hop, num_frames)
+    found, frame = [], square(0)
+
+    # Frames hold their number only up to 255.
+    for t in times:
+        found += windows.advance(t, lambda: frame)
+    found += windows.flush()
+
+    whole = [w for w in found if math.isclose(w.end - w.start, WINDOW)]
+    assert [(w.start, list(w.sampled)) for w in whole] == expected(times, hop, num_frames)
+    assert found[: len(whole)] == whole
+    assert len(found) <= len(whole) + 1
+
+
+def test_a_slot_inside_a_freeze_shows_what_was_frozen():
+    times = [*np.arange(50) / 25, *(1.96 + 1.5 + np.arange(100) / 25)]
+
+    _, windows = feed(cut(2, 0.5, num_frames=8), times)
+
+    for w in windows:
+        moments = w.start + (np.arange(8) + 0.5) * (w.end - w.start) / 8
+        assert [times[n] for n in w.sampled] == pytest.approx([max(t for t in times if t <= m) for m in moments])
+
+
+@settings(max_examples=100, deadline=None)
+@given(TIMES, st.integers(1, 8))
+def test_windows_on_a_grid_share_their_frames(times, num_frames):
+    step = WINDOW / num_frames
+    windows = cut(WINDOW, step, num_frames)
+    found = [w for t in times for w in windows.advance(t, lambda: square(0))]
+
+    for one, next_one in pairwise(found):
+        if next_one.gap is None:
+            assert one.sampled[1:] == next_one.sampled[:-1]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("window", [1e-12, 2.0, 1e300])
+def test_no_time_makes_a_frame_cost_more_than_the_windows_it_completes(window):
+    windows = cut(window, window / 4, fps=25)
+    prepared = []
+    times = [0, 1e300, 1e300 + 1, -1e300, 2**53, 2**53 + 2, 5e-324, 1.7e308, -1.7e308, 1e9, 1e9 + 1.9, 1e9 + 1e-7, 0]
+
+    for number, t in enumerate(times):
+        done = windows.advance(t, lambda number=number: prepared.append(number) or square(number))
+        assert len(done) <= 5
+    windows.flush()
+
+    assert len(prepared) == len(set(prepared)) <= len(times)
 
 
 def test_windows_follow_each_other_by_the_hop():
@@ -77,7 +165,7 @@ def test_windows_follow_each_other_by_the_hop():
 
 
 def test_overlapping_windows_share_their_frames_and_each_frame_is_prepared_once():
-    windows, prepared = cut(2, 1, num_frames=8), []
+    windows, prepared = cut(2, 1, num_frames=8, ends_after=math.inf), []
     done = []
     for number in range(100):
         done += windows.advance(number / 10, lambda number=number: prepared.append(number) or square(number))
@@ -88,11 +176,11 @@ def test_overlapping_windows_share_their_frames_and_each_frame_is_prepared_once(
     assert len(prepared) <= 5 * 10 + 4
 
 
-def test_a_window_is_ready_with_its_last_sampled_frame_not_later():
+def test_a_window_is_ready_with_the_frame_behind_its_last_moment_not_later():
     windows = cut(2, 2)
     ready = [number for number in range(40) if windows.push(square(number), number / 10)]
 
-    assert ready == [17, 37]
+    assert ready == [18, 38]
 
 
 def test_between_windows_that_do_not_touch_nothing_is_prepared():
@@ -124,6 +212,44 @@ def test_a_stream_shorter_than_a_window_is_one_window(frames):
     assert len(all_of_it) == 1
     assert set(numbers(all_of_it[0])) <= set(range(frames))
     assert len(all_of_it[0].prepared) == 8
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 200), st.integers(1, 32), st.sampled_from([1.0, 2.0, 3.0]), st.booleans())
+def test_the_last_window_is_sampled_as_a_video_of_its_own(frames, num_frames, hop, told):
+    fps = 25
+    hop = max(hop, 3.0 / num_frames)
+    windows = cut(3.0, hop, num_frames, fps, ends_after=frames / fps if told else 0.0)
+    _, all_of_it = feed(windows, np.arange(frames) / fps)
+
+    last = all_of_it[-1]
+    if last.end - last.start < 2.99:
+        own = range(round(last.start * fps), frames)
+        assert list(last.sampled) == [own[i] for i in uniform_indices(len(own), num_frames)]
+        assert numbers(last) == [number % 256 for number in last.sampled]
+
+
+def test_the_last_window_of_too_many_frames_is_sampled_from_every_second_one():
+    frames = 5000
+    windows, held = cut(10, 5, num_frames=32), []
+    for number in range(frames):
+        windows.advance(number / 1000, lambda number=number: held.append(number) or square(number))
+
+    (last,) = windows.flush()
+
+    wanted = uniform_indices(frames, 32)
+    assert np.abs(wanted - last.sampled).max() < frames / 32 / 2
+    assert list(last.sampled) == sorted(set(last.sampled))
+    assert len(held) < 4 * MAX_KEPT_FRAMES
+
+
+def test_before_the_end_that_is_told_frames_are_prepared_only_for_windows():
+    windows, prepared = cut(2, 2, num_frames=4, ends_after=9.0), []
+    for number in range(100):
+        windows.advance(number / 10, lambda number=number: prepared.append(number) or square(number))
+
+    assert len([number for number in prepared if number < 70]) <= 5 * 4
+    assert set(range(80, 98)) <= set(prepared)
 
 
 def test_no_frame_gives_no_window():

@@ -95,7 +95,7 @@ class Connection:
         self._options = options
         self._labels = labels
         self._smoother = Smoother(options.smooth)
-        self._window_feed = served.model.windows(options.window, options.hop)
+        self._window_feed = served.model.windows(options.window, options.hop, ends_after=math.inf)
         self._frames: Latest[tuple[float, bytes]] = Latest()
         self._windows: Latest[Window] = Latest()
 
