@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Half a millisecond is the rounding of timestamps in Matroska.
 _ROUNDING = 5e-4
 
-MAX_KEPT_FRAMES = 256
+MAX_KEPT_FRAMES = 128
 """Prepared frames that are kept for the last, shorter window; of more, every second one."""
 
 
