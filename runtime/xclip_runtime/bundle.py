@@ -155,6 +155,19 @@ class Bundle:
         return sha256_of(self.path / MANIFEST)
 
     @property
+    def checkpoint_name(self) -> str:
+        """Name of the checkpoint: its hub id, or the name of its folder."""
+        if self.path.resolve() == DEMO_BUNDLE.resolve():
+            return DEMO_BUNDLE.name
+        checkpoint = str(self.manifest["source"]["checkpoint"])
+        folders = [part for part in checkpoint.split("/") if part not in ("", ".", "..")]
+        if len(folders) == 2 and checkpoint == "/".join(folders):
+            return checkpoint
+        # Trainers write "checkpoint-500" into the folder that bears the name.
+        named = [part for part in folders if not part.startswith("checkpoint")]
+        return (named or folders or [checkpoint])[-1]
+
+    @property
     def num_frames(self) -> int:
         """T, the number of frames in a clip."""
         return int(self.manifest["model"]["num_frames"])

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from xclip_runtime._version import __version__
 from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.errors import OverloadedError, UnauthorizedError, UploadTooLargeError, XClipError
-from xclip_runtime.serve.api import live, search, videos
+from xclip_runtime.serve.api import live, media, search, videos
 from xclip_runtime.serve.api_keys import ApiKeys, key_in
 from xclip_runtime.serve.error_responses import INTERNAL, describe, error_response, first_problem
 from xclip_runtime.serve.inference_protocol import rest
@@ -114,12 +114,11 @@ def _add_page(app: FastAPI, engine: Engine) -> None:
     async def documentation() -> Response:
         return FileResponse(PAGE / "docs.html", headers=headers)
 
-    if videos.sample(engine.registry.default):
+    @app.get(videos.SAMPLE, include_in_schema=False)
+    async def sample() -> Response:
+        return FileResponse(DEMO_VIDEO)
 
-        @app.get(videos.SAMPLE, include_in_schema=False)
-        async def sample() -> Response:
-            return FileResponse(DEMO_VIDEO)
-
+    app.include_router(media.router(engine.hit_media))
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import OverloadedError
 from xclip_runtime.serve.decode.pool import DecodePool
+from xclip_runtime.serve.hit_media import HitMedia
 from xclip_runtime.serve.metrics import Metrics
 from xclip_runtime.serve.registry import Registry
 from xclip_runtime.serve.served_model import Opened, ServedModel
@@ -47,6 +48,7 @@ class Engine:
         self.settings = settings
         self.metrics = Metrics()
         self.upload_dir = UploadDir()
+        self.hit_media = HitMedia()
         self.pool = DecodePool(
             workers=settings.decode_workers,
             limits=settings.limits,

@@ -176,6 +176,7 @@ class EmbedResponse(VideoResponse):
 class HitResponse(Hit):
     """A search hit; `video` is the file's name without its folder."""
 
+    media: Annotated[str, Field(description="Path of the video, which needs no key; valid while the server runs.")]
     thumbnails: tuple[Annotated[str, Field(description=DATA_URL)], ...] = ()
 
 
@@ -206,6 +207,8 @@ class ServerInfo(BaseModel):
     model: str = Field(description="Name of the model on this server.")
     models: list[str] = Field(description="Names of all models of this server; the default first.")
     bundle: str
+    checkpoint: str = Field(description="Name of the checkpoint, such as its hub id.")
+    logit_scale: float = Field(description="Factor between the cosine of a label and its logit.")
     provider: str = Field(description="Execution provider of the vision graph.")
     precision: str
     num_frames: int
@@ -213,5 +216,6 @@ class ServerInfo(BaseModel):
     free_text: bool = Field(description="True if labels and texts outside the bundle can be encoded.")
     upload_bytes: int = Field(description="Maximum request body, bytes.")
     duration: float = Field(description="Maximum video duration, seconds.")
-    sample: str | None = Field(description="Path of a sample video; null if there is none.")
+    max_views: int = Field(description="Maximum views of a video, temporal clips times crops.")
+    sample: str = Field(description="Path of a sample video.")
     indexed: int | None = Field(description="Number of indexed windows; null without an index.")

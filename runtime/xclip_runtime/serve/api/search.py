@@ -50,7 +50,8 @@ def router(engine: Engine) -> APIRouter:
     async def to_response(hit: Hit, thumbnails: int) -> HitResponse:
         images = await asyncio.to_thread(_thumbnails, hit, thumbnails) if thumbnails else []
         # Clients must not learn the server's folders.
-        return HitResponse(**{**vars(hit), "video": Path(hit.video).name}, thumbnails=tuple(images))
+        hidden = {"video": Path(hit.video).name, "media": engine.hit_media.path_of(hit.video)}
+        return HitResponse(**{**vars(hit), **hidden}, thumbnails=tuple(images))
 
     return routes
 

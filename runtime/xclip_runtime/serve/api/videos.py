@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request
 
-from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.inference.scoring import average_views, best_labels, text_scores
 from xclip_runtime.serve.api.schemas import (
     MODEL,
@@ -158,6 +157,8 @@ def router(engine: Engine) -> APIRouter:
             model=served.name,
             models=list(engine.registry.names),
             bundle=model.bundle.path.resolve().name,
+            checkpoint=model.bundle.checkpoint_name,
+            logit_scale=model.bundle.logit_scale,
             provider=model.provider,
             precision=model.precision,
             num_frames=model.bundle.num_frames,
@@ -165,16 +166,12 @@ def router(engine: Engine) -> APIRouter:
             free_text=bool(model.bundle.graphs_of("text")) and find_spec("tokenizers") is not None,
             upload_bytes=limits.upload_bytes,
             duration=limits.duration,
-            sample=sample(served),
+            max_views=limits.views,
+            sample=SAMPLE,
             indexed=served.indexed,
         )
 
     return routes
-
-
-def sample(served: ServedModel) -> str | None:
-    """Return the path of the sample video; only the embedded bundle has one."""
-    return SAMPLE if served.model.bundle.path.resolve() == DEMO_BUNDLE.resolve() else None
 
 
 async def _encode(served: ServedModel, upload: Upload, options: VideoOptions, views: Views) -> EncodedVideo:

@@ -45,9 +45,9 @@ function route(path, method, { description, summary, parameters, requestBody, re
 }
 
 const main = document.getElementById("routes");
-document.getElementById("here").textContent = location.origin;
+document.getElementById("here").textContent = new URL(".", location.href).href.replace(/\/$/, "");
 try {
-  const { paths } = await (await fetch("/openapi.json")).json();
+  const { paths } = await (await fetch("openapi.json")).json();
   main.replaceChildren(
     ...Object.entries(paths).flatMap(([path, methods]) =>
       Object.entries(methods).map(([method, operation]) => route(path, method, operation))),
