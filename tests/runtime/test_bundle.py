@@ -178,3 +178,24 @@ def test_pickled_embeddings_are_never_loaded(bundle):
 def test_a_precision_that_is_not_there_is_refused_with_those_that_are():
     with pytest.raises(PrecisionUnavailableError, match="it holds: fp32"):
         Bundle.open(DEMO_BUNDLE).graph("prompt", "int8")
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "name"),
+    [
+        ("microsoft/xclip-base-patch32", "microsoft/xclip-base-patch32"),
+        ("sports-xclip", "sports-xclip"),
+        ("runs/2026/sports-xclip", "sports-xclip"),
+        ("runs/sports-xclip/checkpoint-500", "sports-xclip"),
+        ("./sports-xclip", "sports-xclip"),
+        ("checkpoint-500", "checkpoint-500"),
+    ],
+)
+def test_a_model_has_the_name_of_its_checkpoint_whatever_folder_the_bundle_is_in(bundle, checkpoint, name):
+    edit_manifest(bundle, source={"checkpoint": checkpoint})
+
+    assert Bundle.open(bundle).checkpoint_name == name
+
+
+def test_the_embedded_model_is_named_motion_demo():
+    assert Bundle.open(DEMO_BUNDLE).checkpoint_name == "motion-demo"

@@ -22,6 +22,10 @@ class HitMedia:
         self._secret = secrets.token_bytes(32)
         self._videos: OrderedDict[str, str] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Number of videos that can be played."""
+        return len(self._videos)
+
     def path_of(self, video: str) -> str:
         """Make a video playable; return its path on the server."""
         token = hmac.new(self._secret, video.encode(), hashlib.sha256).hexdigest()[:32]

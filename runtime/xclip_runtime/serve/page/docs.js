@@ -1,4 +1,4 @@
-// API documentation, rendered from /openapi.json; no requests to other hosts.
+// API documentation, rendered from openapi.json; no requests to other hosts.
 
 const element = (name, properties = {}, ...children) => {
   const made = Object.assign(document.createElement(name), properties);

@@ -110,7 +110,7 @@ async function upload(current, signal) {
     const answer = await ask("/v1/classify", { method: "POST", body: form, signal, onUpload });
     player.setReadable();
     current.clip = answer.clip;
-    showFilm(answer, timeline.timeOf(answer.frames));
+    showFilm(answer, timeline.timeOf(answer.frames), timeline.name());
     timeline.mark(answer.frames);
     show(current, answer);
   } finally {

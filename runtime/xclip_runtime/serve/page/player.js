@@ -61,11 +61,11 @@ video.addEventListener("error", () => {
   $("unplayable").hidden = false;
 });
 
-// `timeOf` gives the time of a frame's index, or null where it is not known.
-export function showFilm({ thumbnails, frames }, timeOf) {
+// `timeOf` gives the time of a frame's index, or null where it is not known; `whole` names what was sampled.
+export function showFilm({ thumbnails, frames }, timeOf, whole) {
   $("film").hidden = thumbnails.length === 0;
   $("film-note").textContent = `${thumbnails.length} of ${frames.indices.length} sampled frames`
-    + (frames.total > 0 ? `, of ${frames.total} in the video` : "");
+    + (frames.total > 0 ? `, of ${frames.total} in ${whole}` : "");
   $("strip").replaceChildren(...thumbnails.map(({ index, image }) => {
     const time = timeOf(index);
     const caption = time === null ? `#${index}` : seconds(time);

@@ -45,6 +45,7 @@ export const timeline = {
     if (views.value && views.value !== VIEWS[0][0]) options.views = views.value;
     return options;
   },
+  name: () => (isWhole() ? "the video" : "this part"),
   timeOf(frames) {
     if (length === null || frames.total === 0) return () => null;
     const spread = isWhole() ? length : to.value - from.value;

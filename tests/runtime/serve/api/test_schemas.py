@@ -15,7 +15,7 @@ ADDED = {
     "ClassifyResponse": {"clip", "thumbnails"},
     "ScoreResponse": {"clip", "thumbnails"},
     "SearchResponse": set(),
-    "HitResponse": {"thumbnails"},
+    "HitResponse": {"media", "thumbnails"},
     "RequestTimings": {"upload", "queue"},
 }
 PAIRS = [

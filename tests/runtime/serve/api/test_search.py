@@ -9,6 +9,7 @@ import pytest
 from helpers.servers import running
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
 from xclip_runtime.search import VideoIndex
+from xclip_runtime.serve.hit_media import MAX_VIDEOS, HitMedia
 from xclip_runtime.serve.settings import Limits
 
 
@@ -53,6 +54,36 @@ def test_a_video_that_is_gone_is_still_found(indexed):
         video.with_name("ride.mp4.away").rename(video)
 
     assert [m["thumbnails"] for m in hits] == [[]] * 3
+
+
+def test_the_video_of_a_hit_is_played_in_ranges_until_it_is_moved(indexed):
+    server, video = indexed
+    media = server.client.get("/v1/search", params={"text": "a shape"}).json()["hits"][0]["media"]
+    part = server.client.get(media, headers={"Range": "bytes=100-199"})
+
+    assert server.client.get(media).content == video.read_bytes()
+    assert (part.status_code, part.content) == (206, video.read_bytes()[100:200])
+    assert (part.headers["content-type"], part.headers["x-content-type-options"]) == ("video/mp4", "nosniff")
+    assert video.stem not in str(part.headers)
+    video.rename(f"{video}.away")
+    try:
+        assert server.client.get(media).status_code == 404
+    finally:
+        video.with_name("ride.mp4.away").rename(video)
+
+
+@pytest.mark.parametrize("token", ["0" * 32, "..%2F..%2Fetc%2Fpasswd", "%2Fetc%2Fpasswd", ""])
+def test_only_the_videos_of_hits_are_played(indexed, token):
+    assert indexed[0].client.get(f"/v1/media/{token}").status_code == 404
+
+
+def test_so_many_videos_can_be_played_and_their_paths_are_those_of_one_server():
+    media, other = HitMedia(), HitMedia()
+    paths = [media.path_of(f"{number}.mp4") for number in range(MAX_VIDEOS + 1)]
+
+    assert len(media) == MAX_VIDEOS
+    assert media.path_of("7.mp4") == paths[7]
+    assert other.path_of("7.mp4") != paths[7]
 
 
 @pytest.mark.parametrize("options", [{}, {"text": ""}, {"text": " "}, {"text": "x" * 101}, {"text": "x", "top_k": 0}])

@@ -142,7 +142,9 @@ def test_thumbnails_are_the_sampled_frames(server):
 def test_a_client_can_ask_what_is_served(server, model):
     info = server.client.get("/v1/info").json()
 
-    assert info["bundle"] == "motion-demo"
+    assert info["bundle"] == info["checkpoint"] == "motion-demo"
+    assert info["logit_scale"] == pytest.approx(model.bundle.logit_scale)
+    assert info["max_views"] == 12
     assert info["labels"] == list(model.labels)
     assert info["free_text"] is True
     assert (info["provider"], info["num_frames"]) == ("CPUExecutionProvider", 32)
