@@ -48,6 +48,11 @@ class Page:
     def wait_for_text(self, selector, text):
         self._page.locator(selector, has_text=text).first.wait_for()
 
+    def wait_until(self, expression):
+        # Playwright's own waiting for expressions is stopped by the content security policy.
+        while not self.evaluate(expression):
+            self.wait_for_timeout(20)
+
     def text(self, selector):
         return self._page.locator(selector).first.inner_text()
 

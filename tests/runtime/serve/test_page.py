@@ -10,10 +10,13 @@ import sys
 
 import pytest
 
-from helpers.servers import eventually, metric
+from helpers.bundles import copy_bundle, edit_manifest
+from helpers.servers import eventually, metric, running
 from helpers.video_files import encode
+from xclip_runtime import XClip
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
 from xclip_runtime.serve.app import PAGE
+from xclip_runtime.serve.served_model import Opened
 
 CLASSIFY = "POST /v1/classify"
 CLASSIFY_URL = "**/v1/classify"
@@ -31,7 +34,8 @@ def test_the_sample_is_one_press_away_and_labels_come_first(open_page, tmp_path)
     assert page.labels()[0] == expected_label()
     assert len(page.labels()) == 6
     assert page.locator("#strip img").count() == 16
-    assert page.text("#model") == "motion-demo"
+    assert page.text("#checkpoint") == "motion-demo"
+    assert page.hidden("#model-choice")
     assert page.hidden("#problem")
     # The engine's name is the last of the answer, and folded away.
     assert page.hidden("#engine")
@@ -66,11 +70,11 @@ def test_a_file_that_is_chosen_before_the_page_knows_its_server_is_answered_once
     page = open_page("/docs")
     held = []
     page.route("**/v1/info", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks its handlers
-    page.goto(page.url.replace("/docs", "/"))
+    with page.expect_request("**/v1/info"):
+        page.goto(page.url.replace("/docs", "/"))
     page.set_input_files("#file", DEMO_VIDEO)
     assert page.text("#name") == "motion-demo.mp4"
-    while not held:
-        page.wait_for_timeout(10)
+    assert CLASSIFY not in page.requests
     held[0].continue_()
 
     page.wait("#strip img")
@@ -116,7 +120,7 @@ def test_an_upload_shows_its_progress_and_stops_on_the_server_too_when_it_is_can
     slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 1 << 20}
     network.send("Network.emulateNetworkConditions", slow)
     page.set_input_files("#file", large)
-    page.wait_for_function("document.getElementById('sent').value > 0.05")
+    page.wait_until("document.getElementById('sent').value > 0.05")
 
     assert re.fullmatch(r"Uploading \d+\.\d % of 6 MB", page.text("#sent-note"))
     page.click("#cancel")
@@ -143,7 +147,7 @@ def test_a_file_that_the_server_refuses_is_not_blamed_on_the_browser_and_the_nex
 
     assert "notes.mp4 cannot be opened as a video" in page.text("#problem")
     assert page.get_attribute("#problem", "role") == "alert"
-    assert page.text("#unplayable") == ""
+    assert page.text("#unplayable") == "No preview."
     page.click("#another")
     page.upload()
     assert page.hidden("#problem")
@@ -327,7 +331,7 @@ def test_hits_are_named_buttons_that_play_at_their_time(open_page, guarded):
     assert page.locator("#hits .hit").count() == 3
     assert page.locator("#hits img").count() == 9
     hit.click()
-    page.wait_for_function("document.getElementById('hit-video').currentTime >= 1")
+    page.wait_until("document.getElementById('hit-video').currentTime >= 1")
 
     assert hit.get_attribute("aria-current") == "true"
     assert page.text("#hit-name") == "motion-demo.mp4, 1.0 s to 2.0 s"
@@ -339,6 +343,24 @@ def test_hits_are_named_buttons_that_play_at_their_time(open_page, guarded):
     page.wait("#search-problem")
     assert page.locator("#hits .hit").count() == 0
     assert page.hidden("#hit-player")
+
+
+def test_a_server_with_several_models_offers_them(open_page, model, tmp_path):
+    edit_manifest(copy_bundle(tmp_path / "folder"), source={"checkpoint": "someone/sports"})
+    openers = {"shapes": lambda: Opened(model), "sports": lambda: Opened(XClip(tmp_path / "folder", device="cpu"))}
+    with running(openers) as server:
+        page = open_page(of=server)
+        page.upload()
+        assert page.text("#checkpoint") == "motion-demo"
+        page.select_option("#model", "sports")
+        page.wait_for_text("#checkpoint", "someone/sports")
+        page.wait_until("document.querySelectorAll('#bars tr').length == 6 && !document.querySelector('[aria-busy]')")
+
+        assert page.labels()[0] == expected_label()
+        assert "--form-string 'model=sports'" in page.copied("curl")
+        page.fill("#labels", "a cat\na dog")
+        page.wait("#bars tr:nth-child(3)", "detached")
+        assert sorted(page.labels()) == ["a cat", "a dog"]
 
 
 def test_it_works_under_a_prefix_of_a_proxy(open_page, server):

@@ -17,7 +17,7 @@ COLOURS = {
     "forced": {"color_scheme": "light", "forced_colors": "active"},
 }
 ALL = list(product(SIZES, COLOURS))
-FEW = [("wide", "light"), ("narrow", "dark"), ("narrow", "forced")]
+FEW = [("wide", "light"), ("narrow", "dark")]
 TOUCH = 44
 TOO_SMALL = f"""() => [...document.querySelectorAll("a, button, select, summary, input, textarea")]
     .map((element) => element.labels?.[0]?.contains(element) ? element.labels[0] : element)

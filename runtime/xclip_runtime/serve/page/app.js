@@ -5,6 +5,7 @@ import * as camera from "./camera.js";
 import { $, duration, size } from "./dom.js";
 import * as file from "./file.js";
 import { labels } from "./labels.js";
+import { models } from "./models.js";
 import { sayNothing, setScale } from "./scores.js";
 import * as search from "./search.js";
 
@@ -39,25 +40,31 @@ addEventListener("drop", (event) => {
   if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
 });
 
-function offerSample(path) {
-  $("sample").addEventListener("click", () => file.answers.run(async (signal) => {
-    const reply = await fetch(address(path), { signal }).catch((error) => {
-      throw error.name === "AbortError" ? error : new RequestError(0, "No response from the server: is it still running?");
-    });
-    if (!reply.ok) throw new RequestError(reply.status, `The server responded with status ${reply.status}.`);
-    open(new File([await reply.blob()], "sample.mp4", { type: "video/mp4" }), true);
-  }));
-}
+let sample = null;
+$("sample").addEventListener("click", () => file.answers.run(async (signal) => {
+  const reply = await fetch(address(sample), { signal }).catch((error) => {
+    throw error.name === "AbortError" ? error : new RequestError(0, "No response from the server: is it still running?");
+  });
+  if (!reply.ok) throw new RequestError(reply.status, `The server responded with status ${reply.status}.`);
+  open(new File([await reply.blob()], "sample.mp4", { type: "video/mp4" }), true);
+}));
 
-file.answers.run(async (signal) => {
-  const info = await ask("/v1/info", { signal });
-  $("model").textContent = info.model;
-  $("limits").textContent = `Up to ${size(info.upload_bytes)} and ${duration(info.duration)}`;
+labels.onChange(() => (camera.isLive() ? camera.relabel() : file.relabel()));
+
+const load = () => file.answers.run(async (signal) => {
+  const wanted = new URLSearchParams(models.options());
+  const info = await ask(wanted.size ? `/v1/info?${wanted}` : "/v1/info", { signal });
+  const first = sample === null;
+  sample = info.sample;
+  models.load(info, load);
+  labels.load(info);
   setScale(info.logit_scale);
-  labels.load(info, () => (camera.isLive() ? camera.relabel() : file.relabel()));
-  offerSample(info.sample);
-  search.start(info);
+  $("limits").textContent = `Up to ${size(info.upload_bytes)} and ${duration(info.duration)}`;
+  if (first) search.start(info);
   for (const id of ["camera", "sample"]) $(id).disabled = false;
-  if (!file.isOpen() && !camera.isLive()) sayNothing();
+  if (camera.isLive()) camera.changeModel();
+  else if (!file.isOpen()) sayNothing();
   file.start(info);
 });
+
+load();

@@ -4,6 +4,7 @@ import { ask, socketAddress, storedKey } from "./api.js";
 import { liveEvents } from "./events.js";
 import { answers, leave, SHOWN } from "./file.js";
 import { labels } from "./labels.js";
+import { models } from "./models.js";
 import { player } from "./player.js";
 import { clearScores, sayEmpty, setStatus, showScores } from "./scores.js";
 import { clearSnippets, showSnippets } from "./snippets.js";
@@ -59,6 +60,12 @@ function pause() {
   setStatus("Paused");
 }
 
+export function changeModel() {
+  liveEvents.interrupt();
+  clearScores();
+  restart(camera);
+}
+
 function halt(mine) {
   clearInterval(mine.frames);
   clearTimeout(mine.waiting);
@@ -82,7 +89,7 @@ function connect(mine) {
   const socket = (mine.socket = new WebSocket(socketAddress("/v1/live")));
   const isCurrent = () => camera === mine && mine.socket === socket;
   let reason = "";
-  socket.onopen = () => socket.send(JSON.stringify({ ...OPTIONS, api_key: storedKey(), ...labels.options() }));
+  socket.onopen = () => socket.send(JSON.stringify({ ...OPTIONS, ...models.options(), ...labels.options(), api_key: storedKey() }));
   socket.onmessage = ({ data }) => {
     if (!isCurrent()) return;
     const message = JSON.parse(data);

@@ -3,6 +3,7 @@
 import { ask, RequestError } from "./api.js";
 import { $, percent, size } from "./dom.js";
 import { labels } from "./labels.js";
+import { models } from "./models.js";
 import { hideFilm, player, showFilm } from "./player.js";
 import { clearScores, sayEmpty, sayNothing, setStatus, showScores, showTimings } from "./scores.js";
 import { clearSnippets, showSnippets } from "./snippets.js";
@@ -25,9 +26,11 @@ export const answers = new Task($("problem"), { status: setStatus, clear });
 
 export function start(serverInfo) {
   info = serverInfo;
-  timeline.load(info, () => shown && classify());
+  timeline.load(info);
   if (shown) classify();
 }
+
+timeline.onChange(() => shown && classify());
 
 export const isOpen = () => shown !== null;
 
@@ -77,7 +80,7 @@ function rescore() {
   if (stopIfEmpty()) return undefined;
   const current = shown;
   return answers.run(async (signal) => {
-    const options = { top_k: SHOWN, ...labels.options() };
+    const options = { top_k: SHOWN, ...models.options(), ...labels.options() };
     try {
       const body = JSON.stringify({ clip: current.clip, ...options });
       show(current, await ask("/v1/classify", { method: "POST", body, signal }));
@@ -87,6 +90,8 @@ function rescore() {
     }
   });
 }
+
+const chosen = () => ({ ...models.options(), ...timeline.options(), ...labels.options() });
 
 function classify() {
   if (stopIfEmpty()) return undefined;
@@ -101,7 +106,7 @@ async function upload(current, signal) {
   }
   const form = new FormData();
   form.append("video", current.file);
-  const options = { top_k: SHOWN, keep: true, thumbnails: THUMBNAILS, ...timeline.options(), ...labels.options() };
+  const options = { top_k: SHOWN, keep: true, thumbnails: THUMBNAILS, ...chosen() };
   for (const [name, value] of Object.entries(options)) [value].flat().forEach((one) => form.append(name, one));
   showProgress(0, current.file);
   signal.addEventListener("abort", hideProgress);
@@ -126,7 +131,7 @@ function show(current, answer) {
     document,
     video: current.file.name,
     sample: current.sample ? info.sample : null,
-    options: { top_k: SHOWN, ...timeline.options(), ...labels.options() },
+    options: { top_k: SHOWN, ...chosen() },
   });
   setStatus("");
 }

@@ -3,6 +3,9 @@
 import { $, counted, debounced } from "./dom.js";
 
 const box = $("labels");
+const ANY_TEXT = "One label a line. Any text works; texts like the training labels work best.";
+const FIXED = "The label set of the bundle. Other labels need a bundle with a text tower and the extra [text].";
+
 let bundled = [];
 let onChange = () => {};
 
@@ -10,17 +13,16 @@ const entered = () => [...new Set(box.value.split("\n").map((line) => line.trim(
 const isBundled = () => entered().join("\n") === bundled.join("\n");
 
 export const labels = {
-  load(info, changed) {
+  // Labels that were typed stay where the model knows any text.
+  load(info) {
+    const keep = info.free_text && bundled.length > 0 && !isBundled();
     bundled = [...new Set(info.labels)];
-    onChange = changed;
-    box.value = bundled.join("\n");
-    if (!info.free_text) {
-      box.readOnly = true;
-      $("labels-note").textContent =
-        "The label set of the bundle. Other labels need a bundle with a text tower and the extra [text].";
-    }
+    if (!keep) box.value = bundled.join("\n");
+    box.readOnly = !info.free_text;
+    $("labels-note").textContent = info.free_text ? ANY_TEXT : FIXED;
     describe();
   },
+  onChange: (work) => { onChange = work; },
   get empty() {
     return entered().length === 0;
   },

@@ -12,7 +12,7 @@ function show(name, stopText) {
   $("another").textContent = stopText;
   video.hidden = false;
   $("unplayable").hidden = true;
-  $("unplayable").textContent = "";
+  $("unplayable").textContent = "No preview.";
 }
 
 function release() {

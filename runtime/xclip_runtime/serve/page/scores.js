@@ -11,7 +11,7 @@ const NOTHING = "Choose a video: its labels appear here.";
 let scale = 1; // Between a cosine and its logit.
 
 export const setScale = (value) => { scale = value; };
-export const cosineOf = (logit) => (logit / scale).toFixed(3).replace("-", "−");
+export const cosineOf = (logit, by = scale) => (logit / by).toFixed(3).replace("-", "−");
 export const setStatus = (text) => { $("status").textContent = text; };
 
 export function showScores(labels, listed) {

@@ -18,7 +18,10 @@ const searches = new Task($("search-problem"), {
   },
 });
 
+let scale = 1; // Between a cosine and its logit; the index is that of the default model.
+
 export function start(info) {
+  scale = info.logit_scale;
   $("search").hidden = info.indexed === null;
   if (info.indexed !== null) setNote(counted(info.indexed, "window"));
 }
@@ -43,7 +46,7 @@ function hitCard(hit) {
     { type: "button", className: "hit", ariaLabel: `Play ${video} from ${time}` },
     make("span", { className: "frames" }, ...thumbnails.map((src) => make("img", { src, alt: "" }))),
     make("span", { className: "name", textContent: video }),
-    make("span", { className: "soft small", textContent: `${time} · score ${cosineOf(logit)}` }),
+    make("span", { className: "soft small", textContent: `${time} · score ${cosineOf(logit, scale)}` }),
   );
   button.addEventListener("click", () => play(hit, button));
   return make("li", {}, button);

@@ -12,18 +12,20 @@ let length = null; // Seconds; null where the browser does not know.
 let numFrames = 1;
 
 export const timeline = {
-  load(info, changed) {
+  load(info) {
     numFrames = info.num_frames;
     const allowed = VIEWS.filter(([value]) => {
       const [clips, crops] = value.split("x");
       return clips * crops <= info.max_views;
     });
     views.replaceChildren(...allowed.map(([value, textContent]) => make("option", { value, textContent })));
-    const later = debounced(changed);
+  },
+  onChange(work) {
+    const later = debounced(work);
     for (const input of [from, to, views]) input.addEventListener("change", later);
     $("whole").addEventListener("click", () => {
-      setRange();
-      changed();
+      setRange(0, to.max);
+      work();
     });
   },
   open() {
@@ -72,7 +74,7 @@ export const timeline = {
 
 const isWhole = () => length === null || (Number(from.value) <= 0 && Number(to.value) >= Number(to.max));
 
-function setRange(start = 0, end = length) {
+function setRange(start, end) {
   from.value = start;
   to.value = end;
   describe();
