@@ -3,10 +3,10 @@
 import { storeKey } from "./api.js";
 import { $, make } from "./dom.js";
 
-const BUSY = 503;
+const BUSY = new Set([429, 503]); // Too many requests of this client, or of all.
 const RETRIES = 3;
 const MAX_WAIT = 30; // Seconds.
-const WORTH_A_RETRY = new Set([0, 500, 502, BUSY, 504]);
+const WORTH_A_RETRY = new Set([0, 500, 502, 504, 507, ...BUSY]);
 
 export class Task {
   #running = null; // AbortController
@@ -73,7 +73,7 @@ export class Task {
       try {
         return await work(signal);
       } catch (error) {
-        if (error.status !== BUSY || tries === RETRIES) throw error;
+        if (!BUSY.has(error.status) || tries === RETRIES) throw error;
         const wait = Math.min(error.retryAfter || 2 ** tries, MAX_WAIT);
         this.clear();
         this.status(`The server is busy: trying again in ${wait} s…`);
