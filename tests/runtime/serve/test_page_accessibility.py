@@ -77,7 +77,6 @@ def test_an_answer_with_all_that_can_be_opened(open_page, guarded, check):
     unlock(page)
     page.upload()
     page.click("#timings summary")
-    page.copied("curl")
     page.fill("#from", "0.5")
     page.fill("#query", expected_label())
     page.press("#query", "Enter")
@@ -86,6 +85,7 @@ def test_an_answer_with_all_that_can_be_opened(open_page, guarded, check):
     page.wait_for_text("#film-note", "in this part")
     page.fill("#labels", "a cat\na dog")
     page.wait("#bars tr:nth-child(3)", "detached")
+    page.copied("curl")
     check(page, MANY)
 
 
