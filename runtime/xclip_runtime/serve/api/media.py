@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import FileResponse
@@ -12,17 +12,13 @@ from fastapi.responses import FileResponse
 if TYPE_CHECKING:
     from xclip_runtime.serve.hit_media import HitMedia
 
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"video/*": {"schema": {"type": "string", "format": "binary"}}}, "description": "The video."},
-    404: {"description": "The token is unknown, or the video has been moved."},
-}
-
 
 def router(hit_media: HitMedia) -> APIRouter:
     """Return the route of /v1/media."""
     routes = APIRouter(prefix="/v1")
 
-    @routes.get("/media/{token}", response_class=FileResponse, responses=_RESPONSES)
+    # Not in the OpenAPI document: its paths are those that hits name.
+    @routes.get("/media/{token}", include_in_schema=False)
     async def media(token: str) -> FileResponse:
         """Play the video of a search hit; ranges of bytes are supported."""
         video = await asyncio.to_thread(hit_media.video, token)
