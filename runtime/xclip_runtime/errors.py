@@ -26,6 +26,8 @@
     │   ├── ModelLoadError                      a model that a server cannot load
     │   ├── UploadTooLargeError                 the request body is over the limit
     │   ├── OverloadedError                     too many requests at once
+    │   │   └── StartingError                   the server is starting or stopping
+    │   ├── ClientLimitError                    too many requests of one client at once
     │   └── DeadlineError(TimeoutError)         the request takes longer than its timeout
     ├── ReportError(ValueError)                 a benchmark report that cannot be read or compared
     ├── VideoIndexError(ValueError)             an index of videos that cannot be used
@@ -150,6 +152,14 @@ class UploadTooLargeError(ServeError):
 
 class OverloadedError(ServeError):
     """Too many requests at once, or the server is starting or stopping."""
+
+
+class StartingError(OverloadedError):
+    """The server is starting or stopping."""
+
+
+class ClientLimitError(ServeError):
+    """Too many requests of one client at once."""
 
 
 class DeadlineError(ServeError, TimeoutError):

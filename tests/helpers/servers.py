@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import re
 import subprocess
 import sys
@@ -48,7 +49,7 @@ class Running:
 
 
 @contextmanager
-def in_thread(server: Server) -> Iterator[httpx.Client]:
+def in_thread(server: Server, **options) -> Iterator[httpx.Client]:
     """A server that listens, ready or not, and a client for it."""
 
     def run():
@@ -58,7 +59,8 @@ def in_thread(server: Server) -> Iterator[httpx.Client]:
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        with httpx.Client(base_url=server.address, timeout=PATIENCE) as client:
+        address = server.address if server.address.startswith("http") else "http://localhost"
+        with httpx.Client(base_url=address, timeout=PATIENCE, **options) as client:
             yield client
     finally:
         server.should_exit = True
@@ -134,10 +136,12 @@ def in_background(work):
 
 
 @contextmanager
-def process(*options, first=DEMO_BUNDLE):
+def process(*options, first=DEMO_BUNDLE, prefix=(), env=None):
     """A server in a process of its own, and the address that it logs."""
     command = [*SERVE, "-b", str(first), "--port", "0", "--decode-workers", "1", "--log-format", "json", *options]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [*prefix, *command], stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
+    )
     try:
         address, server.seen = None, []
         for line in server.stderr:

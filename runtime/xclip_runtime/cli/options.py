@@ -36,6 +36,7 @@ class Number(click.FloatRange):
 
 
 POSITIVE = Number(min=0, min_open=True)
+FILE = click.Path(exists=True, dir_okay=False)
 
 
 class Bundle(click.types.StringParamType):
@@ -80,6 +81,13 @@ class Option(click.Option):
                 raise click.UsageError(message, ctx)
             opts = {**opts, str(self.name): opts[self._old_name]}
         return super().handle_parse_result(ctx, opts, args)
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Read the variable that is named after the long spelling, where the command has a prefix for variables."""
+        if self.envvar is not None or not ctx.auto_envvar_prefix:
+            return super().resolve_envvar_value(ctx)
+        spelling = max(self.opts, key=len).lstrip("-").replace("-", "_").upper()
+        return os.environ.get(f"{ctx.auto_envvar_prefix}_{spelling}") or None
 
     @property
     def _old_name(self) -> str:

@@ -16,9 +16,10 @@ from xclip_runtime.serve.settings import DEFAULT_NAME, VIDEOS_SUFFIX
 from xclip_runtime.util.paths import read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-KEYS_VARIABLE = "XCLIP_ONNX_API_KEYS"
+VARIABLES = "XCLIP_ONNX"
+KEYS_VARIABLE = f"{VARIABLES}_API_KEYS"
 MIB = 1 << 20
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -48,7 +49,7 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     return paths
 
 
-@click.command("serve")
+@click.command("serve", context_settings={"auto_envvar_prefix": VARIABLES})
 @opt.bundles_option(callback=_named)
 @opt.optional_index_option(help="Index to search, written by `xclip-onnx index add` with the same bundle.")
 @opt.option("--host", metavar="ADDRESS", default="127.0.0.1", help="Address to listen on; 0.0.0.0 for all interfaces.")
@@ -61,11 +62,26 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     help="Port of the Open Inference Protocol over gRPC; 0 for any free one (extra [grpc]).",
 )
 @opt.option(
+    "--metrics-port",
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    show_default="beside the rest, with a key",
+    help="Port of /metrics and of the health probes, without a key; 0 for any free one.",
+)
+@opt.option("--uds", metavar="PATH", type=click.Path(), help="Unix socket to listen on in place of --host and --port.")
+@opt.option(
+    "--root-path", metavar="PATH", default="", help="Path below which a proxy shows the server, such as /video."
+)
+@opt.option("--tls-cert", metavar="FILE", type=opt.FILE, help="Certificate chain, PEM; with --tls-key, for HTTPS.")
+@opt.option("--tls-key", metavar="FILE", type=opt.FILE, help="Private key of --tls-cert, PEM, without a password.")
+@opt.option(
     "--api-keys",
     metavar="FILE",
     type=click.Path(dir_okay=False),
+    envvar=f"{KEYS_VARIABLE}_FILE",
     show_default="no keys",
-    help=f"File of API keys that clients must send, one per line. Or set {KEYS_VARIABLE}, separated by spaces.",
+    help="File of API keys that clients must send, NAME:KEY per line; SIGHUP reads it anew. Or set "
+    f"{KEYS_VARIABLE}, separated by spaces or commas.",
 )
 @opt.option(
     "--allow-model-control",
@@ -94,6 +110,42 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     show_default="usable CPUs, at most 4",
     help="Processes that decode videos.",
 )
+@opt.option(
+    "--client-limit",
+    metavar="N",
+    type=opt.COUNT,
+    show_default="none",
+    help="Maximum concurrent requests of one client: an API key, or an address without keys.",
+)
+@opt.option(
+    "--max-connections",
+    metavar="N",
+    type=opt.COUNT,
+    default=512,
+    help="Maximum connections of a port; idle ones make room for new ones.",
+)
+@opt.option(
+    "--header-timeout",
+    metavar="SECONDS",
+    type=opt.POSITIVE,
+    default=10.0,
+    help="Time limit for the header of a request, seconds.",
+)
+@opt.option(
+    "--idle-timeout",
+    metavar="SECONDS",
+    type=opt.POSITIVE,
+    default=30.0,
+    help="Time that a connection is kept for the next request, seconds.",
+)
+@opt.option(
+    "--drain-delay",
+    metavar="SECONDS",
+    type=opt.Number(0, 3600),
+    default=0.0,
+    help="Time after SIGTERM in which the server says that it is not ready but still serves, seconds.",
+)
+@opt.option("--unready-when-full", is_flag=True, help="Be not ready while the queue is full.")
 @opt.batch_size_option(type=click.IntRange(1, 64), show_default="1 on the CPU, else 8")
 @opt.batch_delay_option(default=0.0)
 @opt.option("--max-upload", metavar="MIB", type=opt.POSITIVE, default=256.0, help="Maximum request body, MiB.")
@@ -108,6 +160,12 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     default="auto",
     help="auto is text on a terminal, else JSON.",
 )
+@opt.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    help="Least severe entries to log; debug adds probes and scrapes.",
+)
 @opt.model_options
 def command(
     *,
@@ -116,8 +174,19 @@ def command(
     host: str,
     port: int,
     grpc_port: int | None,
+    metrics_port: int | None,
+    uds: str | None,
+    root_path: str,
+    tls_cert: str | None,
+    tls_key: str | None,
     api_keys: str | None,
     allow_model_control: bool,
+    client_limit: int | None,
+    max_connections: int,
+    header_timeout: float,
+    idle_timeout: float,
+    drain_delay: float,
+    unready_when_full: bool,
     queue: int,
     request_timeout: float,
     decode_workers: int | None,
@@ -128,13 +197,21 @@ def command(
     max_pixels: int,
     time_limit: float,
     log_format: Any,
+    log_level: str,
     **options: Any,
 ) -> None:
     """Serve bundles over HTTP, with a web page at /.
 
     /v1 takes videos and returns JSON (documented at /docs), /v2 is the Open Inference Protocol, /metrics serves
-    Prometheus. Ctrl-C or SIGTERM stops the server once it has answered the requests that it has accepted.
+    Prometheus. Ctrl-C or SIGTERM stops the server once it has answered the requests that it has accepted; SIGHUP
+    reloads keys, certificate and bundles. Every option can be set by a variable, such as XCLIP_ONNX_GRPC_PORT.
     """
+    if (tls_cert is None) != (tls_key is None):
+        message = "--tls-cert and --tls-key: give both or none"
+        raise click.UsageError(message)
+    if root_path and not root_path.startswith("/"):
+        message = f"{root_path!r} does not begin with /"
+        raise click.BadParameter(message, param_hint="--root-path")
     opt.silence_native_logs()
     try:
         from xclip_runtime.serve.logs import log_to_stderr
@@ -147,7 +224,8 @@ def command(
     from xclip_runtime.model import XClip
     from xclip_runtime.util.cpus import default_workers
 
-    log_to_stderr(log_format)
+    keys = _keys(api_keys)
+    log_to_stderr(log_format, log_level)
 
     def open_bundle(path: str, index: str | None) -> Opened:
         # A GPU prepares every batch size up to this one; the CPU takes any as it is.
@@ -165,7 +243,13 @@ def command(
     }
     settings = ServeSettings(
         limits=Limits(
-            upload_bytes=int(max_upload * MIB), duration=max_duration, pixels=max_pixels, time_limit=time_limit
+            upload_bytes=int(max_upload * MIB),
+            duration=max_duration,
+            pixels=max_pixels,
+            time_limit=time_limit,
+            connections=max_connections,
+            header_timeout=header_timeout,
+            idle_timeout=idle_timeout,
         ),
         queue_size=queue,
         request_timeout=request_timeout,
@@ -173,21 +257,48 @@ def command(
         batch_size=batch_size,
         batch_delay=batch_delay / 1000,
         allow_model_control=allow_model_control,
-        api_keys=_keys(api_keys),
+        api_keys=keys,
+        client_limit=client_limit,
+        unready_when_full=unready_when_full,
+        drain_delay=drain_delay,
     )
-    run_as_process(Server(openers, settings, host, port, grpc_port=grpc_port))
+    server = Server(
+        openers,
+        settings,
+        host,
+        port,
+        uds=uds,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        tls=(tls_cert, tls_key) if tls_cert and tls_key else None,
+        root_path=root_path,
+        read_keys=None if api_keys is None else partial(_read_keys, api_keys, ValueError),
+    )
+    run_as_process(server)
 
 
 def _keys(file: str | None) -> tuple[str, ...]:
     """Read the keys from the file, or else from the environment.
 
     Raises:
-        click.BadParameter: The file holds none: an empty one must not open the server to all.
+        click.UsageError: There are none where some are meant: that must not open the server to all.
     """
-    if file is None:
-        return tuple(os.environ.get(KEYS_VARIABLE, "").split())
-    refuse = partial(click.BadParameter, param_hint="--api-keys")
-    keys = tuple(read_text(Path(file), refuse, content="keys", layout="one key a line").split())
+    if file is not None:
+        return _read_keys(file, partial(click.BadParameter, param_hint="--api-keys"))
+    from xclip_runtime.serve.api_keys import parse_keys
+
+    given = os.environ.get(KEYS_VARIABLE)
+    keys = parse_keys(given or "")
+    if given is not None and not keys:
+        message = f"{KEYS_VARIABLE} is set but holds no key: set keys, or unset it to serve without keys"
+        raise click.UsageError(message)
+    return keys
+
+
+def _read_keys(file: str, refuse: Callable[[str], Exception]) -> tuple[str, ...]:
+    from xclip_runtime.serve.api_keys import parse_keys
+
+    keys = parse_keys(read_text(Path(file), refuse, content="keys", layout="one key a line"))
     if not keys:
         message = f"{file} holds no key: write one per line"
         raise refuse(message)

@@ -19,11 +19,11 @@ from xclip_runtime._version import __version__
 from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.errors import OverloadedError, UnauthorizedError, UploadTooLargeError, XClipError
 from xclip_runtime.serve.api import live, media, search, videos
-from xclip_runtime.serve.api_keys import ApiKeys, key_in
-from xclip_runtime.serve.error_responses import INTERNAL, describe, error_response, first_problem
+from xclip_runtime.serve.api_keys import key_in
+from xclip_runtime.serve.error_responses import INTERNAL, OUTCOME, describe, error_response, first_problem, outcome_of
 from xclip_runtime.serve.inference_protocol import rest
-from xclip_runtime.serve.metrics import CONTENT_TYPE
-from xclip_runtime.serve.middleware import CLIENT_GONE, BodyLimit, Observability
+from xclip_runtime.serve.metrics import CLIENT_GONE, CONTENT_TYPE
+from xclip_runtime.serve.middleware import OTHER, BodyLimit, ClientLimits, MetricsPort, Observability
 from xclip_runtime.serve.request import ClientGoneError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from xclip_runtime.serve.api_keys import ApiKeys
     from xclip_runtime.serve.engine import Engine
 
 PAGE = Path(__file__).parent / "page"
@@ -43,12 +44,15 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
-def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda _: None) -> ASGIApp:
+def create_app(
+    engine: Engine, on_failure: Callable[[Exception], None] = lambda _: None, *, metrics_port: int | None = None
+) -> ASGIApp:
     """Return the application of an engine, which it starts and closes.
 
     Args:
         engine: Answers the requests.
         on_failure: Called if the engine fails to start; the server is live then, but never ready.
+        metrics_port: Port that serves /metrics alone; None to serve it beside the rest.
     """
 
     async def start() -> None:
@@ -72,9 +76,9 @@ def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda 
         docs_url=None,
         redoc_url=None,
     )
-    keys = ApiKeys(engine.settings.api_keys)
+    keys = engine.keys
     # Without keys the OpenAPI document must not ask for one.
-    protected = [Depends(keys)] if engine.settings.api_keys else []
+    protected = [Depends(keys)] if keys else []
     app.include_router(videos.router(engine), dependencies=protected)
     app.include_router(rest.router(engine), dependencies=protected)
     app.include_router(live.router(engine, keys))
@@ -83,10 +87,15 @@ def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda 
     _add_operations(app, engine, protected)
     _add_page(app, engine)
     _add_error_handlers(app, engine, keys)
-    return Observability(BodyLimit(app, engine.settings.limits.upload_bytes), engine.metrics)
+    engine.metrics.expect_requests({OTHER, *(path for route in app.routes if (path := getattr(route, "path", "")))})
+    inner: ASGIApp = ClientLimits(BodyLimit(app, engine.settings.limits.upload_bytes), engine)
+    if metrics_port is not None:
+        inner = MetricsPort(inner, metrics_port, engine)
+    return Observability(inner, engine.metrics, keys)
 
 
 def _add_operations(app: FastAPI, engine: Engine, protected: Sequence[Any]) -> None:
+    @app.get("/healthz", tags=["operations"])
     @app.get("/v2/health/live", tags=["operations"])
     async def is_live() -> dict[str, bool]:
         """Liveness probe."""
@@ -126,6 +135,7 @@ def _add_error_handlers(app: FastAPI, engine: Engine, keys: ApiKeys) -> None:
     @app.exception_handler(XClipError)
     async def on_error(request: Request, error: XClipError) -> Response:
         status, message = describe(error)
+        request.scope[OUTCOME] = outcome_of(error)
         kind = "InternalError" if status == INTERNAL else type(error).__name__
         response = error_response(request, status, kind, message)
         if isinstance(error, OverloadedError):

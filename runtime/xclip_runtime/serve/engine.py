@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from xclip_runtime.errors import OverloadedError
+from xclip_runtime.errors import OverloadedError, StartingError
+from xclip_runtime.serve.api_keys import ApiKeys
+from xclip_runtime.serve.clients import ClientLimit
 from xclip_runtime.serve.decode.pool import DecodePool
 from xclip_runtime.serve.hit_media import HitMedia
 from xclip_runtime.serve.metrics import Metrics
@@ -46,6 +48,8 @@ class Engine:
         self, models: XClip | Mapping[str, Opener], settings: ServeSettings, index: VideoIndex | None = None
     ) -> None:
         self.settings = settings
+        self.keys = ApiKeys(settings.api_keys)
+        self.clients = ClientLimit(settings.client_limit)
         self.metrics = Metrics()
         self.upload_dir = UploadDir()
         self.hit_media = HitMedia()
@@ -88,6 +92,8 @@ class Engine:
     @property
     def ready(self) -> bool:
         """True if load balancers should send requests."""
+        if self.settings.unready_when_full and self.in_flight >= self.settings.queue_size:
+            return False
         return self.started.is_set() and not self.draining
 
     @contextmanager
@@ -99,7 +105,7 @@ class Engine:
         """
         if not self.started.is_set():
             message = "the server is still starting: try again later"
-            raise OverloadedError(message)
+            raise StartingError(message)
         if self.in_flight >= self.settings.queue_size:
             message = f"the queue is full ({self.in_flight} requests): try again later"
             raise OverloadedError(message)
@@ -120,9 +126,9 @@ class Engine:
         Raises:
             OverloadedError: Too many cameras are connected, or the server is not ready.
         """
-        if not self.ready:
+        if self.draining or not self.started.is_set():
             message = "the server is starting or stopping: try again later"
-            raise OverloadedError(message)
+            raise StartingError(message)
         if self.live >= self.settings.limits.live_connections:
             message = f"too many cameras ({self.live} are connected): try again later"
             raise OverloadedError(message)

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 
 from xclip_runtime.errors import (
     BundleError,
+    ClientLimitError,
     DeadlineError,
     DecoderCrashedError,
     FramesError,
@@ -17,6 +18,7 @@ from xclip_runtime.errors import (
     ModelControlError,
     ModelLoadError,
     OverloadedError,
+    StartingError,
     TensorError,
     UnauthorizedError,
     UnknownModelError,
@@ -24,6 +26,7 @@ from xclip_runtime.errors import (
     VideoError,
     XClipError,
 )
+from xclip_runtime.serve.connections import route_path
 from xclip_runtime.serve.logs import request_id
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 INTERNAL = 500
+OUTCOME = "xclip.outcome"
+"""Entry of an ASGI scope: the outcome for the metrics, where the status has several."""
 INTERNAL_MESSAGE = "internal error: see the server's log"
 
 _STATUS: tuple[tuple[type[XClipError], int], ...] = (
@@ -41,6 +46,7 @@ _STATUS: tuple[tuple[type[XClipError], int], ...] = (
     (ModelControlError, 403),
     (ModelLoadError, 400),
     (UploadTooLargeError, 413),
+    (ClientLimitError, 429),
     (OverloadedError, 503),
     (DeadlineError, 504),
     (DecoderCrashedError, 502),
@@ -57,6 +63,11 @@ _STATUS: tuple[tuple[type[XClipError], int], ...] = (
 def status_of(error: XClipError) -> int:
     """Return the HTTP status of an error; 500 for faults of the server itself."""
     return next((status for kind, status in _STATUS if isinstance(error, kind)), INTERNAL)
+
+
+def outcome_of(error: Exception) -> str | None:
+    """Return the outcome of an error for the metrics, where its status has several."""
+    return "starting" if isinstance(error, StartingError) else None
 
 
 def describe(error: Exception) -> tuple[int, str]:
@@ -81,6 +92,6 @@ def first_problem(error: RequestValidationError | ValidationError) -> str:
 
 def error_response(request: Request, status: int, kind: str, message: str) -> JSONResponse:
     """Return the JSON response of an error; under /v2 the body that the Open Inference Protocol prescribes."""
-    if request.url.path.startswith("/v2"):
+    if route_path(request.scope).startswith("/v2"):
         return JSONResponse({"error": message}, status)
     return JSONResponse({"error": {"type": kind, "message": message, "request_id": request_id.get()}}, status)

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from xclip_runtime._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from xclip_runtime.model import XClip
 
@@ -19,6 +19,29 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 # A local path; and the batch size that a GPU is warmed up for, where xclip_batch_size shows the real ones.
 _NOT_EXPORTED = ("bundle", "batch_size")
+STAGES = ("decode_queue", "decode", "prepare", "vision_queue", "vision", "prompt")
+WORKER_LOSSES = ("crashed", "timeout", "cancelled", "idle")
+CLOSED = ("idle", "full", "header", "stalled", "files")
+CLIENT_GONE = 499
+OUTCOMES: dict[int, tuple[str, ...]] = {
+    200: ("ok",),
+    400: ("refused",),
+    401: ("unauthorized",),
+    403: ("refused",),
+    404: ("refused",),
+    405: ("refused",),
+    413: ("too_large",),
+    422: ("refused",),
+    429: ("limited",),
+    CLIENT_GONE: ("cancelled",),
+    500: ("error",),
+    501: ("refused",),
+    502: ("error",),
+    503: ("overloaded", "starting", "not_ready"),
+    504: ("deadline",),
+    507: ("error",),
+}
+"""Outcomes of a request by its HTTP status; the first is the usual one."""
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 
 
@@ -29,7 +52,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.requests = Counter(
-            "xclip_requests", "Requests by outcome.", ["endpoint", "outcome"], registry=self.registry
+            "xclip_requests", "Requests by outcome.", ["endpoint", "code", "outcome"], registry=self.registry
         )
         self.request_seconds = Histogram(
             "xclip_request_seconds",
@@ -47,6 +70,10 @@ class Metrics:
         self.decode_restarts = Counter(
             "xclip_decode_worker_restarts", "Decode workers replaced.", ["reason"], registry=self.registry
         )
+        self._connections = Gauge("xclip_connections", "Open HTTP connections.", registry=self.registry)
+        self._connections_closed = Counter(
+            "xclip_connections_closed", "Connections given up by the server.", ["reason"], registry=self.registry
+        )
         self.live_connections = Gauge("xclip_live_connections", "Cameras connected.", registry=self.registry)
         self._in_flight = Gauge("xclip_requests_in_flight", "Requests admitted, not answered.", registry=self.registry)
         self._waiting = Gauge("xclip_queue_depth", "Items waiting for a stage.", ["stage"], registry=self.registry)
@@ -61,6 +88,46 @@ class Metrics:
         """Show a model no longer."""
         with suppress(KeyError):
             self._info.remove(name)
+
+        self._expect()
+
+    def _expect(self) -> None:
+        """Make series that may come, so that their first event is a step from 0."""
+        for stage in STAGES:
+            self.stage_seconds.labels(stage)
+        for reason in WORKER_LOSSES:
+            self.decode_restarts.labels(reason)
+        for reason in CLOSED:
+            self._connections_closed.labels(reason)
+
+    def expect_requests(self, endpoints: Iterable[str]) -> None:
+        """Make the series of these endpoints."""
+        for endpoint in endpoints:
+            self.request_seconds.labels(endpoint)
+            for code, outcomes in OUTCOMES.items():
+                for outcome in outcomes:
+                    self.requests.labels(endpoint, str(code), outcome)
+
+    def record_request(self, endpoint: str, code: int, outcome: str | None, seconds: float) -> None:
+        """Record a finished request.
+
+        Args:
+            endpoint: The declared path.
+            code: HTTP status.
+            outcome: Its cause, where one status has several.
+            seconds: Duration.
+        """
+        known = OUTCOMES.get(code) or ("ok" if code < 400 else "refused" if code < 500 else "error",)
+        self.requests.labels(endpoint, str(code), outcome or known[0]).inc()
+        self.request_seconds.labels(endpoint).observe(seconds)
+
+    def connection_closed(self, reason: str) -> None:
+        """Count a connection that the server has given up."""
+        self._connections_closed.labels(reason).inc()
+
+    def observe_connections(self, count: Callable[[], int]) -> None:
+        """Set the callback that counts the open connections."""
+        self._connections.set_function(count)
 
     def observe(self, in_flight: Callable[[], int], decode: Callable[[], int], vision: Callable[[], int]) -> None:
         """Set the callbacks that the gauges read at every scrape."""

@@ -12,50 +12,38 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
+from starlette.responses import Response
 
-from xclip_runtime.errors import UploadTooLargeError
-from xclip_runtime.serve.error_responses import INTERNAL, INTERNAL_MESSAGE, error_response
+from xclip_runtime.errors import ClientLimitError, UploadTooLargeError
+from xclip_runtime.serve.api_keys import key_in
+from xclip_runtime.serve.connections import HEALTH, route_path
+from xclip_runtime.serve.error_responses import INTERNAL, INTERNAL_MESSAGE, OUTCOME, error_response, status_of
 from xclip_runtime.serve.logs import request_id
+from xclip_runtime.serve.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from xclip_runtime.serve.api_keys import ApiKeys
+    from xclip_runtime.serve.engine import Engine
     from xclip_runtime.serve.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-CLIENT_GONE = 499
-OUTCOMES = {
-    401: "unauthorized",
-    413: "too_large",
-    CLIENT_GONE: "cancelled",
-    503: "overloaded",
-    504: "deadline",
-}
+METRICS = "/metrics"
+OTHER = "other"
+"""Endpoint of requests to paths that are not declared."""
 # Bounds of draining a body that is too large; a client that sends more, or more slowly, may miss the response.
 _DRAINED_BYTES = 16 << 20
 _DRAINED_SECONDS = 2.0
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-def outcome(status: int) -> str:
-    """Return the `outcome` label of an HTTP status."""
-    if status in OUTCOMES:
-        return OUTCOMES[status]
-    return "ok" if status < 400 else "refused" if status < 500 else "error"
-
-
 def safe_id(given: str) -> str:
     """Return the client's request id if it is safe to log, or else a new one."""
     return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
-
-
-def record_request(metrics: Metrics, endpoint: str, status: int, seconds: float) -> None:
-    """Record a finished request in the metrics."""
-    metrics.requests.labels(endpoint, outcome(status)).inc()
-    metrics.request_seconds.labels(endpoint).observe(seconds)
 
 
 def log_request(fields: Mapping[str, str], status: int, seconds: float, client: str | None, *, quiet: bool) -> None:
@@ -65,11 +53,18 @@ def log_request(fields: Mapping[str, str], status: int, seconds: float, client: 
 
 
 class Observability:
-    """Assigns request ids, logs and counts requests, and maps unhandled exceptions to 500."""
+    """Assigns request ids, logs and counts requests, and maps unhandled exceptions to 500.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    Args:
+        app: The application.
+        metrics: Counts the requests.
+        keys: Names the clients.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, keys: ApiKeys) -> None:
         self._app = app
         self._metrics = metrics
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle an ASGI connection."""
@@ -100,11 +95,73 @@ class Observability:
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The declared path, as every path that a client tries would be a time series of its own.
-        endpoint = getattr(scope.get("route"), "path", "other")
-        record_request(self._metrics, endpoint, status, seconds)
+        endpoint = getattr(scope.get("route"), "path", OTHER)
+        probed = status == 503 and endpoint.endswith("/ready")
+        self._metrics.record_request(endpoint, status, "not_ready" if probed else scope.get(OUTCOME), seconds)
         fields = {"method": scope["method"], "path": scope["path"]}
-        quiet = endpoint.startswith("/v2/health") or endpoint == "/metrics"
+        if name := self._keys.name(key_in(Headers(scope=scope))):
+            fields["key"] = name
+        quiet = endpoint in HEALTH or endpoint == METRICS
         log_request(fields, status, seconds, scope["client"][0] if scope.get("client") else None, quiet=quiet)
+
+
+class ClientLimits:
+    """Refuses requests and WebSockets of a client that has too many open; probes and metrics do not count.
+
+    Args:
+        app: The application.
+        engine: Has the limit and the keys.
+    """
+
+    def __init__(self, app: ASGIApp, engine: Engine) -> None:
+        self._app = app
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle an ASGI connection."""
+        if scope["type"] not in ("http", "websocket") or route_path(scope) in (*HEALTH, METRICS):
+            await self._app(scope, receive, send)
+            return
+        address = scope["client"][0] if scope.get("client") else ""
+        client = self._engine.keys.name(key_in(Headers(scope=scope))) or address
+        try:
+            with self._engine.clients.place(client):
+                await self._app(scope, receive, send)
+        except ClientLimitError as error:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1013})
+                return
+            response = error_response(Request(scope), status_of(error), type(error).__name__, str(error))
+            response.headers["Retry-After"] = str(self._engine.retry_after)
+            await response(scope, receive, send)
+
+
+class MetricsPort:
+    """Serves metrics and probes on a port of their own, and metrics on no other.
+
+    Args:
+        app: The application.
+        port: The port.
+        engine: Has the metrics.
+    """
+
+    def __init__(self, app: ASGIApp, port: int, engine: Engine) -> None:
+        self._app = app
+        self._port = port
+        self._engine = engine
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle an ASGI connection."""
+        path = route_path(scope) if scope["type"] == "http" else ""
+        here = bool(scope.get("server")) and scope["server"][1] == self._port
+        if scope["type"] == "lifespan" or path in HEALTH or not (here or path == METRICS):
+            await self._app(scope, receive, send)
+        elif here and path == METRICS:
+            await Response(self._engine.metrics.text(), media_type=CONTENT_TYPE)(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        else:
+            await error_response(Request(scope), 404, "RequestError", "Not Found")(scope, receive, send)
 
 
 class BodyLimit:

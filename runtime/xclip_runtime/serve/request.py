@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
+from starlette.exceptions import HTTPException
 
 from xclip_runtime.errors import DeadlineError
 from xclip_runtime.serve.uploads import receive_upload
@@ -110,9 +111,11 @@ async def admit(engine: Engine, request: Request) -> AsyncIterator[AdmittedReque
 
     Raises:
         OverloadedError: The queue is full, or the server is not ready.
+        HTTPException: The client's timeout is not a number of seconds.
     """
+    seconds = min(engine.settings.request_timeout, _client_timeout(request))
     with engine.admit():
-        yield AdmittedRequest(request, min(engine.settings.request_timeout, _client_timeout(request)))
+        yield AdmittedRequest(request, seconds)
 
 
 @asynccontextmanager
@@ -135,11 +138,13 @@ async def admit_upload(engine: Engine, request: Request) -> AsyncIterator[tuple[
 
 
 def _client_timeout(request: Request) -> float:
-    try:
-        seconds = float(request.headers.get(TIMEOUT_HEADER, "inf"))
-    except ValueError:
+    given = request.headers.get(TIMEOUT_HEADER)
+    if given is None:
         return math.inf
-    return seconds if seconds > 0 else math.inf
+    with suppress(ValueError):
+        if (seconds := float(given)) > 0:
+            return seconds
+    raise HTTPException(422, f"X-Request-Timeout: {given[:32]!r} is not a number of seconds above 0")
 
 
 async def _first(*tasks: asyncio.Future[Any]) -> None:

@@ -41,6 +41,12 @@ class Limits:
     """Videos whose features are kept for later requests; the least recently used is dropped first."""
     live_connections: int = 8
     """Cameras connected at the same time."""
+    connections: int = 512
+    """Connections of a port at the same time; fewer where the process may not open that many files."""
+    header_timeout: float = 10.0
+    """Time for the complete header of a request, seconds."""
+    idle_timeout: float = 30.0
+    """Time that a connection is kept for the next request, seconds."""
 
 
 @dataclass(frozen=True)
@@ -61,4 +67,10 @@ class ServeSettings:
     allow_model_control: bool = False
     """Clients may load and unload the models of the server."""
     api_keys: tuple[str, ...] = ()
-    """Accepted API keys; empty to accept every request."""
+    """Accepted API keys, KEY or NAME:KEY; empty to accept every request."""
+    client_limit: int | None = None
+    """Concurrent requests of one client, which is an API key, or an address without keys; None for no limit."""
+    unready_when_full: bool = False
+    """Be not ready while the queue is full, so that load balancers choose another server."""
+    drain_delay: float = 0.0
+    """Time after SIGTERM in which the server is not ready but serves, seconds."""

@@ -111,7 +111,7 @@ class DecodePool:
     Args:
         workers: Number of processes.
         limits: Resource limits.
-        on_restart: Called with "crashed", "timeout" or "cancelled" when a worker is replaced.
+        on_restart: Called with "crashed", "timeout", "cancelled" or "idle" when a worker is replaced.
     """
 
     def __init__(
@@ -266,7 +266,7 @@ class DecodePool:
                 if worker.alive:
                     return worker
                 # It died while idle, so no request is lost.
-                self._replace(worker, "crashed")
+                self._replace(worker, "idle")
         finally:
             self.waiting -= 1
 

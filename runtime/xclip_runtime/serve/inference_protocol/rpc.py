@@ -14,12 +14,13 @@ from urllib.parse import unquote
 
 from xclip_runtime._version import __version__
 from xclip_runtime.errors import MissingExtraError, TensorError, UnknownModelError
-from xclip_runtime.serve.api_keys import ApiKeys, key_in
-from xclip_runtime.serve.error_responses import describe
+from xclip_runtime.serve.api_keys import key_in
+from xclip_runtime.serve.error_responses import describe, outcome_of
 from xclip_runtime.serve.inference_protocol.codec import InferRequest, Input, RequestedOutput
 from xclip_runtime.serve.inference_protocol.models import SERVER, VERSION, Models
 from xclip_runtime.serve.logs import request_id
-from xclip_runtime.serve.middleware import CLIENT_GONE, log_request, record_request, safe_id
+from xclip_runtime.serve.metrics import CLIENT_GONE
+from xclip_runtime.serve.middleware import log_request, safe_id
 from xclip_runtime.serve.request import Deadline
 
 try:
@@ -62,7 +63,7 @@ class RpcServer:
     def __init__(self, engine: Engine, address: str) -> None:
         self._engine = engine
         self._address = address
-        self._keys = ApiKeys(engine.settings.api_keys)
+        self._keys = engine.keys
         self._models = Models(engine)
 
     async def start(self) -> None:
@@ -115,7 +116,7 @@ class RpcServer:
         start = time.perf_counter()
         metadata = dict(context.invocation_metadata())
         token = request_id.set(safe_id(str(metadata.get("x-request-id", ""))))
-        status = 200
+        status, outcome = 200, None
         try:
             if name not in _PROBES:
                 self._keys.check(key_in(metadata))
@@ -124,11 +125,11 @@ class RpcServer:
             status = CLIENT_GONE
             raise
         except Exception as error:  # noqa: BLE001 - clients get a status, never a traceback
-            status, text = describe(error)
+            (status, text), outcome = describe(error), outcome_of(error)
             await self._abort(context, status, text)
         finally:
             path, seconds = f"/{SERVICE}/{name}", time.perf_counter() - start
-            record_request(self._engine.metrics, path, status, seconds)
+            self._engine.metrics.record_request(path, status, outcome, seconds)
             fields = {"method": "gRPC", "path": path}
             log_request(fields, status, seconds, _host(context.peer()), quiet=name in _PROBES)
             request_id.reset(token)

@@ -1,0 +1,324 @@
+"""Connections: bounded in number and in time from accept() on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import resource
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from uvicorn.server import ServerState
+
+    from xclip_runtime.serve.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+
+HEALTH = ("/healthz", "/v2/health/live", "/v2/health/ready")
+"""Paths that are answered even where all connections are taken."""
+
+SPARE_CONNECTIONS = 16
+"""Connections beyond the limit that get an answer, and only about health."""
+
+# Descriptors of the model, the index, logs, listening sockets; pipes of a worker, of one that replaces it, too.
+_OWN_FILES = 64
+_FILES_PER_WORKER = 8
+_LEAST_CONNECTIONS = 16
+_PAUSE = 0.1
+_SECONDS_BETWEEN_WARNINGS = 10.0
+_WATCH_PEER_SECONDS = 0.2
+
+_BUSY_BODY = json.dumps(
+    {"error": {"type": "OverloadedError", "message": "too many connections: try again later", "request_id": None}}
+).encode()
+_BUSY_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"content-length", str(len(_BUSY_BODY)).encode()),
+    (b"retry-after", b"1"),
+    (b"connection", b"close"),
+]
+BUSY = b"\r\n".join(
+    [b"HTTP/1.1 503 Service Unavailable", *(b": ".join(header) for header in _BUSY_HEADERS), b"", _BUSY_BODY]
+)
+"""Response of a server whose connections are all taken."""
+
+
+def connection_limit(settings: ServeSettings, ports: int = 1) -> int:
+    """Return the number of connections per port for which the process may open enough files.
+
+    Args:
+        settings: Settings of the server.
+        ports: Number of ports that share the open files.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    reserved = _OWN_FILES + SPARE_CONNECTIONS + settings.queue_size + _FILES_PER_WORKER * settings.decode_workers
+    limit = min(settings.limits.connections, max(_LEAST_CONNECTIONS, (files - reserved) // ports))
+    if limit < settings.limits.connections:
+        fields = {"connections": limit, "open_files": files}
+        logger.warning("fewer connections than set, as few files may be open", extra={"fields": fields})
+    return limit
+
+
+class HttpProtocol(H11Protocol):
+    """HTTP/1.1 of one connection.
+
+    Args:
+        door: Accepted the connection.
+        spare: The connection is beyond the limit.
+        settings: uvicorn's own.
+    """
+
+    def __init__(self, door: Door, *, spare: bool, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._door, self._spare = door, spare
+        if spare:
+            self.app = _health_only(self.app)
+        self.idle_since = self.loop.time()
+        """Since when no request is in progress."""
+        self.header_since: float | None = self.idle_since
+        """Since when the client owes the header of a request."""
+        self._half_closed = False
+
+    @property
+    def idle(self) -> bool:
+        """True if no request is in progress."""
+        return self.cycle is None or self.cycle.response_complete
+
+    @property
+    def worth(self) -> tuple[bool, bool, float]:
+        """Order in which connections are given up: stuck ones last, then those that have had a response."""
+        return self.transport.get_write_buffer_size() > 0, self.cycle is not None, self.idle_since
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin."""
+        super().connection_made(transport)
+        self._door.opening.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Count the time to a complete header from its first byte, or from the start of the connection."""
+        super().data_received(data)
+        if not self.idle:
+            self.header_since = None
+        elif self.header_since is None:
+            self.header_since = self.loop.time()
+
+    def on_response_complete(self) -> None:
+        """Count idle time from the end of a response."""
+        self.idle_since = self.loop.time()
+        super().on_response_complete()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer a client that has closed its sending side alone, which looks the same as one that has left."""
+        if self.idle or self.cycle.more_body or self.scheme == "https":
+            return False
+        self.cycle.keep_alive = False
+        if not self._half_closed:
+            self._half_closed = True
+            if self.conn.our_state is h11.SEND_RESPONSE and self.scope["http_version"] == "1.1":
+                # Ignored by a client that reads; the host of one that has left answers with a reset.
+                probe = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
+                self.transport.write(self.conn.send(probe) or b"")
+            self._watch_peer()
+        return True
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Refuse a WebSocket where there are too many."""
+        if not self._spare and self._door.admits_websocket():
+            super().handle_websocket_upgrade(event)
+        else:
+            self.transport.write(BUSY)
+            self.transport.close()
+
+    def _watch_peer(self) -> None:
+        if self.idle or self.transport.is_closing():
+            return
+        # After the end of input the event loop no longer watches the socket.
+        if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+        else:
+            self.loop.call_later(_WATCH_PEER_SECONDS, self._watch_peer)
+
+
+class Door:
+    """Accepts connections, at most so many; where they are all taken, an idle one makes room for a new one.
+
+    Has the interface of an asyncio.Server that uvicorn needs.
+
+    Args:
+        state: uvicorn's, with all connections.
+        new_protocol: Makes the protocol of a connection.
+        settings: Settings of the server.
+        limit: Maximum number of connections.
+        tls: TLS of the connections.
+        on_refused: Called for each connection that is given up, with "idle", "full", "header", "stalled" or "files".
+    """
+
+    def __init__(
+        self,
+        state: ServerState,
+        new_protocol: Callable[..., HttpProtocol],
+        settings: ServeSettings,
+        *,
+        limit: int,
+        tls: ssl.SSLContext | None = None,
+        on_refused: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._connections = state.connections
+        self._new_protocol = new_protocol
+        self._limits = settings.limits
+        self._write_seconds = settings.request_timeout
+        self._limit = limit
+        self._tls = tls
+        self._on_refused = on_refused
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.opening: set[HttpProtocol] = set()
+        """Accepted connections that have not begun."""
+        self._stalled_since: dict[Any, float] = {}
+        self._refused_since_warning = 0
+        self._warned_at = -_SECONDS_BETWEEN_WARNINGS
+
+    def open(self, listening: Sequence[socket.socket]) -> None:
+        """Start to accept connections."""
+        for one in listening:
+            one.setblocking(False)
+            self._spawn(self._accept(one))
+
+    def close(self) -> None:
+        """Stop accepting connections."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def wait_closed(self) -> None:
+        """Wait until the listening sockets are no longer used."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    @property
+    def count(self) -> int:
+        """Number of connections."""
+        return len(self._connections) + len(self.opening)
+
+    def admits_websocket(self) -> bool:
+        """Tell if there may be another WebSocket: twice as many as cameras, as each begins before it is counted."""
+        websockets = sum(not isinstance(connection, HttpProtocol) for connection in self._connections)
+        return websockets < 2 * self._limits.live_connections
+
+    def sweep(self) -> None:
+        """Close connections whose time is up; to be called about once a second."""
+        now = asyncio.get_running_loop().time()
+        stalled = {c for c in self._connections if c.transport.get_write_buffer_size() > 0}
+        self._stalled_since = {c: self._stalled_since.get(c, now) for c in stalled}
+        for connection, since in self._stalled_since.items():
+            if now - since > self._write_seconds:
+                self._give_up(connection, "stalled")
+        for connection in [c for c in self._connections if isinstance(c, HttpProtocol)]:
+            if connection.header_since is not None and now - connection.header_since > self._limits.header_timeout:
+                self._give_up(connection, "header")
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, _ = await loop.sock_accept(listening)
+            except OSError as error:
+                # Such as EMFILE: the descriptors are taken by something else.
+                self._warn(str(error.strerror))
+                self._on_refused("files")
+                self._make_room(force=True)
+                await asyncio.sleep(_PAUSE)
+                continue
+            spare = not self._make_room()
+            if spare and self.count >= self._limit + SPARE_CONNECTIONS:
+                self._turn_away(accepted)
+            else:
+                protocol = self._new_protocol(self, spare=spare)
+                self.opening.add(protocol)
+                self._spawn(self._open(accepted, protocol))
+            # A waiting connection is accepted without a pause, which would leave all others without a turn.
+            await asyncio.sleep(0)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _open(self, accepted: socket.socket, protocol: HttpProtocol) -> None:
+        if accepted.family != socket.AF_UNIX:
+            # asyncio sets it only on sockets that were made with the protocol's number.
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        handshake = {"ssl_handshake_timeout": self._limits.header_timeout} if self._tls else {}
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: protocol, accepted, ssl=self._tls, **handshake
+            )
+        except OSError:
+            # A failed handshake.
+            accepted.close()
+        finally:
+            self.opening.discard(protocol)
+
+    def _make_room(self, *, force: bool = False) -> bool:
+        if self.count < self._limit and not force:
+            return True
+        idle = [c for c in self._connections if isinstance(c, HttpProtocol) and c.idle]
+        if not idle:
+            return False
+        self._give_up(min(idle, key=lambda connection: connection.worth), "idle")
+        return True
+
+    def _give_up(self, connection: Any, reason: str) -> None:
+        # Its place is free at once; connection_lost() follows.
+        if isinstance(connection, HttpProtocol):
+            self._connections.discard(connection)
+        connection.transport.abort()
+        self._on_refused(reason)
+        if reason != "header":
+            self._warn("too many connections" if reason == "idle" else "a client does not read its response")
+
+    def _turn_away(self, accepted: socket.socket) -> None:
+        if self._tls is None:
+            with suppress(OSError):
+                accepted.send(BUSY)
+        accepted.close()
+        self._on_refused("full")
+        self._warn("too many connections")
+
+    def _warn(self, cause: str) -> None:
+        """Log how many connections were given up, once in a while however many there are."""
+        self._refused_since_warning += 1
+        now = asyncio.get_running_loop().time()
+        if now - self._warned_at >= _SECONDS_BETWEEN_WARNINGS:
+            fields = {"cause": cause, "count": self._refused_since_warning, "open": self.count}
+            logger.warning("connections are closed", extra={"fields": fields})
+            self._refused_since_warning, self._warned_at = 0, now
+
+
+def _health_only(app: ASGIApp) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_last(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        if route_path(scope) in HEALTH:
+            await app(scope, receive, send_last)
+        else:
+            await send({"type": "http.response.start", "status": 503, "headers": _BUSY_HEADERS})
+            await send({"type": "http.response.body", "body": _BUSY_BODY})
+
+    return answer
+
+
+def route_path(scope: Scope) -> str:
+    """Return the path of a request below the root path."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
