@@ -104,6 +104,7 @@ class Server(uvicorn.Server):
         self.error: Exception | None = None
         """Error that kept the server from starting."""
         self._announced = False
+        self._reloading: asyncio.Task[None] | None = None
         own_port = None if self.metrics_address is None else self._sockets[1].getsockname()[1]
         config = uvicorn.Config(
             create_app(self.engine, self._fail, metrics_port=own_port),
@@ -172,6 +173,8 @@ class Server(uvicorn.Server):
         """Stop accepting requests, answer the admitted ones, and close the engine."""
         self._door.close()
         await self._door.wait_closed()
+        if self._reloading is not None:
+            self._reloading.cancel()
         if self.grpc_address is not None:
             await self._rpc.stop(self._drain_seconds)
         await super().shutdown(sockets)
@@ -195,14 +198,15 @@ class Server(uvicorn.Server):
             super().handle_exit(sig, frame)
 
     async def reload(self) -> None:
-        """Read keys, certificate and bundles anew; what cannot be read is logged, and the server goes on with what it has."""
+        """Read keys, certificate and bundles anew; what fails is logged, and the server goes on with what it has."""
         notify_reloading()
         try:
             if self._read_keys is not None:
                 self.engine.keys.replace(self._read_keys())
             if self.config.ssl is not None:
                 self.config.ssl.load_cert_chain(str(self.config.ssl_certfile), self.config.ssl_keyfile)
-            await self.engine.registry.reload()
+            if self.engine.started.is_set():
+                await self.engine.registry.reload()
             logger.info("reloaded")
         except (XClipError, OSError, ValueError) as error:
             logger.error("not reloaded", extra={"fields": {"error": str(error)}})
@@ -210,7 +214,8 @@ class Server(uvicorn.Server):
             notify("READY=1")
 
     def _on_hangup(self) -> None:
-        self._reloading = asyncio.ensure_future(self.reload())
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.ensure_future(self.reload())
 
     def _new_protocol(self, door: Door, *, spare: bool) -> HttpProtocol:
         shared: dict[str, Any] = {"server_state": self.server_state, "app_state": self.lifespan.state}
