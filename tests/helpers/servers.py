@@ -139,9 +139,7 @@ def in_background(work):
 def process(*options, first=DEMO_BUNDLE, prefix=(), env=None):
     """A server in a process of its own, and the address that it logs."""
     command = [*SERVE, "-b", str(first), "--port", "0", "--decode-workers", "1", "--log-format", "json", *options]
-    server = subprocess.Popen(
-        [*prefix, *command], stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
-    )
+    server = subprocess.Popen([*prefix, *command], stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
     try:
         address, server.seen = None, []
         for line in server.stderr:

@@ -14,6 +14,7 @@ from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 
 from xclip_runtime._version import __version__
 from xclip_runtime.demo import DEMO_VIDEO
@@ -79,15 +80,17 @@ def create_app(
     keys = engine.keys
     # Without keys the OpenAPI document must not ask for one.
     protected = [Depends(keys)] if keys else []
-    app.include_router(videos.router(engine), dependencies=protected)
-    app.include_router(rest.router(engine), dependencies=protected)
-    app.include_router(live.router(engine, keys))
+    routers = [videos.router(engine), rest.router(engine)]
     if engine.registry.default.index is not None:
-        app.include_router(search.router(engine), dependencies=protected)
+        routers.append(search.router(engine))
+    for router in routers:
+        app.include_router(router, dependencies=protected)
+    app.include_router(live.router(engine, keys))
     _add_operations(app, engine, protected)
     _add_page(app, engine)
     _add_error_handlers(app, engine, keys)
-    engine.metrics.expect_requests({OTHER, *(path for route in app.routes if (path := getattr(route, "path", "")))})
+    routes = [*app.routes, *(route for router in routers for route in router.routes)]
+    engine.metrics.expect_requests({OTHER, *(route.path for route in routes if isinstance(route, Route))})
     inner: ASGIApp = ClientLimits(BodyLimit(app, engine.settings.limits.upload_bytes), engine)
     if metrics_port is not None:
         inner = MetricsPort(inner, metrics_port, engine)

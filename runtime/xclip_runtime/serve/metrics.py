@@ -78,6 +78,7 @@ class Metrics:
         self._in_flight = Gauge("xclip_requests_in_flight", "Requests admitted, not answered.", registry=self.registry)
         self._waiting = Gauge("xclip_queue_depth", "Items waiting for a stage.", ["stage"], registry=self.registry)
         self._info = Info("xclip", "Effective configuration.", ["model"], registry=self.registry)
+        self._expect()
 
     def describe(self, name: str, model: XClip) -> None:
         """Show the effective configuration of a model."""
@@ -88,8 +89,6 @@ class Metrics:
         """Show a model no longer."""
         with suppress(KeyError):
             self._info.remove(name)
-
-        self._expect()
 
     def _expect(self) -> None:
         """Make series that may come, so that their first event is a step from 0."""
