@@ -133,8 +133,7 @@ def soak(requests: int, clients: int = 16, *options: str) -> Soak:
 def _rounds(count: int):
     """Every attack in turn, in an order of chance."""
     while count > 0:
-        for one in random.sample(ATTACKS, min(len(ATTACKS), count)):
-            yield one
+        yield from random.sample(ATTACKS, min(len(ATTACKS), count))
         count -= len(ATTACKS)
 
 
@@ -142,7 +141,10 @@ def _ask(clients: list[HonestClient], count: int, outcome: Soak) -> list[float]:
     """Share `count` requests among the clients; return their times in ms."""
     with ThreadPoolExecutor(len(clients)) as executor:
         shares = [count // len(clients) + (number < count % len(clients)) for number in range(len(clients))]
-        work = [executor.submit(lambda c, n: [c.ask() for _ in range(n)], *pair) for pair in zip(clients, shares)]
+        work = [
+            executor.submit(lambda c, n: [c.ask() for _ in range(n)], *pair)
+            for pair in zip(clients, shares, strict=True)
+        ]
         answers = [answer for future in work for answer in future.result()]
     outcome.honest += len(answers)
     outcome.wrong += [wrong for wrong, _ in answers if wrong]
@@ -162,7 +164,7 @@ def main() -> None:
     options = parser.parse_args()
     outcome = soak(options.requests, options.clients)
     document = {**asdict(outcome), "memory_ratio": outcome.memory_ratio, "p95_ratio": outcome.p95_ratio}
-    print(json.dumps(document, indent=1))
+    sys.stdout.write(json.dumps(document, indent=1) + "\n")
     if options.json:
         options.json.write_text(json.dumps(document, indent=1) + "\n")
     failed = outcome.wrong or outcome.memory_ratio > MEMORY_RATIO or outcome.p95_ratio > P95_RATIO

@@ -32,7 +32,7 @@ def test_what_a_client_sends_stays_in_its_line_and_leaves_the_terminal_alone(for
     line = formatter.format(entry)
     request_id.reset(token)
 
-    first, *others = line.split("\n")
+    _, *others = line.split("\n")
     assert all(c.isprintable() for c in line.replace("\n", ""))
     assert all(other.startswith("    ") for other in others)
     assert others == [] or isinstance(formatter, TextFormatter)
