@@ -19,6 +19,7 @@ from starlette.routing import Route
 from xclip_runtime._version import __version__
 from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.errors import OverloadedError, UnauthorizedError, UploadTooLargeError, XClipError
+from xclip_runtime.serve import telemetry
 from xclip_runtime.serve.api import live, media, search, videos
 from xclip_runtime.serve.api_keys import key_in
 from xclip_runtime.serve.error_responses import INTERNAL, OUTCOME, describe, error_response, first_problem, outcome_of
@@ -54,6 +55,9 @@ def create_app(
         engine: Answers the requests.
         on_failure: Called if the engine fails to start; the server is live then, but never ready.
         metrics_port: Port that serves /metrics alone; None to serve it beside the rest.
+
+    Raises:
+        MissingExtraError: Traces are asked for and the extra [otel] is not installed.
     """
 
     async def start() -> None:
@@ -68,6 +72,7 @@ def create_app(
         yield
         await starting
         await engine.close()
+        await asyncio.to_thread(stop_tracing)
 
     app = FastAPI(
         title="xclip-onnx",
@@ -89,6 +94,7 @@ def create_app(
     _add_operations(app, engine, protected)
     _add_page(app, engine)
     _add_error_handlers(app, engine, keys)
+    stop_tracing = telemetry.trace(app)
     routes = [*app.routes, *(route for router in routers for route in router.routes)]
     engine.metrics.expect_requests({OTHER, *(route.path for route in routes if isinstance(route, Route))})
     inner: ASGIApp = ClientLimits(BodyLimit(app, engine.settings.limits.upload_bytes), engine)

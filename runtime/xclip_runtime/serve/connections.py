@@ -34,6 +34,7 @@ SPARE_CONNECTIONS = 16
 _OWN_FILES = 64
 _FILES_PER_WORKER = 8
 _LEAST_CONNECTIONS = 16
+_METADATA_BYTES = 16 << 10
 _PAUSE = 0.1
 _SECONDS_BETWEEN_WARNINGS = 10.0
 _WATCH_PEER_SECONDS = 0.2
@@ -67,6 +68,26 @@ def connection_limit(settings: ServeSettings, ports: int = 1) -> int:
         fields = {"connections": limit, "open_files": files}
         logger.warning("fewer connections than set, as few files may be open", extra={"fields": fields})
     return limit
+
+
+def grpc_options(settings: ServeSettings, limit: int) -> list[tuple[str, int]]:
+    """Return the options that bound the connections of a gRPC server.
+
+    Args:
+        settings: Settings of the server.
+        limit: Maximum number of connections.
+    """
+    limits = settings.limits
+    return [
+        ("grpc.max_allowed_incoming_connections", limit),
+        ("grpc.max_concurrent_streams", settings.queue_size),
+        ("grpc.max_metadata_size", _METADATA_BYTES),
+        ("grpc.server_handshake_timeout_ms", round(1000 * limits.header_timeout)),
+        ("grpc.max_connection_idle_ms", round(1000 * limits.idle_timeout)),
+        # Clients that are gone without a goodbye are found by pings.
+        ("grpc.keepalive_time_ms", round(1000 * limits.idle_timeout)),
+        ("grpc.keepalive_timeout_ms", round(1000 * limits.header_timeout)),
+    ]
 
 
 class HttpProtocol(H11Protocol):

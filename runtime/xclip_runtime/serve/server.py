@@ -98,7 +98,7 @@ class Server(uvicorn.Server):
             # gRPC binds the port once the event loop runs; holding it until then makes it known and keeps it free.
             self._grpc_socket = _bind(host, grpc_port)
             self.grpc_address = _address(self._grpc_socket)
-            self._rpc = RpcServer(self.engine, self.grpc_address)
+            self._rpc = RpcServer(self.engine, self.grpc_address, connections=self._limit, tls=tls)
         # By then every admitted request is answered or past its deadline.
         self._drain_seconds = math.ceil(settings.request_timeout) + 5
         self.error: Exception | None = None

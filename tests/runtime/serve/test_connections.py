@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import socket
 import struct
+import threading
 import time
 from contextlib import ExitStack, contextmanager
 
+import grpc
 import httpx
 import pytest
 
 from helpers.servers import PATIENCE, Gate, eventually, in_thread, metric, process, running
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
+from xclip_runtime.serve.inference_protocol.rpc import SERVICE
 from xclip_runtime.serve.server import Server
 from xclip_runtime.serve.settings import Limits, ServeSettings
 
@@ -209,3 +212,24 @@ def test_a_unix_socket_serves_and_goes_with_the_server(model, tmp_path):
             Server(model, ServeSettings(decode_workers=1), uds=str(path))
 
     assert not os.path.lexists(path)
+
+
+def test_connections_of_grpc_are_as_few_and_as_short(model):
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+    limits = Limits(connections=2, header_timeout=0.5, idle_timeout=1.0)
+    with running(model, grpc_port=0, limits=limits, request_timeout=0.5) as server:
+        with idle(server.server.grpc_address, 2) as silent:
+            assert all(read_all(connection) is not None for connection in silent)
+        with idle(server.server.grpc_address, 3) as connections:
+            for connection in connections:
+                connection.sendall(preface)
+            assert all(read_all(connection) is not None for connection in connections)
+
+        over = threading.Event()
+        with grpc.insecure_channel(server.server.grpc_address) as channel:
+            call = channel.stream_unary(f"/{SERVICE}/ModelReady")
+            with pytest.raises(grpc.RpcError) as refused:
+                call(iter(over.wait, None))
+            over.set()
+
+    assert refused.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -9,12 +9,14 @@ import asyncio
 import math
 import time
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from xclip_runtime._version import __version__
 from xclip_runtime.errors import MissingExtraError, TensorError, UnknownModelError
 from xclip_runtime.serve.api_keys import key_in
+from xclip_runtime.serve.connections import grpc_options
 from xclip_runtime.serve.error_responses import describe, outcome_of
 from xclip_runtime.serve.inference_protocol.codec import InferRequest, Input, RequestedOutput
 from xclip_runtime.serve.inference_protocol.models import SERVER, VERSION, Models
@@ -46,6 +48,8 @@ _CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
+    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     422: grpc.StatusCode.INVALID_ARGUMENT,
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -58,11 +62,15 @@ class RpcServer:
     Args:
         engine: Answers the requests.
         address: Address to bind, HOST:PORT.
+        connections: Maximum number of connections.
+        tls: Files of the certificate chain and of its key, PEM; None for none.
     """
 
-    def __init__(self, engine: Engine, address: str) -> None:
+    def __init__(self, engine: Engine, address: str, *, connections: int, tls: tuple[str, str] | None = None) -> None:
         self._engine = engine
         self._address = address
+        self._connections = connections
+        self._tls = tls
         self._keys = engine.keys
         self._models = Models(engine)
 
@@ -75,9 +83,16 @@ class RpcServer:
         limit = min(MESSAGE_BYTES, self._engine.settings.limits.upload_bytes)
         # Without port sharing a second server on the same port fails instead of taking some of the requests.
         options = [("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", 0)]
+        options += grpc_options(self._engine.settings, self._connections)
         self._server = grpc.aio.server(options=options)
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._handlers()),))
-        self._server.add_insecure_port(self._address)
+        handlers = self._handlers()
+        self._engine.metrics.expect_requests(f"/{SERVICE}/{name}" for name in handlers)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        if self._tls is None:
+            self._server.add_insecure_port(self._address)
+        else:
+            chain, key = (Path(file).read_bytes() for file in self._tls)
+            self._server.add_secure_port(self._address, grpc.ssl_server_credentials([(key, chain)]))
         await self._server.start()
 
     async def stop(self, seconds: float) -> None:
@@ -118,9 +133,11 @@ class RpcServer:
         token = request_id.set(safe_id(str(metadata.get("x-request-id", ""))))
         status, outcome = 200, None
         try:
-            if name not in _PROBES:
-                self._keys.check(key_in(metadata))
-            return await method(stream)
+            if name in _PROBES:
+                return await method(stream)
+            self._keys.check(key_in(metadata))
+            with self._engine.clients.place(self._keys.name(key_in(metadata)) or _host(context.peer())):
+                return await method(stream)
         except asyncio.CancelledError:
             status = CLIENT_GONE
             raise
@@ -133,6 +150,9 @@ class RpcServer:
             fields = {"method": "gRPC", "path": path}
             log_request(fields, status, seconds, _host(context.peer()), quiet=name in _PROBES)
             request_id.reset(token)
+
+    async def _message(self, stream: AsyncIterator[Any]) -> Any:
+        return await Deadline(self._engine.settings.request_timeout).within(_single(stream))
 
     async def _abort(self, context: Any, status: int, message: str) -> None:
         # Clients with a retry policy wait so long.
@@ -149,7 +169,7 @@ class RpcServer:
         return messages.ServerMetadataResponse(name=SERVER, version=__version__, extensions=["classification"])
 
     async def _model_ready(self, stream: AsyncIterator[Any]) -> Any:
-        request = await _single(stream)
+        request = await self._message(stream)
         try:
             ready = self._models.get(request.name, request.version or VERSION).ready
         except UnknownModelError:
@@ -157,7 +177,7 @@ class RpcServer:
         return messages.ModelReadyResponse(ready=ready)
 
     async def _model_metadata(self, stream: AsyncIterator[Any]) -> Any:
-        request = await _single(stream)
+        request = await self._message(stream)
         facts = self._models.get(request.name, request.version or VERSION).metadata
         # The messages have no field for the parameters of REST.
         return messages.ModelMetadataResponse(**{name: facts[name] for name in facts if name != "parameters"})
@@ -177,17 +197,17 @@ class RpcServer:
         return response
 
     async def _repository_index(self, stream: AsyncIterator[Any]) -> Any:
-        request = await _single(stream)
+        request = await self._message(stream)
         index = self._models.index(ready=request.ready)
         return messages.RepositoryIndexResponse(models=index)
 
     async def _load(self, stream: AsyncIterator[Any]) -> Any:
-        request = await _single(stream)
+        request = await self._message(stream)
         await self._models.load(request.model_name)
         return messages.RepositoryModelLoadResponse()
 
     async def _unload(self, stream: AsyncIterator[Any]) -> Any:
-        request = await _single(stream)
+        request = await self._message(stream)
         await self._models.unload(request.model_name)
         return messages.RepositoryModelUnloadResponse()
 
