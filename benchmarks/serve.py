@@ -1,4 +1,4 @@
-"""Measure the overhead of serving and its behaviour under load, with ApacheBench (`ab`, Debian's apache2-utils).
+"""Measure the overhead of serving and its behaviour under load, with clients that keep their connections.
 
     python benchmarks/serve.py --json benchmarks/results/serve.json
     python benchmarks/serve.py full-size-fp32 full-size-int8 --cache runs/serve --json benchmarks/results/serve.json
@@ -13,7 +13,6 @@ kills decode workers under load. The number of requests of each is bounded. Run 
 from __future__ import annotations
 
 import argparse
-import csv
 import http.client
 import json
 import math
@@ -29,6 +28,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -92,26 +92,71 @@ def serving(bundle: str, *options: str) -> Iterator[Server]:
         process.wait()
 
 
-def ab(address: str, body: Path, *, requests: int, clients: int, headers: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Send requests with ApacheBench and parse its report."""
-    with tempfile.NamedTemporaryFile(suffix=".csv") as table:
-        command = ["ab", "-q", "-k", "-l", "-r", "-s", "120", "-n", str(requests), "-c", str(clients)]
-        command += ["-p", str(body), "-T", "application/octet-stream", "-e", table.name]
-        command += [part for header in headers for part in ("-H", header)]
-        text = subprocess.run([*command, address], capture_output=True, text=True, check=True).stdout
-        percentiles = dict(list(csv.reader(Path(table.name).read_text().splitlines()))[1:])
-    number = {
-        name: float(value)
-        for name, value in re.findall(r"^([\w -]+):\s+(\d+(?:\.\d+)?)\b(?!\.)", text, flags=re.MULTILINE)
-    }
+class Client:
+    """Client that sends one request again and again over a connection that it keeps."""
+
+    def __init__(self, address: str, body: bytes, headers: dict[str, str] | None = None) -> None:
+        parts = urlsplit(address)
+        self._connection = http.client.HTTPConnection(parts.netloc, timeout=120)
+        self._path, self._body, self._headers = parts.path, body, headers or {}
+
+    def post(self) -> int:
+        """Send the request and return the status; a connection that the server has closed meanwhile is made anew."""
+        for attempt in range(2):
+            try:
+                self._connection.request("POST", self._path, self._body, self._headers)
+                reply = self._connection.getresponse()
+                reply.read()
+                return reply.status
+            except (http.client.RemoteDisconnected, ConnectionError):
+                self._connection.close()
+                if attempt:
+                    raise
+        raise AssertionError
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def load_with(
+    address: str, body: Path, *, requests: int, clients: int, headers: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """Send requests with clients in threads, each after the answer to its last one."""
+    content, left = body.read_bytes(), iter(range(requests))
+    lock, times, statuses = threading.Lock(), [], []
+
+    def work() -> None:
+        client = Client(address, content, headers)
+        while True:
+            with lock:
+                if next(left, None) is None:
+                    break
+            begun = time.perf_counter()
+            try:
+                status = client.post()
+            except (OSError, http.client.HTTPException):
+                status = 0
+            times.append(1000 * (time.perf_counter() - begun))
+            statuses.append(status)
+        client.close()
+
+    threads = [threading.Thread(target=work) for _ in range(clients)]
+    begun = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - begun
+    p50, p95 = np.percentile(times, [50, 95])
     return {
         "clients": clients,
-        "requests": int(number["Complete requests"]),
-        "refused": int(number.get("Non-2xx responses", 0)),
-        "failed": int(number["Failed requests"]),
-        "per_second": number["Requests per second"],
-        "p50_ms": float(percentiles["50"]),
-        "p95_ms": float(percentiles["95"]),
+        "requests": len(statuses),
+        "refused": sum(status >= 400 for status in statuses),
+        "failed": statuses.count(0),
+        "per_second": len(statuses) / seconds,
+        "p50_ms": float(p50),
+        "p95_ms": float(p95),
     }
 
 
@@ -140,22 +185,19 @@ def added(bare: np.ndarray[Any, Any], served: np.ndarray[Any, Any]) -> dict[str,
 
 
 def poster(server: Server, path: str, body: bytes, headers: dict[str, str]) -> Callable[[], object]:
-    """Send a request over a connection of its own, since the server closes idle ones."""
-    connection = http.client.HTTPConnection(server.address.removeprefix("http://"))
+    """Build a request over a connection that is kept."""
+    client = Client(f"{server.address}{path}", body, headers)
 
     def post() -> None:
-        connection.request("POST", path, body, headers)
-        reply = connection.getresponse()
-        reply.read()
-        connection.close()
-        if reply.status != 200:
-            message = f"{path} answers {reply.status}"
+        status = client.post()
+        if status != 200:
+            message = f"{path} answers {status}"
             raise SystemExit(message)
 
     return post
 
 
-def tensor_request(clip: np.ndarray[Any, Any], folder: Path) -> tuple[Path, tuple[str, ...]]:
+def tensor_request(clip: np.ndarray[Any, Any], folder: Path) -> tuple[Path, dict[str, str]]:
     """Build body and headers of a binary /v2 request for one preprocessed clip."""
     tensor = {"name": "pixel_values", "datatype": "UINT8", "shape": [1, *clip.shape]}
     head = {
@@ -165,7 +207,7 @@ def tensor_request(clip: np.ndarray[Any, Any], folder: Path) -> tuple[Path, tupl
     encoded = json.dumps(head).encode()
     body = folder / "clip.bin"
     body.write_bytes(encoded + clip.tobytes())
-    return body, (f"Inference-Header-Content-Length: {len(encoded)}",)
+    return body, {"Inference-Header-Content-Length": str(len(encoded))}
 
 
 def over_grpc(server: Server, clip: np.ndarray[Any, Any]) -> Callable[[], object]:
@@ -185,13 +227,12 @@ def overhead(bundle: str, count: int, precision: str = "fp32") -> dict[str, Any]
     clip = read_clip(DEMO_VIDEO, num_frames=model.bundle.num_frames, transform=model.transform).frames
     with tempfile.TemporaryDirectory() as folder, serving(bundle, "--precision", precision) as server:
         body, headers = tensor_request(clip, Path(folder))
-        fields = dict(header.split(": ") for header in headers)
         times = in_turn(
             {
                 "video, bare": lambda: model.classify(DEMO_VIDEO),
                 "video, served": poster(server, "/v1/classify", DEMO_VIDEO.read_bytes(), {}),
                 "clip, bare": lambda: model.logits(clip),
-                "clip, served": poster(server, "/v2/models/xclip/infer", body.read_bytes(), fields),
+                "clip, served": poster(server, "/v2/models/xclip/infer", body.read_bytes(), headers),
                 "clip over gRPC, served": over_grpc(server, clip),
             },
             count,
@@ -235,13 +276,13 @@ def load(bundle: str, count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, serving(bundle) as server:
         body, headers = tensor_request(clip, Path(folder))
         targets = {
-            "video": (f"{server.address}/v1/classify", DEMO_VIDEO, ()),
+            "video": (f"{server.address}/v1/classify", DEMO_VIDEO, {}),
             "clip": (f"{server.address}/v2/models/xclip/infer", body, headers),
         }
         served: dict[str, Any] = {}
         for name, (address, sent, extra) in targets.items():
-            ab(address, sent, requests=20, clients=2, headers=extra)
-            served[name] = [ab(address, sent, requests=count, clients=n, headers=extra) for n in CLIENTS]
+            load_with(address, sent, requests=20, clients=2, headers=extra)
+            served[name] = [load_with(address, sent, requests=count, clients=n, headers=extra) for n in CLIENTS]
     return served
 
 
@@ -250,7 +291,7 @@ def memory(bundle: str, count: int) -> dict[str, Any]:
     with serving(bundle) as server:
         rounds = []
         for _ in range(10):
-            done = ab(f"{server.address}/v1/classify", DEMO_VIDEO, requests=count // 10, clients=4)
+            done = load_with(f"{server.address}/v1/classify", DEMO_VIDEO, requests=count // 10, clients=4)
             rounds.append({"requests": done["requests"], "refused": done["refused"], **server.memory_mb()})
         return {"rounds": rounds, "open_files": len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))}
 
@@ -258,8 +299,8 @@ def memory(bundle: str, count: int) -> dict[str, Any]:
 def burst(bundle: str, queue: int) -> dict[str, Any]:
     """Send ten times as many concurrent requests as the server admits, then a single one."""
     with serving(bundle, "--queue", str(queue)) as server:
-        flood = ab(f"{server.address}/v1/classify", DEMO_VIDEO, requests=20 * queue, clients=10 * queue)
-        after = ab(f"{server.address}/v1/classify", DEMO_VIDEO, requests=20, clients=1)
+        flood = load_with(f"{server.address}/v1/classify", DEMO_VIDEO, requests=20 * queue, clients=10 * queue)
+        after = load_with(f"{server.address}/v1/classify", DEMO_VIDEO, requests=20, clients=1)
         with urllib.request.urlopen(f"{server.address}/metrics") as reply:
             text = reply.read().decode()
     outcomes = dict(re.findall(r'xclip_requests_total\{endpoint="/v1/classify",outcome="(\w+)"\} (\d+)', text))
@@ -280,10 +321,10 @@ def kill(bundle: str, count: int) -> dict[str, Any]:
 
         thread = threading.Thread(target=killer)
         thread.start()
-        done = ab(f"{server.address}/v1/classify", DEMO_VIDEO, requests=count, clients=4)
+        done = load_with(f"{server.address}/v1/classify", DEMO_VIDEO, requests=count, clients=4)
         stop.set()
         thread.join()
-        after = ab(f"{server.address}/v1/classify", DEMO_VIDEO, requests=20, clients=2)
+        after = load_with(f"{server.address}/v1/classify", DEMO_VIDEO, requests=20, clients=2)
     return {"workers_killed": len(killed), "during": done, "after": after}
 
 
