@@ -52,6 +52,8 @@ def trace(app: FastAPI) -> Callable[[], None]:
     provider = sdk.TracerProvider(resource=resource.create(named))
     provider.add_span_processor(export.BatchSpanProcessor(exporter()))
     excluded = os.environ.get("OTEL_PYTHON_FASTAPI_EXCLUDED_URLS", _NOT_TRACED)
-    instrumentor.instrument_app(app, tracer_provider=provider, excluded_urls=excluded, exclude_spans=["receive", "send"])
+    instrumentor.instrument_app(
+        app, tracer_provider=provider, excluded_urls=excluded, exclude_spans=["receive", "send"]
+    )
     stop: Callable[[], None] = provider.shutdown
     return stop
