@@ -16,11 +16,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Coroutine, Sequence
+    from typing import TypeAlias
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from uvicorn.server import ServerState
 
     from xclip_runtime.serve.settings import ServeSettings
+
+    ASGIHeaders: TypeAlias = list[tuple[bytes, bytes]]
 
 logger = logging.getLogger(__name__)
 
@@ -39,19 +42,22 @@ _PAUSE = 0.1
 _SECONDS_BETWEEN_WARNINGS = 10.0
 _WATCH_PEER_SECONDS = 0.2
 
-_BUSY_BODY = json.dumps(
-    {"error": {"type": "OverloadedError", "message": "too many connections: try again later", "request_id": None}}
-).encode()
-_BUSY_HEADERS = [
-    (b"content-type", b"application/json"),
-    (b"content-length", str(len(_BUSY_BODY)).encode()),
-    (b"retry-after", b"1"),
-    (b"connection", b"close"),
-]
-BUSY = b"\r\n".join(
-    [b"HTTP/1.1 503 Service Unavailable", *(b": ".join(header) for header in _BUSY_HEADERS), b"", _BUSY_BODY]
+
+def _response(
+    status: bytes, kind: str, message: str, *headers: tuple[bytes, bytes]
+) -> tuple[bytes, ASGIHeaders, bytes]:
+    """Return an error response as bytes, and its headers and body alone."""
+    body = json.dumps({"error": {"type": kind, "message": message, "request_id": None}}).encode()
+    length = str(len(body)).encode()
+    fields = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close"), *headers]
+    head = b"".join(name + b": " + value + b"\r\n" for name, value in fields)
+    return b"HTTP/1.1 " + status + b"\r\n" + head + b"\r\n" + body, fields, body
+
+
+BUSY, _BUSY_HEADERS, _BUSY_BODY = _response(
+    b"503 Service Unavailable", "OverloadedError", "too many connections: try again later", (b"retry-after", b"1")
 )
-"""Response of a server whose connections are all taken."""
+_INVALID, *_ = _response(b"400 Bad Request", "RequestError", "this is not HTTP/1.1: check the client or its proxy")
 
 
 def connection_limit(settings: ServeSettings, ports: int = 1) -> int:
@@ -152,6 +158,12 @@ class HttpProtocol(H11Protocol):
             self._watch_peer()
         return True
 
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Refuse what is not HTTP."""
+        self._door.on_refused("malformed")
+        self.transport.write(_INVALID)
+        self.transport.close()
+
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Refuse a WebSocket where there are too many."""
         if not self._spare and self._door.admits_websocket():
@@ -181,7 +193,7 @@ class Door:
         settings: Settings of the server.
         limit: Maximum number of connections.
         tls: TLS of the connections.
-        on_refused: Called for each connection that is given up, with "idle", "full", "header", "stalled" or "files".
+        on_refused: Called for each connection that is given up, with one of `metrics.CLOSED`.
     """
 
     def __init__(
@@ -200,7 +212,7 @@ class Door:
         self._write_seconds = settings.request_timeout
         self._limit = limit
         self._tls = tls
-        self._on_refused = on_refused
+        self.on_refused = on_refused
         self._tasks: set[asyncio.Task[None]] = set()
         self.opening: set[HttpProtocol] = set()
         """Accepted connections that have not begun."""
@@ -253,7 +265,7 @@ class Door:
             except OSError as error:
                 # Such as EMFILE: the descriptors are taken by something else.
                 self._warn(str(error.strerror))
-                self._on_refused("files")
+                self.on_refused("files")
                 self._make_room(force=True)
                 await asyncio.sleep(_PAUSE)
                 continue
@@ -301,7 +313,7 @@ class Door:
         if isinstance(connection, HttpProtocol):
             self._connections.discard(connection)
         connection.transport.abort()
-        self._on_refused(reason)
+        self.on_refused(reason)
         if reason != "header":
             self._warn("too many connections" if reason == "idle" else "a client does not read its response")
 
@@ -310,7 +322,7 @@ class Door:
             with suppress(OSError):
                 accepted.send(BUSY)
         accepted.close()
-        self._on_refused("full")
+        self.on_refused("full")
         self._warn("too many connections")
 
     def _warn(self, cause: str) -> None:

@@ -62,5 +62,5 @@ def log_to_stderr(log_format: LogFormat, level: str = "info") -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Start and stop are logged by the server itself.
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # Start and stop are logged by the server itself, and what clients do wrong is counted.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)

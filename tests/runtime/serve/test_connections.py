@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import struct
@@ -140,6 +141,16 @@ def test_where_all_connections_are_busy_others_get_503_and_health_answers(small,
         gate.opened.set()
 
         assert all(connection.recv(20).startswith(b"HTTP/1.1 200") for connection in busy)
+
+
+def test_what_is_not_http_is_refused_as_json_and_counted(small):
+    with connect(small.address) as connection:
+        connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        head, _, body = read_all(connection).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 400")
+    assert json.loads(body)["error"]["type"] == "RequestError"
+    assert metric(small, "xclip_connections_closed_total", reason="malformed") == 1
 
 
 def test_an_idle_connection_makes_room_for_a_new_one_and_the_oldest_goes_first(small):

@@ -12,8 +12,11 @@ import subprocess
 import threading
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
+from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
 from helpers.servers import PATIENCE, Gate, eventually, finished, in_background, in_thread, metric, process, running
 from xclip_runtime.cli.serve import command
@@ -111,11 +114,17 @@ def test_starting_and_probes_are_no_overload(model):
 
 def test_a_client_is_limited_by_its_key_and_another_is_not(model, caplog):
     gate = Gate(model)
-    with running(gate.model, client_limit=1, api_keys=("a:one", "two")) as server, gate.closed():
+    settings = {"client_limit": 1, "api_keys": ("a:one", "two"), "grpc_port": 0}
+    with running(gate.model, **settings) as server, gate.closed():
         first = in_background(lambda: server.classify(DEMO_VIDEO, headers={"X-API-Key": "one"}))
         eventually(lambda: server.engine.in_flight == 1)
         refused = server.client.get("/v1/info", headers={"Authorization": "Bearer one"})
         other = server.client.get("/v1/info", headers={"X-API-Key": "two"})
+        with (
+            InferenceServerClient(server.server.grpc_address) as client,
+            pytest.raises(InferenceServerException, match="send fewer at once"),
+        ):
+            client.get_server_metadata(headers={"x-api-key": "one"})
         with caplog.at_level("INFO", "xclip_runtime.serve"):
             gate.opened.set()
             assert first().status_code == 200
@@ -140,11 +149,15 @@ def test_a_certificate_gives_https_and_a_root_path_is_known(model, tmp_path):
     make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     subprocess.run([*make, *subject, "-keyout", key, "-out", cert], check=True, capture_output=True)
     settings = ServeSettings(decode_workers=1)
-    server = Server(model, settings, port=0, tls=(cert, key), root_path="/video")
+    server = Server(model, settings, port=0, grpc_port=0, tls=(cert, key), root_path="/video")
     with in_thread(server, verify=ssl.create_default_context(cafile=cert)) as client:
         assert server.address.startswith("https://")
         assert client.get("/healthz").status_code == 200
         assert client.get("/openapi.json").json()["servers"] == [{"url": "/video"}]
+        assert client.get("/v2/nothing").json() == {"error": "Not Found"}
+        credentials = grpc.ssl_channel_credentials(Path(cert).read_bytes())
+        with grpc.secure_channel(server.grpc_address, credentials) as channel:
+            grpc.channel_ready_future(channel).result(PATIENCE)
 
     with pytest.raises(OSError, match="TLS certificate and key"):
         Server(model, settings, port=0, tls=(key, cert))
