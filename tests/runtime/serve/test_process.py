@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from helpers.servers import COMMAND, PATIENCE, eventually, finished, process
+from helpers.servers import COMMAND, PATIENCE, SERVE, eventually, finished, process
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
 
 DOCS = (Path(__file__).parents[3] / "docs/serving.md").read_text()
@@ -86,7 +86,6 @@ def test_workers_end_with_a_server_that_was_killed():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--bundle", "/nowhere"), "no bundle at /nowhere"),
         (("--host", "203.0.113.1"), "203.0.113.1"),
         (("--api-keys", os.devnull), "holds no key"),
         (("--queue", "0"), "0 is not in the range"),
@@ -100,6 +99,14 @@ def test_a_server_that_cannot_start_says_why_and_exits_with_2(options, message):
 
     assert done.returncode == 2
     assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bundle_that_is_not_there_is_said_in_one_line():
+    done = finished([*SERVE, "--bundle", "/nowhere"])
+
+    assert done.returncode == 2
+    assert "no bundle at /nowhere" in done.stderr
     assert "Traceback" not in done.stderr
 
 
