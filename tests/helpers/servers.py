@@ -113,7 +113,8 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 def metric(server, name, **labels):
-    """The value of one line of /metrics, 0 where it is not there."""
+    """The sum of the lines of /metrics that have these labels, 0 where there are none."""
+    total = 0.0
     for line in server.client.get("/metrics").text.splitlines():
         match = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)
         if (
@@ -121,8 +122,8 @@ def metric(server, name, **labels):
             and match[1] == name
             and labels.items() <= dict(re.findall(r'(\w+)="([^"]*)"', match[2] or "")).items()
         ):
-            return float(match[3])
-    return 0.0
+            total += float(match[3])
+    return total
 
 
 def in_background(work):
