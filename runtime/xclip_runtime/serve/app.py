@@ -29,7 +29,7 @@ from xclip_runtime.serve.middleware import OTHER, BodyLimit, ClientLimits, Metri
 from xclip_runtime.serve.request import ClientGoneError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from starlette.types import ASGIApp
@@ -85,22 +85,28 @@ def create_app(
     keys = engine.keys
     # Without keys the OpenAPI document must not ask for one.
     protected = [Depends(keys)] if keys else []
-    routers = [videos.router(engine), rest.router(engine)]
-    if engine.registry.default.index is not None:
-        routers.append(search.router(engine))
-    for router in routers:
-        app.include_router(router, dependencies=protected)
+    app.include_router(videos.router(engine), dependencies=protected)
+    app.include_router(rest.router(engine), dependencies=protected)
     app.include_router(live.router(engine, keys))
+    if engine.registry.default.index is not None:
+        app.include_router(search.router(engine), dependencies=protected)
     _add_operations(app, engine, protected)
     _add_page(app, engine)
     _add_error_handlers(app, engine, keys)
     stop_tracing = telemetry.trace(app)
-    routes = [*app.routes, *(route for router in routers for route in router.routes)]
-    engine.metrics.expect_requests({OTHER, *(route.path for route in routes if isinstance(route, Route))})
+    engine.metrics.expect_requests({OTHER, *_paths(app.routes)})
     inner: ASGIApp = ClientLimits(BodyLimit(app, engine.settings.limits.upload_bytes), engine)
     if metrics_port is not None:
         inner = MetricsPort(inner, metrics_port, engine)
     return Observability(inner, engine.metrics, keys)
+
+
+def _paths(routes: Iterable[Any]) -> Iterator[str]:
+    for route in routes:
+        if isinstance(route, Route):
+            yield route.path
+        # Newer versions of FastAPI keep included routers as they are.
+        yield from _paths(getattr(getattr(route, "original_router", None), "routes", ()))
 
 
 def _add_operations(app: FastAPI, engine: Engine, protected: Sequence[Any]) -> None:

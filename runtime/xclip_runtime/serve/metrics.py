@@ -26,12 +26,15 @@ CLOSED = ("idle", "full", "header", "stalled", "files", "malformed")
 CLIENT_GONE = 499
 OUTCOMES: dict[int, tuple[str, ...]] = {
     200: ("ok",),
+    206: ("ok",),
+    304: ("ok",),
     400: ("refused",),
     401: ("unauthorized",),
     403: ("refused",),
     404: ("refused",),
     405: ("refused",),
     413: ("too_large",),
+    416: ("refused",),
     422: ("refused",),
     429: ("limited",),
     CLIENT_GONE: ("cancelled",),
