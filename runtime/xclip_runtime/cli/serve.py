@@ -214,6 +214,7 @@ def command(
         raise click.BadParameter(message, param_hint="--root-path")
     opt.silence_native_logs()
     try:
+        from xclip_runtime.serve.connections import raise_file_limit
         from xclip_runtime.serve.logs import log_to_stderr
         from xclip_runtime.serve.served_model import BATCH_ON_GPU, Opened
         from xclip_runtime.serve.server import Server, run_as_process
@@ -262,6 +263,7 @@ def command(
         unready_when_full=unready_when_full,
         drain_delay=drain_delay,
     )
+    raise_file_limit()
     server = Server(
         openers,
         settings,

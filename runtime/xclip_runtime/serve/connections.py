@@ -36,6 +36,7 @@ SPARE_CONNECTIONS = 16
 # Descriptors of the model, the index, logs, listening sockets; pipes of a worker, of one that replaces it, too.
 _OWN_FILES = 64
 _FILES_PER_WORKER = 8
+_MOST_FILES = 65536
 _LEAST_CONNECTIONS = 16
 _METADATA_BYTES = 16 << 10
 _PAUSE = 0.1
@@ -58,6 +59,14 @@ BUSY, _BUSY_HEADERS, _BUSY_BODY = _response(
     b"503 Service Unavailable", "OverloadedError", "too many connections: try again later", (b"retry-after", b"1")
 )
 _INVALID, *_ = _response(b"400 Bad Request", "RequestError", "this is not HTTP/1.1: check the client or its proxy")
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as it may, where the usual limit is lower."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def connection_limit(settings: ServeSettings, ports: int = 1) -> int:
@@ -86,7 +95,8 @@ def grpc_options(settings: ServeSettings, limit: int) -> list[tuple[str, int]]:
     limits = settings.limits
     return [
         ("grpc.max_allowed_incoming_connections", limit),
-        ("grpc.max_concurrent_streams", settings.queue_size),
+        # With room for probes beside requests.
+        ("grpc.max_concurrent_streams", settings.queue_size + SPARE_CONNECTIONS),
         ("grpc.max_metadata_size", _METADATA_BYTES),
         ("grpc.server_handshake_timeout_ms", round(1000 * limits.header_timeout)),
         ("grpc.max_connection_idle_ms", round(1000 * limits.idle_timeout)),
