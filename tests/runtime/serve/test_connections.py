@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 import struct
 import threading
@@ -16,6 +17,7 @@ import pytest
 
 from helpers.servers import PATIENCE, Gate, eventually, in_thread, metric, process, running
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
+from xclip_runtime.serve.connections import connection_limit, raise_file_limit
 from xclip_runtime.serve.inference_protocol.rpc import SERVICE
 from xclip_runtime.serve.server import Server
 from xclip_runtime.serve.settings import Limits, ServeSettings
@@ -64,6 +66,24 @@ def test_400_idle_connections_to_a_process_of_256_files_keep_nobody_out():
 
     assert server.returncode == 0
     assert len(log) < 20_000
+
+
+@pytest.mark.parametrize(("files", "ports", "expected"), [(20_000, 2, 512), (256, 1, 104), (256, 2, 52), (64, 1, 16)])
+def test_connections_leave_files_for_everything_else(monkeypatch, caplog, files, ports, expected):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+
+    assert connection_limit(ServeSettings(decode_workers=1), ports) == expected
+    assert ("fewer connections" in caplog.text) is (expected < 512)
+
+
+def test_a_process_opens_as_many_files_as_it_may(monkeypatch):
+    raised = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 524_288))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
+
+    raise_file_limit()
+
+    assert raised == [(65_536, 524_288)]
 
 
 @pytest.fixture(scope="module")
