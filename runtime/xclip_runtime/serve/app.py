@@ -17,10 +17,16 @@ from starlette.requests import ClientDisconnect
 
 from xclip_runtime._version import __version__
 from xclip_runtime.demo import DEMO_VIDEO
-from xclip_runtime.errors import OverloadedError, UnauthorizedError, UploadTooLargeError, XClipError
+from xclip_runtime.errors import (
+    DiskFullError,
+    OverloadedError,
+    UnauthorizedError,
+    UploadTooLargeError,
+    XClipError,
+)
 from xclip_runtime.serve.api import live, search, videos
 from xclip_runtime.serve.api_keys import ApiKeys, key_in
-from xclip_runtime.serve.error_responses import INTERNAL, describe, error_response, first_problem
+from xclip_runtime.serve.error_responses import INTERNAL, INTERNAL_MESSAGE, describe, error_response, first_problem
 from xclip_runtime.serve.inference_protocol import rest
 from xclip_runtime.serve.metrics import CONTENT_TYPE
 from xclip_runtime.serve.middleware import CLIENT_GONE, BodyLimit, Observability
@@ -133,7 +139,7 @@ def _add_error_handlers(app: FastAPI, engine: Engine, keys: ApiKeys) -> None:
             response.headers["Retry-After"] = str(engine.retry_after)
         elif isinstance(error, UnauthorizedError):
             response.headers["WWW-Authenticate"] = "Bearer"
-        elif isinstance(error, UploadTooLargeError):
+        elif isinstance(error, (UploadTooLargeError, DiskFullError)):
             # The rest of the body is not read.
             response.headers["Connection"] = "close"
         return response
@@ -152,6 +158,11 @@ def _add_error_handlers(app: FastAPI, engine: Engine, keys: ApiKeys) -> None:
     @app.exception_handler(ValidationError)
     async def on_invalid_request(request: Request, error: RequestValidationError | ValidationError) -> Response:
         return error_response(request, 422, "RequestError", first_problem(error))
+
+    @app.exception_handler(Exception)
+    async def on_unexpected(request: Request, _error: Exception) -> Response:
+        # Starlette raises it once more, for the log.
+        return error_response(request, INTERNAL, "InternalError", INTERNAL_MESSAGE)
 
     @app.exception_handler(ClientGoneError)
     @app.exception_handler(ClientDisconnect)
