@@ -30,6 +30,7 @@ from xclip_runtime.serve.error_responses import INTERNAL, INTERNAL_MESSAGE, desc
 from xclip_runtime.serve.inference_protocol import rest
 from xclip_runtime.serve.metrics import CONTENT_TYPE
 from xclip_runtime.serve.middleware import CLIENT_GONE, BodyLimit, Observability
+from xclip_runtime.serve.origins import OriginPolicy
 from xclip_runtime.serve.request import ClientGoneError
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def create_app(engine: Engine, on_failure: Callable[[Exception], None] = lambda 
     _add_operations(app, engine, protected)
     _add_page(app, engine)
     _add_error_handlers(app, engine, keys)
-    return Observability(BodyLimit(app, engine.settings.limits.upload_bytes), engine.metrics)
+    limited = BodyLimit(app, engine.settings.limits.upload_bytes)
+    return Observability(OriginPolicy(limited, engine.settings), engine.metrics)
 
 
 def _add_operations(app: FastAPI, engine: Engine, protected: Sequence[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import tempfile
@@ -14,6 +15,8 @@ from xclip_runtime.errors import DiskFullError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+logger = logging.getLogger(__name__)
 
 PREFIX = "xclip-onnx-serve-"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -45,6 +48,7 @@ class UploadDir:
         except OSError as error:
             if error.errno not in _FULL:
                 raise
+            logger.error("no room for uploads", extra={"fields": {"folder": str(self.path)}})
             message = "the server has no room for the upload: send a smaller one, or try again later"
             raise DiskFullError(message) from error
         finally:

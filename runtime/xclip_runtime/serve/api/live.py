@@ -16,7 +16,6 @@ import math
 import struct
 import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import urlsplit
 
 import anyio
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
@@ -157,10 +156,6 @@ def router(engine: Engine, keys: ApiKeys) -> APIRouter:
 
     @routes.websocket("/v1/live")
     async def live(socket: WebSocket) -> None:
-        if not _same_origin(socket):
-            # Pages of other origins must not use the server of their visitors.
-            await socket.close(_POLICY_VIOLATION)
-            return
         await socket.accept()
         start = time.perf_counter()
         try:
@@ -208,11 +203,6 @@ def _parse_frame(message: bytes) -> tuple[float, bytes]:
         error = f"frame time is {timestamp}: send seconds"
         raise FramesError(error)
     return timestamp, message[TIMESTAMP.size :]
-
-
-def _same_origin(socket: WebSocket) -> bool:
-    origin = socket.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == socket.headers.get("host")
 
 
 async def _close(socket: WebSocket, code: int, message: str) -> None:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from xclip_runtime import errors
 from xclip_runtime.errors import (
     DecoderCrashedError,
     FramesError,
+    OverloadedError,
     VideoDecodeError,
     VideoError,
     VideoTimeoutError,
@@ -42,6 +44,13 @@ _START_SECONDS = 120.0
 _PIPE_BYTES = 8 << 20
 # A worker stops by itself at the time limit, with a better message; it is killed if it does not.
 _GRACE_SECONDS = 1.0
+# A worker that says nothing for so long has been stopped, or gets no CPU.
+_SILENCE_SECONDS = 5.0
+_ATTEMPTS = 2
+
+
+class _StalledError(Exception):
+    """A worker does not answer, through no fault of the file."""
 
 
 class _DecodeProcess:
@@ -111,7 +120,7 @@ class DecodePool:
     Args:
         workers: Number of processes.
         limits: Resource limits.
-        on_restart: Called with "crashed", "timeout" or "cancelled" when a worker is replaced.
+        on_restart: Called with "crashed", "timeout", "stalled" or "cancelled" when a worker is replaced.
     """
 
     def __init__(
@@ -190,6 +199,7 @@ class DecodePool:
         Raises:
             VideoError: It cannot be read, is over a limit, or takes too long.
             DecoderCrashedError: The worker died; the next request gets another.
+            OverloadedError: No worker answers.
         """
         job = {
             "do": "clip",
@@ -228,20 +238,36 @@ class DecodePool:
             FramesError: It is not an image.
             VideoTimeoutError: Decoding exceeds the time limit.
             DecoderCrashedError: The worker crashed.
+            OverloadedError: No worker answers.
         """
         header, payload = await self._run({"do": "image", "path": name, "name": name}, encoded)
         height, width, channels = header["shape"]
         return _array(payload, (int(height), int(width), int(channels)))
 
     async def _run(self, job: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
+        for _ in range(_ATTEMPTS):
+            with suppress(_StalledError):
+                return await self._run_once(job, payload)
+        message = "the decode workers do not answer: try again later"
+        raise OverloadedError(message)
+
+    async def _run_once(self, job: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
         worker = await self._take()
         lost: str | None = "cancelled"
+        give_up = time.perf_counter() + self._limits.time_limit + _GRACE_SECONDS
+        silence = min(_SILENCE_SECONDS, (self._limits.time_limit + _GRACE_SECONDS) / 2)
         try:
-            with anyio.fail_after(self._limits.time_limit + _GRACE_SECONDS):
+            with anyio.fail_after(silence):
                 await worker.send({**job, "time_limit": self._limits.time_limit}, payload)
-                header, answer = await worker.receive()
+            header = {"alive": True}
+            while "alive" in header:
+                with anyio.fail_after(max(0.0, min(silence, give_up - time.perf_counter()))):
+                    header, answer = await worker.receive()
             lost = None
         except TimeoutError:
+            if time.perf_counter() < give_up:
+                lost = "stalled"
+                raise _StalledError from None
             lost = "timeout"
             message = f"{job['name']} takes longer than {self._limits.time_limit:g} s to decode: send a shorter part"
             raise VideoTimeoutError(message) from None
