@@ -190,8 +190,16 @@ class ServedModel:
         """
         if not names and not texts:
             return self.texts.bundle_labels
-        self.texts.check([*names, *texts])
+        await self.check_labels(names, texts)
+        for part in await _in_thread(self.texts.parts, names, texts):
+            # Between parts a request whose client has left is cancelled.
+            await _in_thread(self.texts.encode, (), part)
         return await _in_thread(self.texts.encode, names, texts)
+
+    async def check_labels(self, names: Sequence[str], texts: Sequence[str]) -> None:
+        """Check the label set of a request without encoding it; errors are those of `labels`."""
+        self.texts.check([*names, *texts])
+        await _in_thread(self.texts.check_tokens, names, texts)
 
     def keep(self, video: EncodedVideo) -> str:
         """Keep the features of a video for later requests; return an unguessable token."""

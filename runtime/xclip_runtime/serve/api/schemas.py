@@ -13,6 +13,10 @@ from xclip_runtime.search.video_index import Hit, SearchResult
 from xclip_runtime.video.views import Views
 
 MAX_THUMBNAILS = 64
+MAX_TOP_K = 1_000_000
+MAX_SECONDS = 1e9
+MAX_OVERLAP = 16
+"""Largest number of windows of a camera that share a frame, which bounds the frames that a connection holds."""
 DATA_URL = "JPEG as a data URL."
 MODEL = "Name of a model of this server; default: its first."
 
@@ -39,8 +43,10 @@ class VideoOptions(RequestOptions):
     """Part of the video to read, and extras of the response."""
 
     model: str | None = Field(None, description=MODEL)
-    start: float = Field(0.0, ge=0, description="Seconds from the first frame.")
-    end: float | None = Field(None, gt=0, description="Seconds from the first frame; default: the end of the video.")
+    start: float = Field(0.0, ge=0, le=MAX_SECONDS, description="Seconds from the first frame.")
+    end: float | None = Field(
+        None, gt=0, le=MAX_SECONDS, description="Seconds from the first frame; default: the end of the video."
+    )
     clip: str | None = Field(None, description="Token of a kept video, instead of an upload.")
     keep: bool = Field(
         False, description="Keep the video's features; the response's `clip` is the token to reuse them."
@@ -60,7 +66,9 @@ class VideoOptions(RequestOptions):
 class ClassifyOptions(VideoOptions):
     """Options of /v1/classify."""
 
-    top_k: int | None = Field(5, ge=1, description="Number of labels, best first; null or `none` for all.")
+    top_k: int | None = Field(
+        5, ge=1, le=MAX_TOP_K, description="Number of labels, best first; null or `none` for all."
+    )
     labels: Texts = Field(
         default=[],
         description="Label set that replaces the bundle's: one label a line, or the field repeated. Labels of the "
@@ -104,11 +112,18 @@ class LiveOptions(LabelChange):
     """First message of /v1/live."""
 
     model: str | None = Field(None, description=MODEL)
-    window: float = Field(2.0, gt=0, le=60, description="Length of a window, seconds.")
-    hop: float = Field(0.5, gt=0, le=60, description="Distance between windows, seconds.")
+    window: float = Field(2.0, ge=0.1, le=60, description="Length of a window, seconds.")
+    hop: float = Field(0.5, ge=0.01, le=60, description="Distance between windows, at least a 16th of one, seconds.")
     smooth: float = Field(0.0, ge=0, le=60, description="Time constant of the smoothing, seconds.")
-    top_k: int = Field(5, ge=1)
+    top_k: int = Field(5, ge=1, le=MAX_TOP_K)
     api_key: str = ""
+
+    @model_validator(mode="after")
+    def _check_overlap(self) -> Self:
+        if self.window > MAX_OVERLAP * self.hop:
+            message = f"the hop is {self.hop:g} s: it must be at least the window divided by {MAX_OVERLAP}"
+            raise ValueError(message)
+        return self
 
 
 class SearchOptions(RequestOptions):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request
 
-from xclip_runtime.errors import LabelsError, VideoError
+from xclip_runtime.errors import VideoError
 from xclip_runtime.search.contact_sheet import hit_frames
 from xclip_runtime.serve.api.schemas import HitResponse, SearchOptions, SearchResponse
 from xclip_runtime.serve.request import admit
@@ -31,10 +31,6 @@ def router(engine: Engine) -> APIRouter:
     @routes.get("/search")
     async def search(request: Request, query: Annotated[SearchOptions, Query()]) -> SearchResponse:
         """Search the index for windows that a text describes."""
-        limit = engine.settings.limits.text_length
-        if len(query.text) > limit:
-            message = f"the text has {len(query.text)} characters, the limit is {limit}: shorten it"
-            raise LabelsError(message)
         async with admit(engine, request) as admitted:
             return await admitted.while_connected(run(query))
 
@@ -42,6 +38,7 @@ def router(engine: Engine) -> APIRouter:
         with engine.registry.use() as served:
             if served.index is None:
                 raise HTTPException(404, "the server has no index: start it with --index FOLDER")
+            served.texts.check([query.text])
             call = partial(served.index.search, query.text, query.top_k)
             result: SearchResult = await asyncio.get_running_loop().run_in_executor(thread, call)
         hits = await gather(to_response(hit, query.thumbnails) for hit in result.hits)

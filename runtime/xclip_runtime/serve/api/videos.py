@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from xclip_runtime.serve.engine import Engine
     from xclip_runtime.serve.request import AdmittedRequest
     from xclip_runtime.serve.served_model import EncodedVideo, ServedModel
-    from xclip_runtime.serve.text_cache import LabelEmbeds
     from xclip_runtime.serve.uploads import Upload
 
 Options = TypeVar("Options", bound=VideoOptions)
@@ -88,9 +88,11 @@ def router(engine: Engine) -> APIRouter:
     ) -> Result:
         async with admit_upload(engine, request) as (admitted, upload):
             # Fields of the body override the query string.
-            options = type(query).model_validate({**query.model_dump(exclude_unset=True), **upload.fields})
+            fields = {**query.model_dump(exclude_unset=True), **upload.fields}
 
             async def work() -> Result:
+                # Off the event loop, as it takes longer the larger the body is.
+                options = await asyncio.to_thread(type(query).model_validate, fields)
                 with engine.registry.use(options.model) as served:
                     return await run(served, admitted, upload, options)
 
@@ -100,35 +102,39 @@ def router(engine: Engine) -> APIRouter:
         served: ServedModel,
         admitted: AdmittedRequest,
         upload: Upload,
-        options: VideoOptions,
-        labels: LabelEmbeds,
+        options: ClassifyOptions | ScoreOptions,
         *,
         views: Views,
-    ) -> tuple[ViewScores, dict[str, Any]]:
-        """Return the scores of a label set, and the fields that all responses have."""
-        video = await _encode(served, upload, options, views)
+    ) -> tuple[tuple[str, ...], ViewScores, dict[str, Any]]:
+        """Return the names and scores of the label set, and the fields that all responses have."""
+        names = options.labels if isinstance(options, ClassifyOptions) else []
+        # Texts are encoded last, once all that can be refused has been.
+        source = _source(served, upload, options, views)
+        await served.check_labels(names, options.texts)
+        video = await _encode(served, source, upload.name, options, views)
+        labels = await served.labels(names, options.texts)
         logits, prompt_ms = await served.score(video, labels)
-        return average_views(logits), await _common(served, admitted, upload, options, video, prompt_ms=prompt_ms)
+        common = await _common(served, admitted, upload, options, video, prompt_ms=prompt_ms)
+        return labels.names, average_views(logits), common
 
     async def run_classify(
         served: ServedModel, admitted: AdmittedRequest, upload: Upload, options: ClassifyOptions
     ) -> ClassifyResponse:
-        labels = await served.labels(options.labels, options.texts)
-        scores, common = await score_labels(served, admitted, upload, options, labels, views=Views.parse(options.views))
-        return ClassifyResponse(labels=best_labels(labels.names, *scores, options.top_k), **common)
+        views = Views.parse(options.views)
+        names, scores, common = await score_labels(served, admitted, upload, options, views=views)
+        return ClassifyResponse(labels=best_labels(names, *scores, options.top_k), **common)
 
     async def run_score(
         served: ServedModel, admitted: AdmittedRequest, upload: Upload, options: ScoreOptions
     ) -> ScoreResponse:
-        labels = await served.labels((), options.texts)
-        scores, common = await score_labels(served, admitted, upload, options, labels, views=Views())
-        texts = text_scores(labels.names, *scores, served.model.bundle.logit_scale)
-        return ScoreResponse(texts=texts, **common)
+        names, scores, common = await score_labels(served, admitted, upload, options, views=Views())
+        return ScoreResponse(texts=text_scores(names, *scores, served.model.bundle.logit_scale), **common)
 
     async def run_embed(
         served: ServedModel, admitted: AdmittedRequest, upload: Upload, options: EmbedOptions
     ) -> EmbedResponse:
-        video = await _encode(served, upload, options, Views())
+        source = _source(served, upload, options, Views())
+        video = await _encode(served, source, upload.name, options, Views())
         return EmbedResponse(
             embedding=video.features[0].unit_embeds.tolist(),
             **await _common(served, admitted, upload, options, video),
@@ -177,7 +183,11 @@ def sample(served: ServedModel) -> str | None:
     return SAMPLE if served.model.bundle.path.resolve() == DEMO_BUNDLE.resolve() else None
 
 
-async def _encode(served: ServedModel, upload: Upload, options: VideoOptions, views: Views) -> EncodedVideo:
+def _source(served: ServedModel, upload: Upload, options: VideoOptions, views: Views) -> EncodedVideo | Path:
+    """Return the kept video, or the file of the upload; refuse what can be refused without work."""
+    limit = served.settings.limits.views
+    if len(views) > limit:
+        raise HTTPException(422, f"{len(views)} views exceed the limit of {limit}: send fewer")
     if options.clip is not None:
         video = served.kept(options.clip)
         if video is None:
@@ -185,10 +195,15 @@ async def _encode(served: ServedModel, upload: Upload, options: VideoOptions, vi
         return video
     if upload.path is None:
         raise HTTPException(422, "no video: send one as the body or as a file of a form, or name a kept `clip`")
-    limit = served.settings.limits.views
-    if len(views) > limit:
-        raise HTTPException(422, f"{len(views)} views exceed the limit of {limit}: send fewer")
-    return await served.encode(upload.path, upload.name, views=views, start=options.start, end=options.end)
+    return upload.path
+
+
+async def _encode(
+    served: ServedModel, source: EncodedVideo | Path, name: str, options: VideoOptions, views: Views
+) -> EncodedVideo:
+    if isinstance(source, Path):
+        return await served.encode(source, name, views=views, start=options.start, end=options.end)
+    return source
 
 
 async def _common(

@@ -38,7 +38,7 @@ def main() -> None:
     # requests are answered.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    jobs = _jobs()
+    jobs = _jobs(config)
     _limit_resources(config["memory"])
     responses.write(pack({"ready": True}))
     responses.flush()

@@ -199,6 +199,77 @@ def test_options_that_make_no_sense_are_refused(server, options, message, how):
     assert message in said
 
 
+NUMBERS = ["nan", "inf", "-inf", "-1", "1e999", "1" * 400, "", "x"]
+
+
+@pytest.mark.parametrize("option", ["start", "end", "thumbnails", "top_k", "views", "keep"])
+@pytest.mark.parametrize("number", NUMBERS)
+def test_no_number_is_too_odd_for_a_client_error(server, option, number):
+    answers = [
+        server.client.post("/v1/classify", params={option: number}, content=b"no video"),
+        server.client.post("/v1/classify", json={option: number}),
+    ]
+
+    assert {problem(answer)[0] for answer in answers} == {422}
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1", "true", "[]", "{}", '"\\ud800"'])
+@pytest.mark.parametrize(
+    "option", ["start", "end", "thumbnails", "top_k", "texts", "labels", "views", "clip", "\\ud800"]
+)
+def test_no_json_value_is_too_odd_for_a_client_error(server, option, number):
+    body = f'{{"{option}": {number}}}'
+    answer = server.client.post("/v1/classify", content=body, headers={"Content-Type": "application/json"})
+
+    assert problem(answer)[0] in (404, 422)
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf", "-inf", "1e999", "soon", ""])
+@pytest.mark.parametrize("path", ["/v1/classify", "/v2/models/xclip/infer"])
+def test_a_timeout_that_is_no_time_is_refused(server, path, seconds):
+    answer = server.client.post(path, content=VIDEO, headers={"X-Request-Timeout": seconds})
+
+    assert answer.status_code == 400
+    assert "X-Request-Timeout" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        ({"json": {}}, 422),
+        ({"json": {"clip": "gone"}}, 404),
+        ({"content": b""}, 422),
+        ({"content": b"no video"}, 422),
+        ({"files": {"nothing": (None, "x")}}, 422),
+        ({"params": {"views": "99x3"}, "content": VIDEO}, 422),
+    ],
+    ids=["no video", "gone", "nothing", "text", "form", "views"],
+)
+@pytest.mark.parametrize("endpoint", ["classify", "score"])
+def test_no_text_is_encoded_for_a_request_that_is_refused(server, model, monkeypatch, endpoint, request_, status):
+    encoded = []
+    monkeypatch.setattr(model, "text_embeds", encoded.append)
+    texts = [f"a text of its own {i}" for i in range(60)]
+    if "json" in request_:
+        request_ = {"json": {**request_["json"], "texts": texts}}
+    elif "files" in request_:
+        request_ = {**request_, "data": {"texts": texts}}
+    else:
+        request_ = {**request_, "params": {**request_.get("params", {}), "texts": texts}}
+    answer = server.client.post(f"/v1/{endpoint}", **request_)
+
+    assert problem(answer)[0] == status
+    assert encoded == []
+
+
+def test_a_text_that_is_too_long_is_told_before_the_video_is_read(server, model, monkeypatch):
+    monkeypatch.setattr(model, "text_embeds", None)
+    answer = server.client.post("/v1/score", files=form(content=b"no video"), data={"texts": ["a cat", "word " * 100]})
+
+    assert problem(answer)[0] == 422
+    assert "tokens" in answer.text
+
+
 @pytest.mark.parametrize("body", [b"{", b"[1]", b'"x"', b"\xff", b"[" * 100_000])
 def test_json_that_is_no_object_is_refused(server, body):
     reply = server.client.post("/v1/classify", content=body, headers={"Content-Type": "application/json"})
