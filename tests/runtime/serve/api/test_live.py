@@ -157,7 +157,7 @@ def test_an_error_that_nobody_expected_is_told_without_its_details(model, monkey
         raise RuntimeError(message)
 
     with running(model) as server, live(server) as socket:
-        monkeypatch.setattr(server.engine, "labels", broken)
+        monkeypatch.setattr(server.served, "labels", broken)
         answer = begin(socket)
         with pytest.raises(ConnectionClosed) as closed:
             socket.recv(60)

@@ -60,8 +60,8 @@ class SmallModel:
     def __init__(self):
         self.windows_of_a_frame = [0]
 
-    def windows(self, window, hop):
-        cutter = StreamWindow(window, hop, num_frames=NUM_FRAMES, transform=FrameTransform("videox", SIZE))
+    def windows(self, window, hop, **options):
+        cutter = StreamWindow(window, hop, num_frames=NUM_FRAMES, transform=FrameTransform("videox", SIZE), **options)
         push = cutter.push
 
         def counted(frame, t):
@@ -72,7 +72,7 @@ class SmallModel:
         return SimpleNamespace(push=counted)
 
 
-def engine_of(model):
+def server_of(model):
     async def image(encoded, name):
         if encoded != b"image":
             raise FramesError(name)
@@ -84,7 +84,8 @@ def engine_of(model):
     async def never(*_):
         await asyncio.Event().wait()
 
-    return SimpleNamespace(model=model, pool=SimpleNamespace(image=image), labels=labels, encode_frames=never)
+    engine = SimpleNamespace(pool=SimpleNamespace(image=image))
+    return engine, SimpleNamespace(model=model, labels=labels, encode_frames=never)
 
 
 def serve(sent, **options):
@@ -92,7 +93,7 @@ def serve(sent, **options):
     model, client = SmallModel(), Client(sent)
 
     async def run():
-        connection = Connection(engine_of(model), client, LiveOptions(**options))
+        connection = Connection(*server_of(model), client, LiveOptions(**options))
         with pytest.raises((WebSocketDisconnect, XClipError, ValidationError)) as ended:
             await asyncio.wait_for(connection.run(), 60)
         return ended.value
