@@ -34,8 +34,8 @@ def cramped(model, small_disk, server):
     """A server whose uploads go to that disk; those of `server`, which must be there before, do not."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(small_disk))
-        with running(model) as server:
-            yield server
+        with running(model) as full:
+            yield full
 
 
 def left_in(folder):

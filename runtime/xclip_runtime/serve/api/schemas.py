@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 from typing_extensions import Self
 
 from xclip_runtime.results import Classification, FrameUse, Timings, VideoScores
@@ -30,7 +30,8 @@ def _split_lines(value: object) -> object:
     return [line.strip() for text in texts for line in text.splitlines() if line.strip()]
 
 
-Texts = Annotated[list[str], BeforeValidator(_split_lines)]
+_LINES = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string", "title": "One a line"}]}
+Texts = Annotated[list[str], BeforeValidator(_split_lines), WithJsonSchema(_LINES)]
 
 
 class RequestOptions(BaseModel):
@@ -75,7 +76,11 @@ class ClassifyOptions(VideoOptions):
         "bundle keep their embeddings.",
     )
     texts: Texts = Field(default=[], description="Like `labels`, but every text is encoded anew.")
-    views: str = Field("1x1", description="POSITIONSxCROPS: temporal positions x crops (1 or 3), averaged.")
+    views: str = Field(
+        "1x1",
+        json_schema_extra={"pattern": r"^[0-9]{1,4}x[13]$"},
+        description="POSITIONSxCROPS: temporal positions x crops (1 or 3), averaged.",
+    )
 
     @field_validator("top_k", mode="before")
     @classmethod
@@ -213,6 +218,18 @@ class ErrorResponse(BaseModel):
     """Body of every error."""
 
     error: ErrorDetail
+
+
+class Live(BaseModel):
+    """Answer of the liveness probe."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Answer of the readiness probe."""
+
+    ready: bool
 
 
 class ServerInfo(BaseModel):

@@ -12,6 +12,7 @@ from fastapi import APIRouter, HTTPException, Query, Request
 
 from xclip_runtime.errors import VideoError
 from xclip_runtime.search.contact_sheet import hit_frames
+from xclip_runtime.serve.api.openapi import errors, example
 from xclip_runtime.serve.api.schemas import HitResponse, SearchOptions, SearchResponse
 from xclip_runtime.serve.request import admit
 from xclip_runtime.serve.served_model import gather
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
     from xclip_runtime.serve.engine import Engine
 
 
+_SEARCH = "curl -f 'http://127.0.0.1:8000/v1/search?text=a+red+square+rotating&top_k=3'"
+
+
 def router(engine: Engine) -> APIRouter:
     """Return the route of /v1/search, on the index of the default model."""
     routes = APIRouter(prefix="/v1")
     # The index is used by one thread at a time.
     thread = ThreadPoolExecutor(1, "xclip-search")
 
-    @routes.get("/search")
+    @routes.get("/search", openapi_extra=example(_SEARCH), responses=errors(400, 404, 422, 501, 503, 504))
     async def search(request: Request, query: Annotated[SearchOptions, Query()]) -> SearchResponse:
         """Search the index for windows that a text describes."""
         async with admit(engine, request) as admitted:

@@ -12,13 +12,13 @@ from fastapi import APIRouter, HTTPException, Query, Request
 
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.inference.scoring import average_views, best_labels, text_scores
+from xclip_runtime.serve.api.openapi import UPLOAD_ERRORS, errors, example, upload_body
 from xclip_runtime.serve.api.schemas import (
     MODEL,
     ClassifyOptions,
     ClassifyResponse,
     EmbedOptions,
     EmbedResponse,
-    ErrorResponse,
     RequestTimings,
     ScoreOptions,
     ScoreResponse,
@@ -44,37 +44,11 @@ Result = TypeVar("Result")
 
 SAMPLE = "/page/sample.mp4"
 
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "description": "A bare video, a form with the file and any of the options, or JSON options with the `clip` "
-        "token of a kept video.",
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"video": {"type": "string", "format": "binary"}},
-                    "additionalProperties": True,
-                }
-            },
-            "video/*": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {"schema": {"type": "object"}, "example": {"clip": "…", "texts": ["a dog running"]}},
-        },
-    }
-}
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse, "description": description}
-    for status, description in {
-        400: "The body cannot be parsed.",
-        401: "The API key is missing or unknown.",
-        404: "The kept video has been dropped.",
-        413: "The body exceeds the size limit.",
-        422: "The video or an option is invalid.",
-        501: "Labels outside the bundle need the extra [text] and a bundle with a text tower.",
-        502: "The decode worker of this video crashed.",
-        503: "The queue is full, or the server is starting; see Retry-After.",
-        504: "The request timed out.",
-    }.items()
-}
+_ADDRESS = "http://127.0.0.1:8000"
+_CLASSIFY = f"curl -f --data-binary @ride.mp4 '{_ADDRESS}/v1/classify?top_k=3'"
+_SCORE = f"curl -f -F video=@ride.mp4 -F texts='a red square rotating' -F texts='a cat asleep' {_ADDRESS}/v1/score"
+_EMBED = f"curl -f --data-binary @ride.mp4 {_ADDRESS}/v1/embed"
+_INFO = f"curl -f {_ADDRESS}/v1/info"
 
 
 def router(engine: Engine) -> APIRouter:
@@ -140,22 +114,22 @@ def router(engine: Engine) -> APIRouter:
             **await _common(served, admitted, upload, options, video),
         )
 
-    @routes.post("/classify", openapi_extra=_BODY, responses=_ERRORS)
+    @routes.post("/classify", openapi_extra=upload_body(ClassifyOptions, _CLASSIFY), responses=UPLOAD_ERRORS)
     async def classify(request: Request, query: Annotated[ClassifyOptions, Query()]) -> ClassifyResponse:
         """Classify a video with the bundle's label set or another."""
         return await handle(request, query, run_classify)
 
-    @routes.post("/score", openapi_extra=_BODY, responses=_ERRORS)
+    @routes.post("/score", openapi_extra=upload_body(ScoreOptions, _SCORE), responses=UPLOAD_ERRORS)
     async def score(request: Request, query: Annotated[ScoreOptions, Query()]) -> ScoreResponse:
         """Score texts against a video, in the order given."""
         return await handle(request, query, run_score)
 
-    @routes.post("/embed", openapi_extra=_BODY, responses=_ERRORS)
+    @routes.post("/embed", openapi_extra=upload_body(EmbedOptions, _EMBED), responses=UPLOAD_ERRORS)
     async def embed(request: Request, query: Annotated[EmbedOptions, Query()]) -> EmbedResponse:
         """Embed a video as a vector of unit length."""
         return await handle(request, query, run_embed)
 
-    @routes.get("/info")
+    @routes.get("/info", openapi_extra=example(_INFO), responses=errors(404, 422))
     async def info(name: Annotated[str | None, Query(alias="model", description=MODEL)] = None) -> ServerInfo:
         """Model, label set and limits of this server."""
         served, limits = engine.registry.get(name), engine.settings.limits
