@@ -125,7 +125,14 @@ class ServedModel:
                 self._unused.set()
 
     async def encode(
-        self, path: Path, name: str, *, views: Views, start: float = 0.0, end: float | None = None
+        self,
+        path: Path,
+        name: str,
+        *,
+        views: Views,
+        start: float = 0.0,
+        end: float | None = None,
+        track: int | None = None,
     ) -> EncodedVideo:
         """Decode a file and run the vision graph on every view.
 
@@ -141,6 +148,7 @@ class ServedModel:
             views=views,
             start=start,
             end=end,
+            track=track,
         )
         queue_ms = 1000 * (time.perf_counter() - submitted) - clip.decode_ms - clip.prepare_ms
         self._observe_stages(decode=clip.decode_ms, prepare=clip.prepare_ms, decode_queue=queue_ms)

@@ -15,6 +15,7 @@ from xclip_runtime.video.views import Views
 MAX_THUMBNAILS = 64
 MAX_TOP_K = 1_000_000
 MAX_SECONDS = 1e9
+MAX_TRACK = 1000
 MAX_OVERLAP = 16
 """Largest number of windows of a camera that share a frame, which bounds the frames that a connection holds."""
 DATA_URL = "JPEG as a data URL."
@@ -47,6 +48,9 @@ class VideoOptions(RequestOptions):
     start: float = Field(0.0, ge=0, le=MAX_SECONDS, description="Seconds from the first frame.")
     end: float | None = Field(
         None, gt=0, le=MAX_SECONDS, description="Seconds from the first frame; default: the end of the video."
+    )
+    track: int | None = Field(
+        None, ge=0, le=MAX_TRACK, description="Number of the video track, from 0; default: FFmpeg's best."
     )
     clip: str | None = Field(None, description="Token of a kept video, instead of an upload.")
     keep: bool = Field(

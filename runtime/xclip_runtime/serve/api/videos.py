@@ -176,7 +176,7 @@ async def _encode(
     served: ServedModel, source: EncodedVideo | Path, name: str, options: VideoOptions, views: Views
 ) -> EncodedVideo:
     if isinstance(source, Path):
-        return await served.encode(source, name, views=views, start=options.start, end=options.end)
+        return await served.encode(source, name, views=views, start=options.start, end=options.end, track=options.track)
     return source
 
 

@@ -181,6 +181,7 @@ class DecodePool:
         views: Views,
         start: float = 0.0,
         end: float | None = None,
+        track: int | None = None,
     ) -> Clip:
         """Sample and prepare the frames of a video file.
 
@@ -192,6 +193,7 @@ class DecodePool:
             views: Temporal clips and crops.
             start: Seconds from the first frame.
             end: Seconds; None for the end of the video.
+            track: Number of the video track, from 0; None for FFmpeg's best.
 
         Returns:
             A clip with frames uint8 RGB (V, T, size, size, 3).
@@ -210,6 +212,7 @@ class DecodePool:
             "image_size": transform.size,
             "start": start,
             "end": end,
+            "track": track,
             "positions": views.positions,
             "crops": views.crops,
             "max_pixels": self._limits.pixels,

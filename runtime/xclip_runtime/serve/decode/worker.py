@@ -101,7 +101,7 @@ def _jobs(config: Mapping[str, Any]) -> Mapping[str, Callable[[Job, bytes], Resp
 
     def read_clip(job: Job, _: bytes) -> Response:
         transform = FrameTransform(job["profile"], job["image_size"])
-        limits = {name: job[name] for name in ("start", "end", "time_limit", "max_pixels", "max_duration")}
+        limits = {name: job[name] for name in ("start", "end", "track", "time_limit", "max_pixels", "max_duration")}
         reading = Reading(Views(job["positions"], job["crops"]), **limits)
         clip = read_video(job["path"], job["num_frames"], transform, reading)
         frames = np.ascontiguousarray(clip.frames)

@@ -199,6 +199,17 @@ def test_a_connection_needs_a_key_where_requests_do_and_cameras_are_counted(mode
                 assert "1 are connected" in begin(second, api_key="secret")["message"]
 
 
+def test_a_server_ends_while_a_camera_skips_centuries(model):
+    image = cv2.imencode(".jpg", still())[1].tobytes()
+    with running(model) as server:
+        socket = live(server).__enter__()
+        assert begin(socket, window=0.1, hop=0.01) == {"type": "ready"}
+        for seconds in (0, 1e10, 1, 9.9e9):
+            socket.send(message(seconds, image))
+    with suppress(ConnectionClosed):
+        socket.close()
+
+
 def test_cameras_that_leave_in_the_middle_of_their_images_leave_nothing_behind(server):
     image = message(0, cv2.imencode(".jpg", still())[1].tobytes())
     for _ in range(20):
