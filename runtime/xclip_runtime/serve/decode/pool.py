@@ -28,7 +28,7 @@ from xclip_runtime.serve.decode.ipc import LENGTHS, pack
 from xclip_runtime.video import Clip, Views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -47,6 +47,8 @@ _GRACE_SECONDS = 1.0
 # A worker that says nothing for so long has been stopped, or gets no CPU.
 _SILENCE_SECONDS = 5.0
 _ATTEMPTS = 2
+# A worker whose caller has left may finish so long: replacing it costs more than most files.
+_SETTLE_SECONDS = 1.0
 
 
 class _StalledError(Exception):
@@ -58,6 +60,8 @@ class _DecodeProcess:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._lengths: tuple[int, int] | None = None
+        self._header: dict[str, Any] | None = None
 
     @classmethod
     async def start(cls, config: Mapping[str, Any]) -> _DecodeProcess:
@@ -102,10 +106,17 @@ class _DecodeProcess:
         await pipe.drain()
 
     async def receive(self) -> tuple[dict[str, Any], bytes]:
+        """Read the next message; if this is cancelled, the next call goes on where it stopped."""
         pipe = self._process.stdout
         assert pipe is not None  # noqa: S101 - opened by start()
-        header_bytes, payload_bytes = LENGTHS.unpack(await pipe.readexactly(LENGTHS.size))
-        return json.loads(await pipe.readexactly(header_bytes)), await pipe.readexactly(payload_bytes)
+        if self._lengths is None:
+            self._lengths = LENGTHS.unpack(await pipe.readexactly(LENGTHS.size))
+        header_bytes, payload_bytes = self._lengths
+        if self._header is None:
+            self._header = json.loads(await pipe.readexactly(header_bytes))
+        payload = await pipe.readexactly(payload_bytes)
+        header, self._header, self._lengths = self._header, None, None
+        return header, payload
 
     async def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -281,6 +292,8 @@ class DecodePool:
         finally:
             if lost is None:
                 self._idle.put_nowait(worker)
+            elif lost == "cancelled":
+                self._start(self._settle(worker))
             else:
                 self._replace(worker, lost)
         if "error" in header:
@@ -299,10 +312,24 @@ class DecodePool:
         finally:
             self.waiting -= 1
 
+    async def _settle(self, worker: _DecodeProcess) -> None:
+        """Wait until a worker has done what nobody awaits any more; replace it if that takes long."""
+        try:
+            with anyio.fail_after(_SETTLE_SECONDS):
+                while "alive" in (await worker.receive())[0]:
+                    pass
+        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError, ValueError):
+            self._replace(worker, "cancelled")
+        else:
+            self._idle.put_nowait(worker)
+
     def _replace(self, worker: _DecodeProcess, reason: str) -> None:
         logger.warning("a decode worker is replaced", extra={"fields": {"reason": reason, "pid": worker.pid}})
         self._on_restart(reason)
-        task = asyncio.ensure_future(self._start_again(worker))
+        self._start(self._start_again(worker))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
 

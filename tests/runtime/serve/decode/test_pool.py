@@ -254,7 +254,30 @@ def test_killing_an_idle_worker_costs_nothing():
     assert asyncio.run(main()).total == 75
 
 
-def test_a_caller_who_leaves_frees_the_worker():
+@pytest.mark.parametrize("leaves_after", [0, 0.001, 0.02, 0.05])
+def test_callers_who_leave_cost_no_worker(leaves_after):
+    restarts = []
+
+    async def main():
+        async with pool_of(restarts=restarts) as pool:
+            workers = pool.pids
+            for _ in range(5):
+                request = asyncio.ensure_future(sample(pool))
+                await asyncio.sleep(leaves_after)
+                request.cancel()
+            clip = await sample(pool)
+            assert pool.pids == workers
+            return clip
+
+    clip = asyncio.run(main())
+
+    np.testing.assert_array_equal(
+        clip.frames, read_views(DEMO_VIDEO, num_frames=8, transform=TRANSFORM, views=Views()).frames
+    )
+    assert restarts == []
+
+
+def test_a_worker_that_goes_on_for_long_after_its_caller_has_left_is_replaced():
     restarts = []
 
     async def main():
