@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
-from xclip_runtime.serve.api.schemas import ErrorResponse
+from xclip_runtime.serve.api.schemas import ErrorResponse, LiveOptions
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-DESCRIPTION = """\
+_OPENING = json.dumps(LiveOptions().model_dump())
+DESCRIPTION = f"""\
 Video classification with X-CLIP on ONNX Runtime.
 
 Every response carries `X-Request-ID`: the request's own, or a new one. With `X-Request-Timeout: SECONDS` a client asks
@@ -20,15 +22,15 @@ for less time than the server allows. Every error of /v1 is JSON with a type, a 
 Frames of a camera in, labels of its windows out. The client opens with a JSON text, all fields optional:
 
 ```json
-{"window": 2.0, "hop": 0.5, "smooth": 0.0, "top_k": 5, "labels": ["a cat"], "texts": [], "model": null, "api_key": ""}
+{_OPENING}
 ```
 
-`window` and `hop` are seconds, at most 60, and a window is at most 16 hops long; `smooth` is the time constant of the
-smoothing. The server answers `{"type": "ready"}`. The client then sends each frame as bytes: its time in seconds from 0
-to 1e10, as little-endian float64, followed by a JPEG, PNG or WebP. A text of `{"labels": […], "texts": […]}` replaces
-the label set. The server sends `{"type": "window", …}` for each window, with the fields of `WindowResult`, and
-`{"type": "error", "message": …}` before it closes the connection: with 1007 for what is invalid, 1008 without a key or
-after 30 seconds of silence, 1011 for an error of its own, and 1013 when it is full.
+`window` and `hop` are seconds, at most 60, and a window is at most 16 hops long; `smooth` is the time constant of
+the smoothing. The server answers `{{"type": "ready"}}`. The client then sends each frame as bytes: its time in seconds,
+0 to 1e10, as little-endian float64, followed by a JPEG, PNG or WebP. A text of `{{"labels": […], "texts": […]}}`
+replaces the label set. The server sends `{{"type": "window", …}}` for each window, with the fields of `WindowResult`,
+and `{{"type": "error", "message": …}}` before it closes the connection: with 1007 for what is invalid, 1008 without a
+key or after 30 seconds of silence, 1011 for an error of its own, and 1013 when it is full.
 """
 
 _DESCRIPTIONS = {
