@@ -10,7 +10,7 @@ from xclip_runtime.serve.api.schemas import ErrorResponse, LiveOptions
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-_OPENING = json.dumps(LiveOptions().model_dump())
+_OPENING = json.dumps(LiveOptions.model_validate({}).model_dump())
 DESCRIPTION = f"""\
 Video classification with X-CLIP on ONNX Runtime.
 
