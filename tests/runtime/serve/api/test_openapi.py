@@ -44,14 +44,18 @@ def operations(document):
 
 
 @pytest.mark.parametrize("phase", ["fuzzing", pytest.param("coverage", marks=pytest.mark.slow)])
-def test_it_holds_against_requests_of_every_kind(searching, phase):
+def test_it_holds_against_requests_of_every_kind(searching, phase, tmp_path):
     """Schemathesis: statuses, types and bodies are as declared, no server error, no wrong value is accepted."""
     pytest.importorskip("schemathesis", reason="schemathesis needs Python 3.11")
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
     options = ["--include-path-regex", OURS, "--phases", phase, "--continue-on-failure"]
     seed = ["--seed", "1", "--generation-database", "none", "--no-color", "--warnings", "off"]
     done = subprocess.run(
-        [*command, *options, *seed, f"{searching.address}/openapi.json"], capture_output=True, text=True, check=False
+        [*command, *options, *seed, f"{searching.address}/openapi.json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
