@@ -73,6 +73,23 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     help="Let clients load and unload the bundles of this server over /v2/repository.",
 )
 @opt.option(
+    "--allowed-hosts",
+    metavar="NAMES",
+    multiple=True,
+    callback=lambda _context, _option, values: _split(values),
+    show_default="IP addresses and names without a dot",
+    help="Further host names of the server, separated by commas; *.example.com for all below it, * for any.",
+)
+@opt.option(
+    "--cors-origin",
+    "cors_origins",
+    metavar="ORIGINS",
+    multiple=True,
+    callback=lambda _context, _option, values: _split(values),
+    show_default="the server's own page",
+    help="Origins whose pages may use the server, such as https://example.com, separated by commas; * for any.",
+)
+@opt.option(
     "--queue",
     metavar="N",
     type=opt.COUNT,
@@ -118,6 +135,8 @@ def command(
     grpc_port: int | None,
     api_keys: str | None,
     allow_model_control: bool,
+    allowed_hosts: tuple[str, ...],
+    cors_origins: tuple[str, ...],
     queue: int,
     request_timeout: float,
     decode_workers: int | None,
@@ -174,6 +193,8 @@ def command(
         batch_delay=batch_delay / 1000,
         allow_model_control=allow_model_control,
         api_keys=_keys(api_keys),
+        allowed_hosts=(host, *allowed_hosts),
+        cors_origins=cors_origins,
     )
     run_as_process(Server(openers, settings, host, port, grpc_port=grpc_port))
 
@@ -192,3 +213,8 @@ def _keys(file: str | None) -> tuple[str, ...]:
         message = f"{file} holds no key: write one per line"
         raise refuse(message)
     return keys
+
+
+def _split(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names in values that are separated by commas."""
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
+from starlette.exceptions import HTTPException
 
 from xclip_runtime.errors import DeadlineError
 from xclip_runtime.serve.uploads import receive_upload
@@ -109,10 +110,12 @@ async def admit(engine: Engine, request: Request) -> AsyncIterator[AdmittedReque
     """Admit a request to the queue.
 
     Raises:
+        HTTPException: The client's timeout is not a positive number.
         OverloadedError: The queue is full, or the server is not ready.
     """
+    seconds = min(engine.settings.request_timeout, _client_timeout(request))
     with engine.admit():
-        yield AdmittedRequest(request, min(engine.settings.request_timeout, _client_timeout(request)))
+        yield AdmittedRequest(request, seconds)
 
 
 @asynccontextmanager
@@ -135,11 +138,16 @@ async def admit_upload(engine: Engine, request: Request) -> AsyncIterator[tuple[
 
 
 def _client_timeout(request: Request) -> float:
-    try:
-        seconds = float(request.headers.get(TIMEOUT_HEADER, "inf"))
-    except ValueError:
+    given = request.headers.get(TIMEOUT_HEADER)
+    if given is None:
         return math.inf
-    return seconds if seconds > 0 else math.inf
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise HTTPException(400, "the header X-Request-Timeout is not a number of seconds above 0: correct or omit it")
+    return seconds
 
 
 async def _first(*tasks: asyncio.Future[Any]) -> None:

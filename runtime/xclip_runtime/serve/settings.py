@@ -62,3 +62,8 @@ class ServeSettings:
     """Clients may load and unload the models of the server."""
     api_keys: tuple[str, ...] = ()
     """Accepted API keys; empty to accept every request."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names that the server answers to, beside IP addresses and names without a dot; *.example.com for all below
+    example.com, * for any."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins such as https://example.com whose pages may use the server; * for any."""
