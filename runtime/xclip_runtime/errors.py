@@ -24,7 +24,9 @@
     │   ├── UnauthorizedError                   no valid API key
     │   ├── ModelControlError                   clients may not load and unload models
     │   ├── ModelLoadError                      a model that a server cannot load
+    │   ├── ForbiddenError                      sent by another site's page, or to a name that is not the server's
     │   ├── UploadTooLargeError                 the request body is over the limit
+    │   ├── DiskFullError                       the server has no room for the upload
     │   ├── OverloadedError                     too many requests at once
     │   │   └── StartingError                   the server is starting or stopping
     │   ├── ClientLimitError                    too many requests of one client at once
@@ -146,8 +148,16 @@ class ModelLoadError(ServeError):
     """A model that the server cannot load; one that it serves goes on."""
 
 
+class ForbiddenError(ServeError):
+    """The request comes from a page of another site, or names a host that is not the server's."""
+
+
 class UploadTooLargeError(ServeError):
     """The request body is over the limit."""
+
+
+class DiskFullError(ServeError):
+    """The disk of the temporary directory has no room for the upload."""
 
 
 class OverloadedError(ServeError):

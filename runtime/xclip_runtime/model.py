@@ -272,6 +272,15 @@ class XClip(LoadedModel):
         """
         return self._text_encoder.encode(texts, truncate=truncate)
 
+    def check_texts(self, texts: Iterable[str]) -> None:
+        """Check that `text_embeds` takes texts, without encoding them.
+
+        Raises:
+            LabelsError: ``texts`` is a string, or a text is longer than the model's context.
+            MissingExtraError: ``tokenizers`` is not installed.
+        """
+        self._text_encoder.token_ids(texts)
+
     def windows(
         self, window: float = 4.0, hop: float | None = None, *, fps: float | None = None, ends_after: float = 0.0
     ) -> StreamWindow:

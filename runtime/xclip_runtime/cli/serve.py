@@ -89,6 +89,23 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     help="Let clients load and unload the bundles of this server over /v2/repository.",
 )
 @opt.option(
+    "--allowed-hosts",
+    metavar="NAMES",
+    multiple=True,
+    callback=lambda _context, _option, values: _split(values),
+    show_default="IP addresses and names without a dot",
+    help="Further host names of the server, separated by commas; *.example.com for all below it, * for any.",
+)
+@opt.option(
+    "--cors-origin",
+    "cors_origins",
+    metavar="ORIGINS",
+    multiple=True,
+    callback=lambda _context, _option, values: _split(values),
+    show_default="the server's own page",
+    help="Origins whose pages may use the server, such as https://example.com, separated by commas; * for any.",
+)
+@opt.option(
     "--queue",
     metavar="N",
     type=opt.COUNT,
@@ -187,6 +204,8 @@ def command(
     idle_timeout: float,
     drain_delay: float,
     unready_when_full: bool,
+    allowed_hosts: tuple[str, ...],
+    cors_origins: tuple[str, ...],
     queue: int,
     request_timeout: float,
     decode_workers: int | None,
@@ -262,6 +281,8 @@ def command(
         client_limit=client_limit,
         unready_when_full=unready_when_full,
         drain_delay=drain_delay,
+        allowed_hosts=(host, *allowed_hosts),
+        cors_origins=cors_origins,
     )
     raise_file_limit()
     server = Server(
@@ -305,3 +326,8 @@ def _read_keys(file: str, refuse: Callable[[str], Exception]) -> tuple[str, ...]
         message = f"{file} holds no key: write one per line"
         raise refuse(message)
     return keys
+
+
+def _split(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names in values that are separated by commas."""
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
@@ -18,14 +18,31 @@ from starlette.routing import Route
 
 from xclip_runtime._version import __version__
 from xclip_runtime.demo import DEMO_VIDEO
-from xclip_runtime.errors import OverloadedError, UnauthorizedError, UploadTooLargeError, XClipError
+from xclip_runtime.errors import (
+    DiskFullError,
+    OverloadedError,
+    UnauthorizedError,
+    UploadTooLargeError,
+    XClipError,
+)
 from xclip_runtime.serve import telemetry
 from xclip_runtime.serve.api import live, media, search, videos
+from xclip_runtime.serve.api.openapi import DESCRIPTION, errors, example
+from xclip_runtime.serve.api.schemas import Live, Ready
 from xclip_runtime.serve.api_keys import key_in
-from xclip_runtime.serve.error_responses import INTERNAL, OUTCOME, describe, error_response, first_problem, outcome_of
+from xclip_runtime.serve.error_responses import (
+    INTERNAL,
+    INTERNAL_MESSAGE,
+    OUTCOME,
+    describe,
+    error_response,
+    first_problem,
+    outcome_of,
+)
 from xclip_runtime.serve.inference_protocol import rest
 from xclip_runtime.serve.metrics import CLIENT_GONE, CONTENT_TYPE
 from xclip_runtime.serve.middleware import OTHER, BodyLimit, ClientLimits, MetricsPort, Observability
+from xclip_runtime.serve.origins import OriginPolicy
 from xclip_runtime.serve.request import ClientGoneError
 
 if TYPE_CHECKING:
@@ -77,7 +94,7 @@ def create_app(
     app = FastAPI(
         title="xclip-onnx",
         version=__version__,
-        description="Video classification with X-CLIP on ONNX Runtime.",
+        description=DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -98,7 +115,7 @@ def create_app(
     inner: ASGIApp = ClientLimits(BodyLimit(app, engine.settings.limits.upload_bytes), engine)
     if metrics_port is not None:
         inner = MetricsPort(inner, metrics_port, engine)
-    return Observability(inner, engine.metrics, keys)
+    return Observability(OriginPolicy(inner, engine.settings), engine.metrics, keys)
 
 
 def _paths(routes: Iterable[Any]) -> Iterator[str]:
@@ -110,18 +127,22 @@ def _paths(routes: Iterable[Any]) -> Iterator[str]:
 
 
 def _add_operations(app: FastAPI, engine: Engine, protected: Sequence[Any]) -> None:
-    @app.get("/healthz", tags=["operations"])
-    @app.get("/v2/health/live", tags=["operations"])
-    async def is_live() -> dict[str, bool]:
-        """Liveness probe."""
-        return {"live": True}
+    def operation(path: str, **options: Any) -> Callable[[Any], Any]:
+        extra = example(f"curl -f http://127.0.0.1:8000{path}")
+        return app.get(path, tags=["operations"], openapi_extra=extra, **options)
 
-    @app.get("/v2/health/ready", tags=["operations"])
+    @operation("/healthz")
+    @operation("/v2/health/live")
+    async def is_live() -> Live:
+        """Liveness probe."""
+        return Live(live=True)
+
+    @operation("/v2/health/ready", response_model=Ready, responses={503: {"model": Ready}})
     async def is_ready() -> Response:
         """Readiness probe: 200 after warm-up and self-test, 503 before and while the server stops."""
         return JSONResponse({"ready": engine.ready}, 200 if engine.ready else 503)
 
-    @app.get("/metrics", tags=["operations"], dependencies=protected)
+    @operation("/metrics", dependencies=protected, response_class=PlainTextResponse, responses=errors())
     async def metrics() -> Response:
         """Prometheus metrics."""
         return Response(engine.metrics.text(), media_type=CONTENT_TYPE)
@@ -157,7 +178,7 @@ def _add_error_handlers(app: FastAPI, engine: Engine, keys: ApiKeys) -> None:
             response.headers["Retry-After"] = str(engine.retry_after)
         elif isinstance(error, UnauthorizedError):
             response.headers["WWW-Authenticate"] = "Bearer"
-        elif isinstance(error, UploadTooLargeError):
+        elif isinstance(error, (UploadTooLargeError, DiskFullError)):
             # The rest of the body is not read.
             response.headers["Connection"] = "close"
         return response
@@ -170,12 +191,19 @@ def _add_error_handlers(app: FastAPI, engine: Engine, keys: ApiKeys) -> None:
                 keys.check(key_in(request.headers))
             except UnauthorizedError as unauthorized:
                 return await on_error(request, unauthorized)
-        return error_response(request, error.status_code, "RequestError", str(error.detail))
+        response = error_response(request, error.status_code, "RequestError", str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
 
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(ValidationError)
     async def on_invalid_request(request: Request, error: RequestValidationError | ValidationError) -> Response:
         return error_response(request, 422, "RequestError", first_problem(error))
+
+    @app.exception_handler(Exception)
+    async def on_unexpected(request: Request, _error: Exception) -> Response:
+        # Starlette raises it once more, for the log.
+        return error_response(request, INTERNAL, "InternalError", INTERNAL_MESSAGE)
 
     @app.exception_handler(ClientGoneError)
     @app.exception_handler(ClientDisconnect)

@@ -20,7 +20,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5
 # A local path; and the batch size that a GPU is warmed up for, where xclip_batch_size shows the real ones.
 _NOT_EXPORTED = ("bundle", "batch_size")
 STAGES = ("decode_queue", "decode", "prepare", "vision_queue", "vision", "prompt")
-WORKER_LOSSES = ("crashed", "timeout", "cancelled", "idle")
+WORKER_LOSSES = ("crashed", "timeout", "stalled", "cancelled", "idle")
 CLOSED = ("idle", "full", "header", "stalled", "files", "malformed")
 """Reasons to give up a connection: to make room, none idle, slow header, response not read, no files, not HTTP."""
 CLIENT_GONE = 499

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -110,8 +110,8 @@ async def admit(engine: Engine, request: Request) -> AsyncIterator[AdmittedReque
     """Admit a request to the queue.
 
     Raises:
+        HTTPException: The client's timeout is not a positive number.
         OverloadedError: The queue is full, or the server is not ready.
-        HTTPException: The client's timeout is not a number of seconds.
     """
     seconds = min(engine.settings.request_timeout, _client_timeout(request))
     with engine.admit():
@@ -141,10 +141,13 @@ def _client_timeout(request: Request) -> float:
     given = request.headers.get(TIMEOUT_HEADER)
     if given is None:
         return math.inf
-    with suppress(ValueError):
-        if (seconds := float(given)) > 0:
-            return seconds
-    raise HTTPException(422, f"X-Request-Timeout: {given[:32]!r} is not a number of seconds above 0")
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise HTTPException(400, "the header X-Request-Timeout is not a number of seconds above 0: correct or omit it")
+    return seconds
 
 
 async def _first(*tasks: asyncio.Future[Any]) -> None:

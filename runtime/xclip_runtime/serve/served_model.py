@@ -125,7 +125,14 @@ class ServedModel:
                 self._unused.set()
 
     async def encode(
-        self, path: Path, name: str, *, views: Views, start: float = 0.0, end: float | None = None
+        self,
+        path: Path,
+        name: str,
+        *,
+        views: Views,
+        start: float = 0.0,
+        end: float | None = None,
+        track: int | None = None,
     ) -> EncodedVideo:
         """Decode a file and run the vision graph on every view.
 
@@ -141,6 +148,7 @@ class ServedModel:
             views=views,
             start=start,
             end=end,
+            track=track,
         )
         queue_ms = 1000 * (time.perf_counter() - submitted) - clip.decode_ms - clip.prepare_ms
         self._observe_stages(decode=clip.decode_ms, prepare=clip.prepare_ms, decode_queue=queue_ms)
@@ -190,8 +198,16 @@ class ServedModel:
         """
         if not names and not texts:
             return self.texts.bundle_labels
-        self.texts.check([*names, *texts])
+        await self.check_labels(names, texts)
+        for part in await _in_thread(self.texts.parts, names, texts):
+            # Between parts a request whose client has left is cancelled.
+            await _in_thread(self.texts.encode, (), part)
         return await _in_thread(self.texts.encode, names, texts)
+
+    async def check_labels(self, names: Sequence[str], texts: Sequence[str]) -> None:
+        """Check the label set of a request without encoding it; errors are those of `labels`."""
+        self.texts.check([*names, *texts])
+        await _in_thread(self.texts.check_tokens, names, texts)
 
     def keep(self, video: EncodedVideo) -> str:
         """Keep the features of a video for later requests; return an unguessable token."""

@@ -74,3 +74,8 @@ class ServeSettings:
     """Be not ready while the queue is full, so that load balancers choose another server."""
     drain_delay: float = 0.0
     """Time after SIGTERM in which the server is not ready but serves, seconds."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names that the server answers to, beside IP addresses and names without a dot; *.example.com for all below
+    example.com, * for any."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins such as https://example.com whose pages may use the server; * for any."""

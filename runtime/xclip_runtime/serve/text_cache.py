@@ -22,6 +22,10 @@ MAX_CACHED_TEXTS = 10_000
 """Capacity of the cache. Texts are cached one by one, so that editing a label set encodes the changed text alone."""
 
 
+TEXTS_AT_ONCE = 32
+"""Texts that are encoded before other requests have their turn."""
+
+
 class LabelEmbeds(NamedTuple):
     """A label set with its text embeddings."""
 
@@ -65,6 +69,22 @@ class TextCache:
             message = f"a label has {longest} characters, the limit is {self._limits.text_length}: shorten it"
             raise LabelsError(message)
 
+    def check_tokens(self, names: Sequence[str], texts: Sequence[str]) -> None:
+        """Check that `encode` takes texts, without encoding them.
+
+        Raises:
+            LabelsError: A text is longer than the model's context.
+            MissingExtraError: The extra [text] is not installed.
+            BundleError: The bundle has no text tower.
+        """
+        if new := self._new(names, texts):
+            self._model.check_texts(new)
+
+    def parts(self, names: Sequence[str], texts: Sequence[str]) -> list[list[str]]:
+        """Return the texts that are not encoded yet, `TEXTS_AT_ONCE` each."""
+        new = self._new(names, texts)
+        return [new[start : start + TEXTS_AT_ONCE] for start in range(0, len(new), TEXTS_AT_ONCE)]
+
     def encode(self, names: Sequence[str], texts: Sequence[str]) -> LabelEmbeds:
         """Return the label set of `names` followed by `texts`.
 
@@ -80,6 +100,11 @@ class TextCache:
         rows = self._encode([*(name for name in names if name not in self._bundle_rows), *texts])
         embeds = [self._bundle_rows[name] if name in self._bundle_rows else rows[name] for name in names]
         return LabelEmbeds((*names, *texts), np.stack([*embeds, *(rows[text] for text in texts)]))
+
+    def _new(self, names: Sequence[str], texts: Sequence[str]) -> list[str]:
+        wanted = [*(name for name in names if name not in self._bundle_rows), *texts]
+        with self._lock:
+            return [text for text in dict.fromkeys(wanted) if text not in self._cached]
 
     def _encode(self, texts: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         with self._lock:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import shutil
 import tempfile
@@ -9,10 +11,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xclip_runtime.errors import DiskFullError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+logger = logging.getLogger(__name__)
+
 PREFIX = "xclip-onnx-serve-"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UploadDir:
@@ -28,14 +35,26 @@ class UploadDir:
 
     @contextmanager
     def file(self) -> Iterator[Path]:
-        """Create an empty file; delete it on exit."""
-        descriptor, name = tempfile.mkstemp(dir=self.path)
-        os.close(descriptor)
+        """Create an empty file; delete it on exit.
+
+        Raises:
+            DiskFullError: The disk has no room, for the file or for what is written to it.
+        """
+        name: str | None = None
         try:
+            descriptor, name = tempfile.mkstemp(dir=self.path)
+            os.close(descriptor)
             yield Path(name)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            logger.error("no room for uploads", extra={"fields": {"folder": str(self.path)}})
+            message = "the server has no room for the upload: send a smaller one, or try again later"
+            raise DiskFullError(message) from error
         finally:
-            with suppress(FileNotFoundError):
-                os.unlink(name)  # noqa: PTH108 - the name is a string already
+            if name is not None:
+                with suppress(FileNotFoundError):
+                    os.unlink(name)  # noqa: PTH108 - the name is a string already
 
     def close(self) -> None:
         """Remove the directory."""

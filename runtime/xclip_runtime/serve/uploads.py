@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from starlette.datastructures import UploadFile
+import anyio
 from starlette.exceptions import HTTPException
 
-from xclip_runtime.errors import UploadTooLargeError
+from xclip_runtime.errors import ServeError, UploadTooLargeError
+from xclip_runtime.serve.forms import FormParser
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from starlette.requests import Request
@@ -26,7 +26,8 @@ WRITE_BYTES = 1 << 20
 MAX_JSON_BYTES = 2 << 20
 UNNAMED = "the video"
 _MAX_NAME_LENGTH = 100
-_MAX_FIELDS = 2000
+_SKIPPED_BYTES = 16 << 20
+_SKIPPED_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -70,51 +71,56 @@ def safe_name(name: str | None) -> str:
     return printable[:_MAX_NAME_LENGTH] or UNNAMED
 
 
-async def save_body(request: Request, path: Path) -> int:
-    """Write a body to a file as it arrives; return its size in bytes."""
-    size, pending = 0, bytearray()
-    with path.open("wb") as file:
-        async for chunk in request.stream():
-            pending += chunk
-            size += len(chunk)
-            if len(pending) >= WRITE_BYTES:
-                # A slow disk must not block the event loop.
-                await asyncio.to_thread(file.write, bytes(pending))
-                pending.clear()
-        file.write(pending)
+async def save_body(request: Request, path: Path, take: Callable[[bytes], bytes] = lambda chunk: chunk) -> int:
+    """Write a body, or what `take` returns of each chunk, to a file as it arrives; return the size in bytes.
+
+    Raises:
+        OSError: The disk has no room; `UploadDir.file` turns it into a DiskFullError.
+    """
+    size, pending, chunks = 0, bytearray(), request.stream()
+    try:
+        with path.open("wb") as file:
+            async for chunk in chunks:
+                taken = take(chunk)
+                pending += taken
+                size += len(taken)
+                if len(pending) >= WRITE_BYTES:
+                    # A slow disk must not block the event loop.
+                    await asyncio.to_thread(file.write, bytes(pending))
+                    pending.clear()
+            file.write(pending)
+    except (HTTPException, ServeError, OSError):
+        await _skip(chunks)
+        raise
     return size
 
 
 async def _read_json(request: Request) -> Any:
-    body = bytearray()
-    async for chunk in request.stream():
+    body, chunks = bytearray(), request.stream()
+    async for chunk in chunks:
         body += chunk
         if len(body) > MAX_JSON_BYTES:
+            await _skip(chunks)
             message = f"JSON body exceeds {MAX_JSON_BYTES} bytes: send fewer or shorter texts"
             raise UploadTooLargeError(message)
     try:
-        return json.loads(bytes(body))
+        return await asyncio.to_thread(json.loads, bytes(body))
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, f"the body is not valid JSON: {error}") from error
 
 
 async def _read_form(request: Request, path: Path) -> Upload:
-    async with request.form(max_files=1, max_fields=_MAX_FIELDS) as form:
-        fields: dict[str, Any] = {}
-        upload: UploadFile | None = None
-        for key, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                upload = value
-            else:
-                fields.setdefault(key, []).append(value)
-        fields = {key: values[0] if len(values) == 1 else values for key, values in fields.items()}
-        if upload is None:
-            return Upload(UNNAMED, None, fields)
-        name = safe_name(upload.filename)
-        await asyncio.to_thread(_copy, upload, path)
-    return Upload(name, path, fields)
+    form = FormParser(request.headers["content-type"])
+    size = await save_body(request, path, form.feed)
+    form.finish()
+    return Upload(safe_name(form.file_name), path if size else None, form.fields)
 
 
-def _copy(upload: UploadFile, path: Path) -> None:
-    with path.open("wb") as file:
-        shutil.copyfileobj(upload.file, file, WRITE_BYTES)
+async def _skip(chunks: AsyncIterator[bytes]) -> None:
+    """Read the rest of a body, within bounds: a client that is still sending may miss the answer."""
+    left = _SKIPPED_BYTES
+    with anyio.move_on_after(_SKIPPED_SECONDS):
+        async for chunk in chunks:
+            left -= len(chunk)
+            if left < 0:
+                return

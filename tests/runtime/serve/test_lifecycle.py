@@ -139,7 +139,7 @@ def test_a_client_is_limited_by_its_key_and_another_is_not(model, caplog):
 def test_a_timeout_that_is_no_time_is_refused(server, given):
     reply = server.client.post("/v1/classify", content=VIDEO, headers={"X-Request-Timeout": given})
 
-    assert reply.status_code == 422
+    assert reply.status_code == 400
     assert "X-Request-Timeout" in reply.json()["error"]["message"]
 
 

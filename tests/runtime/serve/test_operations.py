@@ -14,6 +14,7 @@ import pytest
 from helpers.servers import Gate, eventually, in_background, in_thread, metric, running
 from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.errors import DeviceError
+from xclip_runtime.serve import app as app_module
 from xclip_runtime.serve import middleware
 from xclip_runtime.serve.logs import JsonFormatter, request_id
 from xclip_runtime.serve.server import Server
@@ -128,9 +129,30 @@ def test_what_nobody_expected_is_a_plain_500_and_its_traceback_stays_in_the_log(
         reply = server.classify(DEMO_VIDEO)
 
     assert reply.status_code == 500
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.json()["error"]["request_id"] == reply.headers["x-request-id"]
+    assert reply.json()["error"]["type"] == "InternalError"
     assert "secret" not in reply.text
     assert "Traceback" not in reply.text
     assert "secret detail" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/v1/info", "/v2/models/xclip", "/metrics", "/v1/nothing"])
+def test_an_error_anywhere_is_json(server, monkeypatch, path):
+    def broken(*_):
+        message = "secret detail"
+        raise RuntimeError(message)
+
+    for name in ("get", "default"):
+        monkeypatch.setattr(type(server.engine.registry), name, property(broken))
+    monkeypatch.setattr(server.engine.metrics, "text", broken)
+    monkeypatch.setattr(app_module, "key_in", broken)
+    reply = server.client.get(path)
+
+    assert reply.status_code == 500
+    assert reply.headers["content-type"] == "application/json"
+    assert "internal error" in str(reply.json()["error"])
+    assert "secret" not in reply.text
 
 
 def test_keys_are_asked_for_everywhere_but_at_the_door(model):

@@ -1,8 +1,8 @@
 """/v1/live: frames of a camera in, labels of its windows out, over a WebSocket.
 
-The client opens with a JSON text of `LiveOptions`, then sends each frame as bytes: its time in seconds as
-little-endian float64, and a JPEG, PNG or WebP. A JSON text of `LabelChange` replaces the label set. The server
-sends JSON texts: {"type": "ready"}, then {"type": "window", …} with the fields of
+The client opens with a JSON text of `LiveOptions`, then sends each frame as bytes: its time in seconds, 0 to
+`MAX_TIME`, as little-endian float64, and a JPEG, PNG or WebP. A JSON text of `LabelChange` replaces the label set. The
+server sends JSON texts: {"type": "ready"}, then {"type": "window", …} with the fields of
 `xclip_runtime.results.WindowResult`, and {"type": "error", "message": …} before it closes the connection. If the
 model is slower than the camera, the newest frame and the newest window win; `dropped_frames` counts the frames that
 were replaced before they were decoded.
@@ -16,16 +16,15 @@ import math
 import struct
 import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import urlsplit
 
 import anyio
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
-from xclip_runtime.errors import FramesError, OverloadedError, XClipError
+from xclip_runtime.errors import DeadlineError, FramesError, UnauthorizedError, UploadTooLargeError
 from xclip_runtime.model import window_result
 from xclip_runtime.serve.api.schemas import LabelChange, LiveOptions
-from xclip_runtime.serve.error_responses import first_problem
+from xclip_runtime.serve.error_responses import INTERNAL, describe, first_problem
 from xclip_runtime.streaming.events import Smoother
 from xclip_runtime.streaming.feed import Taken
 
@@ -39,14 +38,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+Message = TypeVar("Message", LabelChange, LiveOptions)
 
 TIMESTAMP = struct.Struct("<d")
+MAX_TIME = 1e10
+"""Largest time of a frame, seconds: far beyond any clock, and small enough for float64 to hold every window's start."""
+MAX_TEXT_BYTES = 2 << 20
+"""Maximum size of a JSON message, bytes."""
 IDLE_SECONDS = 30.0
 """Seconds without a message after which a connection is closed."""
 
-_POLICY_VIOLATION = 1008
 _INVALID_DATA = 1007
-_TRY_AGAIN_LATER = 1013
+# Close codes by HTTP status: policy violation, internal error, try again later.
+_CODES = {401: 1008, 504: 1008, INTERNAL: 1011, 503: 1013}
 
 
 class Latest(Generic[Item]):
@@ -83,19 +87,24 @@ class Connection:
         served: The model.
         socket: The accepted WebSocket.
         options: First message of the client.
-        labels: Label set to begin with.
+
+    Raises:
+        FramesError: The model cannot cut such windows.
     """
 
-    def __init__(
-        self, engine: Engine, served: ServedModel, socket: WebSocket, options: LiveOptions, labels: LabelEmbeds
-    ) -> None:
+    def __init__(self, engine: Engine, served: ServedModel, socket: WebSocket, options: LiveOptions) -> None:
         self._engine = engine
         self._served = served
         self._socket = socket
         self._options = options
-        self._labels = labels
         self._smoother = Smoother(options.smooth)
-        self._window_feed = served.model.windows(options.window, options.hop, ends_after=math.inf)
+        try:
+            self._window_feed = served.model.windows(options.window, options.hop, ends_after=math.inf)
+        except ValueError as error:
+            raise FramesError(str(error)) from error
+        self._labels: LabelEmbeds | None = None
+        self._changes: Latest[LabelChange] = Latest()
+        self._changes.put(options)
         self._frames: Latest[tuple[float, bytes]] = Latest()
         self._windows: Latest[Window] = Latest()
 
@@ -106,9 +115,10 @@ class Connection:
             WebSocketDisconnect: The client has closed it.
             XClipError: A frame or a label set is invalid.
             ValidationError: A message is invalid.
-            TimeoutError: The client has sent nothing for `IDLE_SECONDS`.
+            DeadlineError: The client has sent nothing for `IDLE_SECONDS`.
         """
-        tasks = [asyncio.ensure_future(work()) for work in (self._receive, self._prepare, self._classify)]
+        parts = (self._receive, self._relabel, self._prepare, self._classify)
+        tasks = [asyncio.ensure_future(work()) for work in parts]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         finally:
@@ -121,16 +131,19 @@ class Connection:
 
     async def _receive(self) -> None:
         while True:
-            with anyio.fail_after(IDLE_SECONDS):
-                message = await self._socket.receive()
-            if message["type"] == "websocket.disconnect":
-                raise WebSocketDisconnect(message.get("code", 1000))
-            if (text := message.get("text")) is not None:
-                change = LabelChange.model_validate_json(text)
-                self._labels = await self._served.labels(change.labels, change.texts)
-                self._smoother = Smoother(self._options.smooth)
+            message = await _receive(self._socket)
+            if isinstance(message, str):
+                self._changes.put(await _parse(LabelChange, message))
             else:
-                self._frames.put(_parse_frame(message["bytes"]))
+                self._frames.put(_parse_frame(message))
+
+    async def _relabel(self) -> None:
+        while True:
+            change = await self._changes.take()
+            labels = await self._served.labels(change.labels, change.texts)
+            if self._labels is None:
+                await self._socket.send_json({"type": "ready"})
+            self._labels, self._smoother = labels, Smoother(self._options.smooth)
 
     async def _prepare(self) -> None:
         while True:
@@ -142,6 +155,8 @@ class Connection:
     async def _classify(self) -> None:
         while True:
             window = await self._windows.take()
+            if self._labels is None:
+                continue
             video = await self._served.encode_frames(window.frames[None])
             labels, smoother = self._labels, self._smoother
             logits, _ = await self._served.score(video, labels)
@@ -157,10 +172,6 @@ def router(engine: Engine, keys: ApiKeys) -> APIRouter:
 
     @routes.websocket("/v1/live")
     async def live(socket: WebSocket) -> None:
-        if not _same_origin(socket):
-            # Pages of other origins must not use the server of their visitors.
-            await socket.close(_POLICY_VIOLATION)
-            return
         await socket.accept()
         start = time.perf_counter()
         try:
@@ -168,35 +179,52 @@ def router(engine: Engine, keys: ApiKeys) -> APIRouter:
                 await serve(socket)
         except WebSocketDisconnect:
             pass
-        except OverloadedError as error:
-            await _close(socket, _TRY_AGAIN_LATER, str(error))
         except ValidationError as error:
             await _close(socket, _INVALID_DATA, first_problem(error))
-        except (XClipError, ValueError) as error:
-            await _close(socket, _INVALID_DATA, str(error))
-        except TimeoutError:
-            await _close(socket, _POLICY_VIOLATION, f"nothing received for {IDLE_SECONDS:g} s")
+        except Exception as error:  # noqa: BLE001 - logged, and told as over HTTP
+            status, message = describe(error)
+            await _close(socket, _CODES.get(status, _INVALID_DATA), message)
         finally:
             client = socket.client.host if socket.client else None
             fields = {"seconds": round(time.perf_counter() - start, 1), "client": client}
             logger.info("live connection closed", extra={"fields": fields})
 
     async def serve(socket: WebSocket) -> None:
-        with anyio.fail_after(IDLE_SECONDS):
-            text = await socket.receive_text()
-        options = LiveOptions.model_validate_json(text)
+        first = await _receive(socket)
+        if isinstance(first, bytes):
+            message = "the first message is binary: send a JSON text of options, such as {}"
+            raise FramesError(message)
+        options = await _parse(LiveOptions, first)
         if not keys.accepts(options.api_key):
-            await _close(
-                socket, _POLICY_VIOLATION, "missing or unknown API key: send it as api_key in the first message"
-            )
-            return
+            message = "missing or unknown API key: send it as api_key in the first message"
+            raise UnauthorizedError(message)
         with engine.live_connection(), engine.registry.use(options.model) as served:
-            labels = await served.labels(options.labels, options.texts)
-            connection = Connection(engine, served, socket, options, labels)
-            await socket.send_json({"type": "ready"})
-            await connection.run()
+            await Connection(engine, served, socket, options).run()
 
     return routes
+
+
+async def _receive(socket: WebSocket) -> str | bytes:
+    try:
+        with anyio.fail_after(IDLE_SECONDS):
+            message = await socket.receive()
+    except TimeoutError:
+        error = f"nothing received for {IDLE_SECONDS:g} s: send frames, or connect anew"
+        raise DeadlineError(error) from None
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message.get("code", 1000))
+    text: str | None = message.get("text")
+    if text is None:
+        return message.get("bytes") or b""
+    if len(text) > MAX_TEXT_BYTES:
+        error = f"JSON message exceeds {MAX_TEXT_BYTES} bytes: send fewer or shorter texts"
+        raise UploadTooLargeError(error)
+    return text
+
+
+async def _parse(kind: type[Message], text: str) -> Message:
+    # Off the event loop, as it takes longer the larger the message is.
+    return await asyncio.to_thread(kind.model_validate_json, text)
 
 
 def _parse_frame(message: bytes) -> tuple[float, bytes]:
@@ -204,15 +232,10 @@ def _parse_frame(message: bytes) -> tuple[float, bytes]:
         error = "message too short: a frame is its time as float64, then a JPEG"
         raise FramesError(error)
     (timestamp,) = TIMESTAMP.unpack_from(message)
-    if not math.isfinite(timestamp):
-        error = f"frame time is {timestamp}: send seconds"
+    if not 0 <= timestamp <= MAX_TIME:
+        error = f"the frame's time is {timestamp:g}: send seconds from 0 to {MAX_TIME:g}"
         raise FramesError(error)
     return timestamp, message[TIMESTAMP.size :]
-
-
-def _same_origin(socket: WebSocket) -> bool:
-    origin = socket.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == socket.headers.get("host")
 
 
 async def _close(socket: WebSocket, code: int, message: str) -> None:

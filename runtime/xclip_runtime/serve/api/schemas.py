@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 from typing_extensions import Self
 
 from xclip_runtime.results import Classification, FrameUse, Timings, VideoScores
@@ -13,6 +13,11 @@ from xclip_runtime.search.video_index import Hit, SearchResult
 from xclip_runtime.video.views import Views
 
 MAX_THUMBNAILS = 64
+MAX_TOP_K = 1_000_000
+MAX_SECONDS = 1e9
+MAX_TRACK = 1000
+MAX_OVERLAP = 16
+"""Largest number of windows of a camera that share a frame, which bounds the frames that a connection holds."""
 DATA_URL = "JPEG as a data URL."
 MODEL = "Name of a model of this server; default: its first."
 
@@ -26,7 +31,8 @@ def _split_lines(value: object) -> object:
     return [line.strip() for text in texts for line in text.splitlines() if line.strip()]
 
 
-Texts = Annotated[list[str], BeforeValidator(_split_lines)]
+_LINES = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string", "title": "One a line"}]}
+Texts = Annotated[list[str], BeforeValidator(_split_lines), WithJsonSchema(_LINES)]
 
 
 class RequestOptions(BaseModel):
@@ -39,8 +45,13 @@ class VideoOptions(RequestOptions):
     """Part of the video to read, and extras of the response."""
 
     model: str | None = Field(None, description=MODEL)
-    start: float = Field(0.0, ge=0, description="Seconds from the first frame.")
-    end: float | None = Field(None, gt=0, description="Seconds from the first frame; default: the end of the video.")
+    start: float = Field(0.0, ge=0, le=MAX_SECONDS, description="Seconds from the first frame.")
+    end: float | None = Field(
+        None, gt=0, le=MAX_SECONDS, description="Seconds from the first frame; default: the end of the video."
+    )
+    track: int | None = Field(
+        None, ge=0, le=MAX_TRACK, description="Number of the video track, from 0; default: FFmpeg's best."
+    )
     clip: str | None = Field(None, description="Token of a kept video, instead of an upload.")
     keep: bool = Field(
         False, description="Keep the video's features; the response's `clip` is the token to reuse them."
@@ -60,14 +71,20 @@ class VideoOptions(RequestOptions):
 class ClassifyOptions(VideoOptions):
     """Options of /v1/classify."""
 
-    top_k: int | None = Field(5, ge=1, description="Number of labels, best first; null or `none` for all.")
+    top_k: int | None = Field(
+        5, ge=1, le=MAX_TOP_K, description="Number of labels, best first; null or `none` for all."
+    )
     labels: Texts = Field(
         default=[],
         description="Label set that replaces the bundle's: one label a line, or the field repeated. Labels of the "
         "bundle keep their embeddings.",
     )
     texts: Texts = Field(default=[], description="Like `labels`, but every text is encoded anew.")
-    views: str = Field("1x1", description="POSITIONSxCROPS: temporal positions x crops (1 or 3), averaged.")
+    views: str = Field(
+        "1x1",
+        json_schema_extra={"pattern": r"^[0-9]{1,4}x[13]$"},
+        description="POSITIONSxCROPS: temporal positions x crops (1 or 3), averaged.",
+    )
 
     @field_validator("top_k", mode="before")
     @classmethod
@@ -104,11 +121,18 @@ class LiveOptions(LabelChange):
     """First message of /v1/live."""
 
     model: str | None = Field(None, description=MODEL)
-    window: float = Field(2.0, gt=0, le=60, description="Length of a window, seconds.")
-    hop: float = Field(0.5, gt=0, le=60, description="Distance between windows, seconds.")
+    window: float = Field(2.0, ge=0.1, le=60, description="Length of a window, seconds.")
+    hop: float = Field(0.5, ge=0.01, le=60, description="Distance between windows, at least a 16th of one, seconds.")
     smooth: float = Field(0.0, ge=0, le=60, description="Time constant of the smoothing, seconds.")
-    top_k: int = Field(5, ge=1)
+    top_k: int = Field(5, ge=1, le=MAX_TOP_K)
     api_key: str = ""
+
+    @model_validator(mode="after")
+    def _check_overlap(self) -> Self:
+        if self.window > MAX_OVERLAP * self.hop:
+            message = f"the hop is {self.hop:g} s: it must be at least the window divided by {MAX_OVERLAP}"
+            raise ValueError(message)
+        return self
 
 
 class SearchOptions(RequestOptions):
@@ -199,6 +223,18 @@ class ErrorResponse(BaseModel):
     """Body of every error."""
 
     error: ErrorDetail
+
+
+class Live(BaseModel):
+    """Answer of the liveness probe."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Answer of the readiness probe."""
+
+    ready: bool
 
 
 class ServerInfo(BaseModel):

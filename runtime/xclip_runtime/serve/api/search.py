@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, HTTPException, Query, Request
 
-from xclip_runtime.errors import LabelsError, VideoError
+from xclip_runtime.errors import VideoError
 from xclip_runtime.search.contact_sheet import hit_frames
+from xclip_runtime.serve.api.openapi import errors, example
 from xclip_runtime.serve.api.schemas import HitResponse, SearchOptions, SearchResponse
 from xclip_runtime.serve.request import admit
 from xclip_runtime.serve.served_model import gather
@@ -22,19 +23,18 @@ if TYPE_CHECKING:
     from xclip_runtime.serve.engine import Engine
 
 
+_SEARCH = "curl -f 'http://127.0.0.1:8000/v1/search?text=a+red+square+rotating&top_k=3'"
+
+
 def router(engine: Engine) -> APIRouter:
     """Return the route of /v1/search, on the index of the default model."""
     routes = APIRouter(prefix="/v1")
     # The index is used by one thread at a time.
     thread = ThreadPoolExecutor(1, "xclip-search")
 
-    @routes.get("/search")
+    @routes.get("/search", openapi_extra=example(_SEARCH), responses=errors(400, 404, 422, 501, 503, 504))
     async def search(request: Request, query: Annotated[SearchOptions, Query()]) -> SearchResponse:
         """Search the index for windows that a text describes."""
-        limit = engine.settings.limits.text_length
-        if len(query.text) > limit:
-            message = f"the text has {len(query.text)} characters, the limit is {limit}: shorten it"
-            raise LabelsError(message)
         async with admit(engine, request) as admitted:
             return await admitted.while_connected(run(query))
 
@@ -42,6 +42,7 @@ def router(engine: Engine) -> APIRouter:
         with engine.registry.use() as served:
             if served.index is None:
                 raise HTTPException(404, "the server has no index: start it with --index FOLDER")
+            served.texts.check([query.text])
             call = partial(served.index.search, query.text, query.top_k)
             result: SearchResult = await asyncio.get_running_loop().run_in_executor(thread, call)
         hits = await gather(to_response(hit, query.thumbnails) for hit in result.hits)

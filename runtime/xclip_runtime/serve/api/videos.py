@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, HTTPException, Query, Request
 
 from xclip_runtime.inference.scoring import average_views, best_labels, text_scores
+from xclip_runtime.serve.api.openapi import UPLOAD_ERRORS, errors, example, upload_body
 from xclip_runtime.serve.api.schemas import (
     MODEL,
     ClassifyOptions,
     ClassifyResponse,
     EmbedOptions,
     EmbedResponse,
-    ErrorResponse,
     RequestTimings,
     ScoreOptions,
     ScoreResponse,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from xclip_runtime.serve.engine import Engine
     from xclip_runtime.serve.request import AdmittedRequest
     from xclip_runtime.serve.served_model import EncodedVideo, ServedModel
-    from xclip_runtime.serve.text_cache import LabelEmbeds
     from xclip_runtime.serve.uploads import Upload
 
 Options = TypeVar("Options", bound=VideoOptions)
@@ -43,37 +43,11 @@ Result = TypeVar("Result")
 
 SAMPLE = "/page/sample.mp4"
 
-_BODY: dict[str, Any] = {
-    "requestBody": {
-        "description": "A bare video, a form with the file and any of the options, or JSON options with the `clip` "
-        "token of a kept video.",
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {"video": {"type": "string", "format": "binary"}},
-                    "additionalProperties": True,
-                }
-            },
-            "video/*": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {"schema": {"type": "object"}, "example": {"clip": "…", "texts": ["a dog running"]}},
-        },
-    }
-}
-_ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorResponse, "description": description}
-    for status, description in {
-        400: "The body cannot be parsed.",
-        401: "The API key is missing or unknown.",
-        404: "The kept video has been dropped.",
-        413: "The body exceeds the size limit.",
-        422: "The video or an option is invalid.",
-        501: "Labels outside the bundle need the extra [text] and a bundle with a text tower.",
-        502: "The decode worker of this video crashed.",
-        503: "The queue is full, or the server is starting; see Retry-After.",
-        504: "The request timed out.",
-    }.items()
-}
+_ADDRESS = "http://127.0.0.1:8000"
+_CLASSIFY = f"curl -f --data-binary @ride.mp4 '{_ADDRESS}/v1/classify?top_k=3'"
+_SCORE = f"curl -f -F video=@ride.mp4 -F texts='a red square rotating' -F texts='a cat asleep' {_ADDRESS}/v1/score"
+_EMBED = f"curl -f --data-binary @ride.mp4 {_ADDRESS}/v1/embed"
+_INFO = f"curl -f {_ADDRESS}/v1/info"
 
 
 def router(engine: Engine) -> APIRouter:
@@ -87,9 +61,11 @@ def router(engine: Engine) -> APIRouter:
     ) -> Result:
         async with admit_upload(engine, request) as (admitted, upload):
             # Fields of the body override the query string.
-            options = type(query).model_validate({**query.model_dump(exclude_unset=True), **upload.fields})
+            fields = {**query.model_dump(exclude_unset=True), **upload.fields}
 
             async def work() -> Result:
+                # Off the event loop, as it takes longer the larger the body is.
+                options = await asyncio.to_thread(type(query).model_validate, fields)
                 with engine.registry.use(options.model) as served:
                     return await run(served, admitted, upload, options)
 
@@ -99,56 +75,60 @@ def router(engine: Engine) -> APIRouter:
         served: ServedModel,
         admitted: AdmittedRequest,
         upload: Upload,
-        options: VideoOptions,
-        labels: LabelEmbeds,
+        options: ClassifyOptions | ScoreOptions,
         *,
         views: Views,
-    ) -> tuple[ViewScores, dict[str, Any]]:
-        """Return the scores of a label set, and the fields that all responses have."""
-        video = await _encode(served, upload, options, views)
+    ) -> tuple[tuple[str, ...], ViewScores, dict[str, Any]]:
+        """Return the names and scores of the label set, and the fields that all responses have."""
+        names = options.labels if isinstance(options, ClassifyOptions) else []
+        # Texts are encoded last, once all that can be refused has been.
+        source = _source(served, upload, options, views)
+        await served.check_labels(names, options.texts)
+        video = await _encode(served, source, upload.name, options, views)
+        labels = await served.labels(names, options.texts)
         logits, prompt_ms = await served.score(video, labels)
-        return average_views(logits), await _common(served, admitted, upload, options, video, prompt_ms=prompt_ms)
+        common = await _common(served, admitted, upload, options, video, prompt_ms=prompt_ms)
+        return labels.names, average_views(logits), common
 
     async def run_classify(
         served: ServedModel, admitted: AdmittedRequest, upload: Upload, options: ClassifyOptions
     ) -> ClassifyResponse:
-        labels = await served.labels(options.labels, options.texts)
-        scores, common = await score_labels(served, admitted, upload, options, labels, views=Views.parse(options.views))
-        return ClassifyResponse(labels=best_labels(labels.names, *scores, options.top_k), **common)
+        views = Views.parse(options.views)
+        names, scores, common = await score_labels(served, admitted, upload, options, views=views)
+        return ClassifyResponse(labels=best_labels(names, *scores, options.top_k), **common)
 
     async def run_score(
         served: ServedModel, admitted: AdmittedRequest, upload: Upload, options: ScoreOptions
     ) -> ScoreResponse:
-        labels = await served.labels((), options.texts)
-        scores, common = await score_labels(served, admitted, upload, options, labels, views=Views())
-        texts = text_scores(labels.names, *scores, served.model.bundle.logit_scale)
-        return ScoreResponse(texts=texts, **common)
+        names, scores, common = await score_labels(served, admitted, upload, options, views=Views())
+        return ScoreResponse(texts=text_scores(names, *scores, served.model.bundle.logit_scale), **common)
 
     async def run_embed(
         served: ServedModel, admitted: AdmittedRequest, upload: Upload, options: EmbedOptions
     ) -> EmbedResponse:
-        video = await _encode(served, upload, options, Views())
+        source = _source(served, upload, options, Views())
+        video = await _encode(served, source, upload.name, options, Views())
         return EmbedResponse(
             embedding=video.features[0].unit_embeds.tolist(),
             **await _common(served, admitted, upload, options, video),
         )
 
-    @routes.post("/classify", openapi_extra=_BODY, responses=_ERRORS)
+    @routes.post("/classify", openapi_extra=upload_body(ClassifyOptions, _CLASSIFY), responses=UPLOAD_ERRORS)
     async def classify(request: Request, query: Annotated[ClassifyOptions, Query()]) -> ClassifyResponse:
         """Classify a video with the bundle's label set or another."""
         return await handle(request, query, run_classify)
 
-    @routes.post("/score", openapi_extra=_BODY, responses=_ERRORS)
+    @routes.post("/score", openapi_extra=upload_body(ScoreOptions, _SCORE), responses=UPLOAD_ERRORS)
     async def score(request: Request, query: Annotated[ScoreOptions, Query()]) -> ScoreResponse:
         """Score texts against a video, in the order given."""
         return await handle(request, query, run_score)
 
-    @routes.post("/embed", openapi_extra=_BODY, responses=_ERRORS)
+    @routes.post("/embed", openapi_extra=upload_body(EmbedOptions, _EMBED), responses=UPLOAD_ERRORS)
     async def embed(request: Request, query: Annotated[EmbedOptions, Query()]) -> EmbedResponse:
         """Embed a video as a vector of unit length."""
         return await handle(request, query, run_embed)
 
-    @routes.get("/info")
+    @routes.get("/info", openapi_extra=example(_INFO), responses=errors(404, 422))
     async def info(name: Annotated[str | None, Query(alias="model", description=MODEL)] = None) -> ServerInfo:
         """Model, label set and limits of this server."""
         served, limits = engine.registry.get(name), engine.settings.limits
@@ -174,7 +154,11 @@ def router(engine: Engine) -> APIRouter:
     return routes
 
 
-async def _encode(served: ServedModel, upload: Upload, options: VideoOptions, views: Views) -> EncodedVideo:
+def _source(served: ServedModel, upload: Upload, options: VideoOptions, views: Views) -> EncodedVideo | Path:
+    """Return the kept video, or the file of the upload; refuse what can be refused without work."""
+    limit = served.settings.limits.views
+    if len(views) > limit:
+        raise HTTPException(422, f"{len(views)} views exceed the limit of {limit}: send fewer")
     if options.clip is not None:
         video = served.kept(options.clip)
         if video is None:
@@ -182,10 +166,15 @@ async def _encode(served: ServedModel, upload: Upload, options: VideoOptions, vi
         return video
     if upload.path is None:
         raise HTTPException(422, "no video: send one as the body or as a file of a form, or name a kept `clip`")
-    limit = served.settings.limits.views
-    if len(views) > limit:
-        raise HTTPException(422, f"{len(views)} views exceed the limit of {limit}: send fewer")
-    return await served.encode(upload.path, upload.name, views=views, start=options.start, end=options.end)
+    return upload.path
+
+
+async def _encode(
+    served: ServedModel, source: EncodedVideo | Path, name: str, options: VideoOptions, views: Views
+) -> EncodedVideo:
+    if isinstance(source, Path):
+        return await served.encode(source, name, views=views, start=options.start, end=options.end, track=options.track)
+    return source
 
 
 async def _common(

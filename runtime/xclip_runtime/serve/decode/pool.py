@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from xclip_runtime import errors
 from xclip_runtime.errors import (
     DecoderCrashedError,
     FramesError,
+    OverloadedError,
     VideoDecodeError,
     VideoError,
     VideoTimeoutError,
@@ -26,7 +28,7 @@ from xclip_runtime.serve.decode.ipc import LENGTHS, pack
 from xclip_runtime.video import Clip, Views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -42,6 +44,15 @@ _START_SECONDS = 120.0
 _PIPE_BYTES = 8 << 20
 # A worker stops by itself at the time limit, with a better message; it is killed if it does not.
 _GRACE_SECONDS = 1.0
+# A worker that says nothing for so long has been stopped, or gets no CPU.
+_SILENCE_SECONDS = 5.0
+_ATTEMPTS = 2
+# A worker whose caller has left may finish so long: replacing it costs more than most files.
+_SETTLE_SECONDS = 1.0
+
+
+class _StalledError(Exception):
+    """A worker does not answer, through no fault of the file."""
 
 
 class _DecodeProcess:
@@ -49,6 +60,8 @@ class _DecodeProcess:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
+        self._lengths: tuple[int, int] | None = None
+        self._header: dict[str, Any] | None = None
 
     @classmethod
     async def start(cls, config: Mapping[str, Any]) -> _DecodeProcess:
@@ -93,10 +106,17 @@ class _DecodeProcess:
         await pipe.drain()
 
     async def receive(self) -> tuple[dict[str, Any], bytes]:
+        """Read the next message; if this is cancelled, the next call goes on where it stopped."""
         pipe = self._process.stdout
         assert pipe is not None  # noqa: S101 - opened by start()
-        header_bytes, payload_bytes = LENGTHS.unpack(await pipe.readexactly(LENGTHS.size))
-        return json.loads(await pipe.readexactly(header_bytes)), await pipe.readexactly(payload_bytes)
+        if self._lengths is None:
+            self._lengths = LENGTHS.unpack(await pipe.readexactly(LENGTHS.size))
+        header_bytes, payload_bytes = self._lengths
+        if self._header is None:
+            self._header = json.loads(await pipe.readexactly(header_bytes))
+        payload = await pipe.readexactly(payload_bytes)
+        header, self._header, self._lengths = self._header, None, None
+        return header, payload
 
     async def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -111,7 +131,7 @@ class DecodePool:
     Args:
         workers: Number of processes.
         limits: Resource limits.
-        on_restart: Called with "crashed", "timeout", "cancelled" or "idle" when a worker is replaced.
+        on_restart: Called with one of `metrics.WORKER_LOSSES` when a worker is replaced.
     """
 
     def __init__(
@@ -172,6 +192,7 @@ class DecodePool:
         views: Views,
         start: float = 0.0,
         end: float | None = None,
+        track: int | None = None,
     ) -> Clip:
         """Sample and prepare the frames of a video file.
 
@@ -183,6 +204,7 @@ class DecodePool:
             views: Temporal clips and crops.
             start: Seconds from the first frame.
             end: Seconds; None for the end of the video.
+            track: Number of the video track, from 0; None for FFmpeg's best.
 
         Returns:
             A clip with frames uint8 RGB (V, T, size, size, 3).
@@ -190,6 +212,7 @@ class DecodePool:
         Raises:
             VideoError: It cannot be read, is over a limit, or takes too long.
             DecoderCrashedError: The worker died; the next request gets another.
+            OverloadedError: No worker answers.
         """
         job = {
             "do": "clip",
@@ -200,6 +223,7 @@ class DecodePool:
             "image_size": transform.size,
             "start": start,
             "end": end,
+            "track": track,
             "positions": views.positions,
             "crops": views.crops,
             "max_pixels": self._limits.pixels,
@@ -228,20 +252,36 @@ class DecodePool:
             FramesError: It is not an image.
             VideoTimeoutError: Decoding exceeds the time limit.
             DecoderCrashedError: The worker crashed.
+            OverloadedError: No worker answers.
         """
         header, payload = await self._run({"do": "image", "path": name, "name": name}, encoded)
         height, width, channels = header["shape"]
         return _array(payload, (int(height), int(width), int(channels)))
 
     async def _run(self, job: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
+        for _ in range(_ATTEMPTS):
+            with suppress(_StalledError):
+                return await self._run_once(job, payload)
+        message = "the decode workers do not answer: try again later"
+        raise OverloadedError(message)
+
+    async def _run_once(self, job: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
         worker = await self._take()
         lost: str | None = "cancelled"
+        give_up = time.perf_counter() + self._limits.time_limit + _GRACE_SECONDS
+        silence = min(_SILENCE_SECONDS, (self._limits.time_limit + _GRACE_SECONDS) / 2)
         try:
-            with anyio.fail_after(self._limits.time_limit + _GRACE_SECONDS):
+            with anyio.fail_after(silence):
                 await worker.send({**job, "time_limit": self._limits.time_limit}, payload)
-                header, answer = await worker.receive()
+            header = {"alive": True}
+            while "alive" in header:
+                with anyio.fail_after(max(0.0, min(silence, give_up - time.perf_counter()))):
+                    header, answer = await worker.receive()
             lost = None
         except TimeoutError:
+            if time.perf_counter() < give_up:
+                lost = "stalled"
+                raise _StalledError from None
             lost = "timeout"
             message = f"{job['name']} takes longer than {self._limits.time_limit:g} s to decode: send a shorter part"
             raise VideoTimeoutError(message) from None
@@ -252,6 +292,8 @@ class DecodePool:
         finally:
             if lost is None:
                 self._idle.put_nowait(worker)
+            elif lost == "cancelled":
+                self._start(self._settle(worker))
             else:
                 self._replace(worker, lost)
         if "error" in header:
@@ -270,10 +312,24 @@ class DecodePool:
         finally:
             self.waiting -= 1
 
+    async def _settle(self, worker: _DecodeProcess) -> None:
+        """Wait until a worker has done what nobody awaits any more; replace it if that takes long."""
+        try:
+            with anyio.fail_after(_SETTLE_SECONDS):
+                while "alive" in (await worker.receive())[0]:
+                    pass
+        except (TimeoutError, asyncio.IncompleteReadError, ConnectionError, ValueError):
+            self._replace(worker, "cancelled")
+        else:
+            self._idle.put_nowait(worker)
+
     def _replace(self, worker: _DecodeProcess, reason: str) -> None:
         logger.warning("a decode worker is replaced", extra={"fields": {"reason": reason, "pid": worker.pid}})
         self._on_restart(reason)
-        task = asyncio.ensure_future(self._start_again(worker))
+        self._start(self._start_again(worker))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
 

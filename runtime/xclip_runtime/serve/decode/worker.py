@@ -6,14 +6,15 @@ import json
 import os
 import signal
 import sys
-from contextlib import suppress
+import threading
+from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any
 
 from xclip_runtime.errors import FramesError, VideoDecodeError, XClipError
 from xclip_runtime.serve.decode.ipc import pack, read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     Response = tuple[dict[str, Any], NDArray[np.uint8] | None]
 
 PIPE_BYTES = 1 << 20
+HEARTBEAT_SECONDS = 0.25
 _F_SETPIPE_SZ = 1031
+# The first bytes of the images that are read; OpenCV knows many more formats.
+_IMAGES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+_WEBP = (b"RIFF", b"WEBP")
 
 
 def main() -> None:
@@ -33,7 +38,7 @@ def main() -> None:
     # requests are answered.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    jobs = _jobs()
+    jobs = _jobs(config)
     _limit_resources(config["memory"])
     responses.write(pack({"ready": True}))
     responses.flush()
@@ -48,7 +53,8 @@ def _run_job(
     _set_alarm(job["time_limit"])
     frames: NDArray[np.uint8] | None = None
     try:
-        header, frames = jobs[job["do"]](job, payload)
+        with _heartbeat(responses):
+            header, frames = jobs[job["do"]](job, payload)
     except XClipError as error:
         # Clients know the name that they sent, not the path of the temporary file.
         header = {"error": type(error).__name__, "message": str(error).replace(job["path"], job["name"])}
@@ -63,7 +69,27 @@ def _run_job(
     responses.flush()
 
 
-def _jobs() -> Mapping[str, Callable[[Job, bytes], Response]]:
+@contextmanager
+def _heartbeat(responses: IO[bytes]) -> Iterator[None]:
+    """Tell the server regularly that this process runs: one that is silent is stopped or starved, not slow."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        with suppress(OSError):
+            while not ended.wait(HEARTBEAT_SECONDS):
+                responses.write(pack({"alive": True}))
+                responses.flush()
+
+    thread = threading.Thread(target=beat, name="xclip-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _jobs(config: Mapping[str, Any]) -> Mapping[str, Callable[[Job, bytes], Response]]:
     import cv2  # noqa: PLC0415 - loaded once a worker runs
     import numpy as np  # noqa: PLC0415
 
@@ -75,7 +101,7 @@ def _jobs() -> Mapping[str, Callable[[Job, bytes], Response]]:
 
     def read_clip(job: Job, _: bytes) -> Response:
         transform = FrameTransform(job["profile"], job["image_size"])
-        limits = {name: job[name] for name in ("start", "end", "time_limit", "max_pixels", "max_duration")}
+        limits = {name: job[name] for name in ("start", "end", "track", "time_limit", "max_pixels", "max_duration")}
         reading = Reading(Views(job["positions"], job["crops"]), **limits)
         clip = read_video(job["path"], job["num_frames"], transform, reading)
         frames = np.ascontiguousarray(clip.frames)
@@ -83,7 +109,13 @@ def _jobs() -> Mapping[str, Callable[[Job, bytes], Response]]:
         return {"shape": frames.shape, **{name: getattr(clip, name) for name in facts}}, frames
 
     def read_image(job: Job, payload: bytes) -> Response:
-        image = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR_RGB)
+        image = None
+        if payload.startswith(_IMAGES) or (payload[:4], payload[8:12]) == _WEBP:
+            try:
+                image = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR_RGB)
+            except cv2.error as error:
+                message = f"{job['name']} is damaged, or exceeds the limit of {config['max_pixels']} pixels: send less"
+                raise FramesError(message) from error
         if image is None:
             message = f"{job['name']} is not an image: send JPEG, PNG or WebP"
             raise FramesError(message)

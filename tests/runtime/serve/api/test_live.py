@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import struct
 import threading
@@ -12,7 +13,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from helpers.servers import eventually, running
@@ -90,7 +91,17 @@ def test_labels_can_be_changed_while_it_runs(server):
     ("opening", "said"),
     [
         ({"window": 0}, "window"),
-        ({"hop": 0.001}, "the hop is 0.001 s"),
+        ({"window": 1e-12, "hop": 1e-12}, "window"),
+        ({"window": float("nan")}, "window"),
+        ({"window": float("inf")}, "window"),
+        ({"window": 1e300}, "window"),
+        ({"window": -1}, "window"),
+        ({"hop": 0.001}, "hop"),
+        ({"hop": float("nan")}, "hop"),
+        ({"window": 10, "hop": 0.02}, "the hop is 0.02 s"),
+        ({"smooth": float("inf")}, "smooth"),
+        ({"top_k": 10**30}, "top_k"),
+        ({"texts": ["x"] * 1001}, "1001 labels"),
         ({"nonsense": 1}, "nonsense"),
         ({"texts": ["x" * 501]}, "501 characters"),
     ],
@@ -110,10 +121,16 @@ def test_options_that_make_no_sense_end_the_session_with_a_reason(server, openin
     [
         (message(0, b"no image"), "not an image"),
         (b"short", "too short"),
-        (message(float("nan"), b"x"), "nan"),
+        (message(float("nan"), b"x"), "time is nan"),
+        (message(float("inf"), b"x"), "time is inf"),
+        (message(1e300, b"x"), "time is 1e+300"),
+        (message(-1, b"x"), "time is -1"),
+        (b"", "too short"),
         ("{", "JSON"),
+        ('{"window": 1}', "window"),
+        ("x" * (3 << 20), "JSON message exceeds"),
     ],
-    ids=["text", "short", "no time", "no JSON"],
+    ids=["text", "short", "no time", "no end", "late", "early", "nothing", "no JSON", "no labels", "long"],
 )
 def test_what_is_no_image_ends_the_session_with_a_reason(server, sent, said):
     with live(server) as socket:
@@ -123,6 +140,43 @@ def test_what_is_no_image_ends_the_session_with_a_reason(server, sent, said):
 
     assert answer["type"] == "error"
     assert said in answer["message"]
+
+
+def test_a_first_message_that_is_binary_is_refused_with_a_reason(server):
+    with live(server) as socket:
+        socket.send(b"frame")
+        answer = json.loads(socket.recv(60))
+
+    assert answer["type"] == "error"
+    assert "first message is binary" in answer["message"]
+
+
+def test_an_error_that_nobody_expected_is_told_without_its_details(model, monkeypatch):
+    async def broken(*_):
+        message = "secret detail"
+        raise RuntimeError(message)
+
+    with running(model) as server, live(server) as socket:
+        monkeypatch.setattr(server.served, "labels", broken)
+        answer = begin(socket)
+        with pytest.raises(ConnectionClosed) as closed:
+            socket.recv(60)
+
+    assert answer == {"type": "error", "message": "internal error: see the server's log"}
+    assert closed.value.rcvd.code == 1011
+
+
+def test_a_camera_that_leaves_stops_the_encoding_of_its_labels(model, monkeypatch):
+    encoded = []
+    slow = copy.copy(model)
+    slow.text_embeds = lambda texts: (time.sleep(0.05), encoded.extend(texts), model.text_embeds(["x"] * len(texts)))[2]
+    with running(slow) as server:
+        with live(server) as socket:
+            socket.send(json.dumps({"texts": [f"text {i}" for i in range(1000)]}))
+            eventually(lambda: len(encoded) > 0)
+        eventually(lambda: server.engine.live == 0)
+
+    assert len(encoded) < 500
 
 
 def test_an_image_over_the_pixel_limit_is_refused(model):
@@ -135,13 +189,6 @@ def test_an_image_over_the_pixel_limit_is_refused(model):
     assert answer["type"] == "error"
 
 
-def test_other_pages_cannot_use_the_server_of_someone_who_visits_them(server):
-    with pytest.raises(InvalidStatus):
-        live(server, origin="http://elsewhere.example")
-    with live(server, origin=server.address) as socket:
-        assert begin(socket) == {"type": "ready"}
-
-
 def test_a_connection_needs_a_key_where_requests_do_and_cameras_are_counted(model):
     with running(model, api_keys=("secret",), limits=Limits(live_connections=1)) as server:
         with live(server) as socket:
@@ -150,6 +197,17 @@ def test_a_connection_needs_a_key_where_requests_do_and_cameras_are_counted(mode
             assert begin(socket, api_key="secret") == {"type": "ready"}
             with live(server) as second:
                 assert "1 are connected" in begin(second, api_key="secret")["message"]
+
+
+def test_a_server_ends_while_a_camera_skips_centuries(model):
+    image = cv2.imencode(".jpg", still())[1].tobytes()
+    with running(model) as server:
+        socket = live(server).__enter__()
+        assert begin(socket, window=0.1, hop=0.01) == {"type": "ready"}
+        for seconds in (0, 1e10, 1, 9.9e9):
+            socket.send(message(seconds, image))
+    with suppress(ConnectionClosed):
+        socket.close()
 
 
 def test_cameras_that_leave_in_the_middle_of_their_images_leave_nothing_behind(server):

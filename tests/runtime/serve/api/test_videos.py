@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from itertools import pairwise
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -59,6 +60,32 @@ def test_part_of_a_video_and_views_are_those_of_the_library(server, model):
 
     assert answer["frames"]["indices"] == list(here.frames.indices)
     assert answer["labels"][0]["prob"] == pytest.approx(here.top.prob, abs=1e-5)
+
+
+def test_a_track_is_chosen_by_its_number(server, model, tmp_path):
+    two = tmp_path / "two.mkv"
+    with av.open(str(DEMO_VIDEO)) as source, av.open(str(two), "w") as target:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in source.decode(video=0)]
+        tracks = [target.add_stream("libx264", rate=25) for _ in range(2)]
+        for track in tracks:
+            track.height, track.width = pictures[0].shape[:2]
+        for number, picture in enumerate(pictures):
+            for track, shown in zip(tracks, (picture, picture[::-1, ::-1].copy()), strict=True):
+                frame = av.VideoFrame.from_ndarray(shown, format="rgb24")
+                frame.pts = number
+                target.mux(track.encode(frame))
+        for track in tracks:
+            target.mux(track.encode(None))
+    content = two.read_bytes()
+    answers = [server.client.post("/v1/embed", params={"track": n}, content=content).json() for n in (0, 1)]
+    form_answer = server.client.post("/v1/embed", files=form(content=content), data={"track": "1"}).json()
+    missing = server.client.post("/v1/embed", params={"track": 2}, content=content)
+
+    for number, answer in enumerate(answers):
+        np.testing.assert_allclose(answer["embedding"], model.embed(two, reading=Reading(track=number)), atol=1e-5)
+    assert form_answer["embedding"] == answers[1]["embedding"] != answers[0]["embedding"]
+    assert problem(missing)[0] == 422
+    assert "2 video tracks, and none of number 2" in missing.text
 
 
 def test_the_bundles_own_labels_can_be_chosen_among(server, model):
@@ -199,6 +226,70 @@ def test_options_that_make_no_sense_are_refused(server, options, message, how):
 
     assert status == 422
     assert message in said
+
+
+NUMBERS = ["nan", "inf", "-inf", "-1", "1e999", "1" * 400, "", "x"]
+
+
+@pytest.mark.parametrize("option", ["start", "end", "track", "thumbnails", "top_k", "views", "keep"])
+@pytest.mark.parametrize("number", NUMBERS)
+def test_no_number_is_too_odd_for_a_client_error(server, option, number):
+    answers = [
+        server.client.post("/v1/classify", params={option: number}, content=b"no video"),
+        server.client.post("/v1/classify", json={option: number}),
+    ]
+
+    assert {problem(answer)[0] for answer in answers} == {422}
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1", "true", "[]", "{}", '"\\ud800"'])
+@pytest.mark.parametrize(
+    "option", ["start", "end", "thumbnails", "top_k", "texts", "labels", "views", "clip", "\\ud800"]
+)
+def test_no_json_value_is_too_odd_for_a_client_error(server, option, number):
+    body = f'{{"{option}": {number}}}'
+    answer = server.client.post("/v1/classify", content=body, headers={"Content-Type": "application/json"})
+
+    assert problem(answer)[0] in (404, 422)
+
+
+@pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf", "-inf", "1e999", "soon", ""])
+@pytest.mark.parametrize("path", ["/v1/classify", "/v2/models/xclip/infer"])
+def test_a_timeout_that_is_no_time_is_refused(server, path, seconds):
+    answer = server.client.post(path, content=VIDEO, headers={"X-Request-Timeout": seconds})
+
+    assert answer.status_code == 400
+    assert "X-Request-Timeout" in answer.text
+
+
+TEXTS = [f"a text of its own {i}" for i in range(60)]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"json": {"texts": TEXTS}},
+        {"json": {"texts": TEXTS, "clip": "gone"}},
+        {"params": {"texts": TEXTS}, "content": b""},
+        {"params": {"texts": TEXTS}, "content": b"no video"},
+        {"data": {"texts": TEXTS}, "files": {"nothing": (None, "x")}},
+        {"params": {"texts": TEXTS, "thumbnails": 65}, "content": VIDEO},
+    ],
+    ids=["no video", "gone", "nothing", "text", "form", "thumbnails"],
+)
+@pytest.mark.parametrize("endpoint", ["classify", "score"])
+def test_no_text_is_encoded_for_a_request_that_is_refused(server, model, monkeypatch, endpoint, request_):
+    monkeypatch.setattr(model, "text_embeds", None)
+
+    assert problem(server.client.post(f"/v1/{endpoint}", **request_))[0] in (404, 422)
+
+
+def test_a_text_that_is_too_long_is_told_before_the_video_is_read(server, model, monkeypatch):
+    monkeypatch.setattr(model, "text_embeds", None)
+    answer = server.client.post("/v1/score", files=form(content=b"no video"), data={"texts": ["a cat", "word " * 100]})
+
+    assert problem(answer)[0] == 422
+    assert "tokens" in answer.text
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1]", b'"x"', b"\xff", b"[" * 100_000])

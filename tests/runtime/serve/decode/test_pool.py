@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import socket
+import struct
+import zlib
 from contextlib import asynccontextmanager
 
 import cv2
@@ -16,12 +18,14 @@ from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.errors import (
     DecoderCrashedError,
     FramesError,
+    OverloadedError,
     VideoDecodeError,
     VideoError,
     VideoLimitError,
-    VideoTimeoutError,
 )
+from xclip_runtime.serve.decode import pool as pool_module
 from xclip_runtime.serve.decode.pool import DecodePool
+from xclip_runtime.serve.error_responses import status_of
 from xclip_runtime.serve.settings import Limits
 from xclip_runtime.video import FrameTransform, Views, read_views
 
@@ -134,21 +138,88 @@ def test_a_worker_has_no_more_memory_than_its_limit():
         asyncio.run(main())
 
 
-def test_a_worker_that_hangs_is_killed_at_the_time_limit():
+def test_a_file_that_never_ends_is_given_up_at_the_time_limit(tmp_path):
+    endless = tmp_path / "endless"
+    os.mkfifo(endless)
+
+    async def main():
+        async with pool_of(time_limit=0.2) as pool:
+            with pytest.raises(VideoError, match=r"ride\.mp4"):
+                await sample(pool, endless)
+            return await sample(pool)
+
+    assert asyncio.run(main()).total == 75
+
+
+def test_a_worker_that_is_stopped_is_replaced_and_its_file_read_by_another(monkeypatch):
+    monkeypatch.setattr(pool_module, "_SILENCE_SECONDS", 1.0)
     restarts = []
 
     async def main():
-        async with pool_of(restarts=restarts, time_limit=0.2) as pool:
-            [hanging] = pool.pids
-            os.kill(hanging, signal.SIGSTOP)
-            with pytest.raises(VideoTimeoutError, match=r"ride\.mp4 takes longer than"):
-                await sample(pool)
-            while not pool.pids or pool.pids == (hanging,):
-                await asyncio.sleep(0.01)
-            return pool.pids
+        async with pool_of(restarts=restarts) as pool:
+            [stopped] = pool.pids
+            os.kill(stopped, signal.SIGSTOP)
+            clip = await sample(pool)
+            assert stopped not in pool.pids
+            return clip
 
-    assert len(asyncio.run(main())) == 1
-    assert restarts == ["timeout"]
+    assert asyncio.run(main()).total == 75
+    assert restarts == ["stalled"]
+
+
+def test_the_server_is_at_fault_where_no_worker_answers(monkeypatch):
+    monkeypatch.setattr(pool_module, "_SILENCE_SECONDS", 0.5)
+
+    async def main():
+        async with pool_of(workers=2) as pool:
+            for pid in pool.pids:
+                os.kill(pid, signal.SIGSTOP)
+            with pytest.raises(OverloadedError, match="try again later") as caught:
+                await sample(pool)
+            return caught.value
+
+    assert status_of(asyncio.run(main())) == 503
+
+
+SMALL_LIMIT = 100_000
+
+
+def png_that_says(width, height):
+    """A small PNG that unpacks to a large image."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_an_image_over_the_limit_of_pixels_is_refused(suffix):
+    large = cv2.imencode(suffix, np.zeros((400, 400, 3), np.uint8))[1].tobytes()
+
+    async def main():
+        async with pool_of(pixels=SMALL_LIMIT) as pool:
+            workers = pool.pids
+            for encoded in (large, png_that_says(8192, 4320)):
+                with pytest.raises(FramesError, match=r"limit of 100000 pixels"):
+                    await pool.image(encoded, "the frame")
+            assert pool.pids == workers
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tiff", ".ppm", ".hdr", ".gif"])
+def test_images_of_other_formats_are_not_opened(suffix):
+    other = cv2.imencode(suffix, np.zeros((8, 8, 3), np.uint8))[1].tobytes()
+
+    async def main():
+        async with pool_of() as pool:
+            for encoded in (other, b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\nm=video 5004 RTP/AVP 96\r\n", b"", b"RIFF"):
+                with pytest.raises(FramesError, match="send JPEG, PNG or WebP"):
+                    await pool.image(encoded, "the frame")
+
+    asyncio.run(main())
 
 
 def test_killing_a_worker_costs_the_request_that_it_had():
@@ -183,7 +254,30 @@ def test_killing_an_idle_worker_costs_nothing():
     assert asyncio.run(main()).total == 75
 
 
-def test_a_caller_who_leaves_frees_the_worker():
+@pytest.mark.parametrize("leaves_after", [0, 0.001, 0.02, 0.05])
+def test_callers_who_leave_cost_no_worker(leaves_after):
+    restarts = []
+
+    async def main():
+        async with pool_of(restarts=restarts) as pool:
+            workers = pool.pids
+            for _ in range(5):
+                request = asyncio.ensure_future(sample(pool))
+                await asyncio.sleep(leaves_after)
+                request.cancel()
+            clip = await sample(pool)
+            assert pool.pids == workers
+            return clip
+
+    clip = asyncio.run(main())
+
+    np.testing.assert_array_equal(
+        clip.frames, read_views(DEMO_VIDEO, num_frames=8, transform=TRANSFORM, views=Views()).frames
+    )
+    assert restarts == []
+
+
+def test_a_worker_that_goes_on_for_long_after_its_caller_has_left_is_replaced():
     restarts = []
 
     async def main():
