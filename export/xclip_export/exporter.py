@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import tempfile
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str], None]
 
-HMDB51 = "hmdb51"
 TOOLS = ("torch", "transformers", "optimum-onnx", "onnx")
 
 
@@ -122,7 +120,7 @@ def export_bundle(
     Args:
         source: Folder or hub id of a Hugging Face X-CLIP checkpoint.
         output: Folder of the bundle.
-        labels: "hmdb51", a file (see `xclip_runtime.text.labels.read_label_names`), or None for config.json's.
+        labels: A file or "hmdb51" (see `xclip_runtime.text.labels.read_label_names`), or None for config.json's.
         template: Text with a ``{}`` for each label; the published checkpoints were trained on the bare name.
         revision: Branch, tag or commit of a hub repository.
         profile: Default preprocessing profile of the bundle.
@@ -141,7 +139,7 @@ def export_bundle(
     """
     target = Path(output)
     check_target(target, overwrite=overwrite)
-    names = _named_labels(labels) if labels is not None else None
+    names = read_label_names(labels) if labels is not None else None
     progress("loading the checkpoint")
     checkpoint = load_checkpoint(source, revision)
     label_texts = label_set(names or _config_labels(checkpoint), template)
@@ -160,17 +158,10 @@ def export_bundle(
     return ExportReport(target, files, {**{g.spec.name: g.parity for g in graphs}, "chain": chain})
 
 
-def _named_labels(labels: str) -> list[str]:
-    if labels == HMDB51:
-        text = (resources.files("xclip_export") / "data" / "hmdb51.txt").read_text(encoding="utf-8")
-        return text.splitlines()
-    return read_label_names(labels)
-
-
 def _config_labels(checkpoint: Checkpoint) -> list[str]:
     if not checkpoint.label_names:
         message = (
-            f"{checkpoint.name} has no labels in its config.json: pass --labels-file FILE, or --labels-file {HMDB51}"
+            f"{checkpoint.name} has no labels in its config.json: pass --labels-file FILE, or --labels-file hmdb51"
         )
         raise LabelsError(message)
     return checkpoint.label_names

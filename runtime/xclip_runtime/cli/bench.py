@@ -11,6 +11,8 @@ from xclip_runtime.bench.plan import INPUTS, SCENARIOS, SWEEPS, Conditions, Plan
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.output import print_error, print_json
 from xclip_runtime.errors import ReportError
+from xclip_runtime.util.locks import locked
+from xclip_runtime.util.system_errors import naming
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -165,11 +167,15 @@ def _bench(
         cold_starts=cold_starts,
         generator=generator,
     )
-    with stages("loading") as progress:
-        report = bench(plan, progress)
     if output is not None:
-        written = write_page(Path(output), report)
-        print_error(f"wrote {', '.join(written)} to {output}")
+        Path(output).mkdir(parents=True, exist_ok=True)
+    with locked(output, inside=True):
+        with stages("loading") as progress:
+            report = bench(plan, progress)
+        if output is not None:
+            with naming(output):
+                written = write_page(Path(output), report)
+            print_error(f"wrote {', '.join(written)} to {output}")
     if as_json:
         print_json(report, indent=2)
     else:

@@ -365,12 +365,12 @@ templates_option = template_option(
     show_default="the bare label",
     help="Text to encode for each label, with {} for the label; repeatable, embeddings are averaged.",
 )
-labels_file_option = partial(option, "--labels-file", metavar="FILE", type=click.Path(dir_okay=False))
+labels_file_option = partial(option, "--labels-file", metavar="FILE")
 LABEL_OPTIONS = ("labels", "labels_file", "templates", "truncate")
 label_options = _all(
     option("--labels", metavar="A,B,C", help="Labels to use instead of the bundle's, comma-separated (extra [text])."),
     labels_file_option(
-        help="File with such labels: one per line, CSV with a column 'name', or a label set of `labels encode`."
+        help="File with such labels: one per line, CSV with a column 'name', or a set of `labels encode`; or hmdb51."
     ),
     templates_option,
     truncate_option,
@@ -387,20 +387,20 @@ def pop_labels(options: dict[str, Any]) -> Callable[[XClip], XClip]:
         click.UsageError: The options contradict each other.
         LabelsError: The file cannot be used.
     """
+    from xclip_runtime.text.label_embeddings import is_encoded, load_labels
+    from xclip_runtime.text.labels import BUILT_IN, PLACEHOLDER, read_label_names
+
     labels, file, templates, truncate = (options.pop(name) for name in LABEL_OPTIONS)
     if labels is not None and file is not None:
         message = "--labels and --labels-file: give one of them"
         raise click.UsageError(message)
     if labels is None and file is None:
         if templates or truncate:
-            message = (
-                "--template and --truncate need --labels or --labels-file: the bundle's labels are encoded already"
-            )
+            message = "--template and --truncate need --labels or --labels-file: the bundle's own are encoded already"
             raise click.UsageError(message)
         return lambda model: model
-    from xclip_runtime.text.label_embeddings import is_encoded, load_labels
-    from xclip_runtime.text.labels import PLACEHOLDER, read_label_names
-
+    if labels in BUILT_IN:
+        labels, file = None, labels
     if file is not None and is_encoded(file):
         if templates or truncate:
             message = f"{file} is encoded already: give --template and --truncate to `xclip-onnx labels encode`"

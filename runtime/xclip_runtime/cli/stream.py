@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xclip_runtime.cli import options as opt
-from xclip_runtime.cli.output import print_error, print_json
+from xclip_runtime.cli.output import echo, print_error, print_json
 from xclip_runtime.errors import XClipError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def command(
         if as_json:
             print_json(event.to_dict())
         else:
-            click.echo(event_line(event))
+            echo(event_line(event))
 
     started = failed = False
     try:
@@ -125,7 +125,7 @@ def command(
             elif as_json:
                 print_json(result.to_dict())
             else:
-                click.echo(window_line(result))
+                echo(window_line(result))
     except KeyboardInterrupt:
         pass
     except XClipError as error:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import VideoDecodeError, VideoNotFoundError
+from xclip_runtime.util.addresses import is_address, without_passwords
 from xclip_runtime.util.inputs import path_of
 
 if TYPE_CHECKING:
@@ -21,15 +24,53 @@ VIDEO_SUFFIXES = (
 """Files that a search of a folder takes. A file given by its own name may have any suffix."""
 
 
+BLANKS = " \t"
+"""Characters that are no part of a name at its ends. Others that Python strips, such as U+2028, are."""
+
+
+def folders_in(folder: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield every folder from the given one down, with the sorted names of its files, except hidden ones.
+
+    Links are followed, and each folder comes once, by its first name. A folder that cannot be listed comes with itself
+    as its only file, by the name "", so that it is read and its error told.
+    """
+    seen = set()
+    pending = [folder]
+    while pending:
+        parent = pending.pop()
+        try:
+            status = os.stat(parent)  # noqa: PTH116 - keeps the spelling of the folder
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(parent) as entries:
+                # macOS leaves "._clip.mp4" beside "clip.mp4" on foreign file systems.
+                shown = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda e: e.name)
+        except OSError:
+            yield parent, [""]
+            continue
+        yield parent, [entry.name for entry in shown if not _is_folder(entry)]
+        pending += [os.path.join(parent, entry.name) for entry in reversed(shown) if _is_folder(entry)]  # noqa: PTH118
+
+
 def videos_in(folder: str) -> Iterator[str]:
-    """Yield every video in a folder and its subfolders, sorted within each, except hidden files and folders."""
-    for parent, folders, files in os.walk(folder):
-        # os.walk descends into what is left in the list, in its order.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            # macOS leaves "._clip.mp4" beside "clip.mp4" on foreign file systems.
-            if name.lower().endswith(VIDEO_SUFFIXES) and not name.startswith("."):
+    """Yield every video in a folder and its subfolders, sorted within each, except hidden files and folders.
+
+    Links are followed. A folder that cannot be listed is yielded itself: it fails when it is read, with the cause.
+    """
+    for parent, files in folders_in(folder):
+        for name in files:
+            if not name:
+                yield parent
+            elif name.lower().endswith(VIDEO_SUFFIXES):
                 yield os.path.join(parent, name)  # noqa: PTH118 - keeps the spelling of the folder
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # A link in a circle, or to where it may not be looked.
+        return False
 
 
 def printable(name: str) -> str:
@@ -38,22 +79,30 @@ def printable(name: str) -> str:
 
 
 def regular_file(path: object) -> str:
-    """Return the name of a file that is there and not empty.
+    """Return the name of a file that is there, can be read and is not empty.
 
     Raises:
         VideoTypeError: It is not a path.
-        VideoNotFoundError: It is not there, or may not be read.
+        VideoNotFoundError: It is not there, is an address, or may not be read.
         VideoDecodeError: It is empty, a folder or a device.
     """
     name = path_of(path, "a path, the bytes of a file or a binary file")
-    shown = printable(name)
+    shown = printable(without_passwords(name))
     try:
         status = os.stat(name)  # noqa: PTH116 - Path would change the name that the messages quote
-    except FileNotFoundError:
-        message = f"no such file: {shown}: check the path"
+        if stat.S_ISDIR(status.st_mode):
+            os.scandir(name).close()
+        elif stat.S_ISREG(status.st_mode):
+            os.close(os.open(name, os.O_RDONLY))
+    except (FileNotFoundError, NotADirectoryError):
+        if is_address(name):
+            message = f"{shown} is an address, not a file: download it, or watch it with `xclip-onnx stream`"
+        else:
+            message = f"no such file: {shown}: check the path"
         raise VideoNotFoundError(message) from None
     except (OSError, ValueError) as error:
-        message = f"{name!r} cannot be read ({error}): check the path and its permissions"
+        cause = error.strerror if isinstance(error, OSError) else error
+        message = f"{shown} cannot be read ({cause}): check the path and its permissions"
         raise VideoNotFoundError(message) from None
     if not stat.S_ISREG(status.st_mode):
         kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
@@ -67,14 +116,25 @@ def regular_file(path: object) -> str:
     return name
 
 
-def read_text(path: Path, refuse: Callable[[str], Exception], *, content: str, layout: str) -> str:
-    """Read a file of UTF-8 text, with or without a byte order mark.
+def lines(text: str) -> list[str]:
+    r"""Split text at \n, \r\n and \r only: other characters that end a line in Unicode may be part of a name."""
+    return re.split(r"\r\n|\r|\n", text)
 
-    A file that cannot be read or is not UTF-8 raises the exception that ``refuse`` makes of a message, which names the
+
+def decoded(content: bytes, errors: str = "strict") -> str:
+    """Decode UTF-8 with or without a byte order mark, or UTF-16 with one; else it is a UnicodeDecodeError."""
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if utf16 else "utf-8-sig", "strict" if utf16 else errors)
+
+
+def read_text(path: Path, refuse: Callable[[str], Exception], *, content: str, layout: str) -> str:
+    """Read a file of UTF-8 text, with or without a byte order mark, or of UTF-16 text with one.
+
+    A file that cannot be read or is neither raises the exception that ``refuse`` makes of a message, which names the
     ``content``, such as "labels", and the ``layout``, such as "one label a line".
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = decoded(path.read_bytes())
     except OSError as error:
         message = f"cannot read {content} from {path} ({error.strerror or error}): check the path and its permissions"
         raise refuse(message) from error

@@ -82,7 +82,7 @@ def test_labels_given_twice_are_said_once(run):
         (("--labels-file", "set.json", "--truncate"), "is encoded already"),
         (("--labels-file", "nothing.txt"), "cannot read labels from nothing.txt"),
         (("--labels-file", "latin.txt"), "latin.txt is not UTF-8 text"),
-        (("--labels-file", "empty.txt"), "the label set is empty"),
+        (("--labels-file", "empty.txt"), "labels is empty"),
     ],
 )
 def test_labels_that_cannot_be_used_are_one_line_and_exit_code_2(run, tmp_path, options, message):

@@ -14,9 +14,9 @@ from xclip_runtime.evaluation.datasets import (
     find_samples,
     guess_format,
     in_turn,
-    normalised,
     with_labels_of,
 )
+from xclip_runtime.text.labels import comparable
 
 
 def touch(*paths):
@@ -157,7 +157,7 @@ def test_names_match_without_case_and_separators(name):
 
 @given(st.text())
 def test_normalising_twice_changes_nothing(name):
-    assert normalised(normalised(name)) == normalised(name)
+    assert comparable(comparable(name)) == comparable(name)
 
 
 def test_all_unknown_names_are_listed():

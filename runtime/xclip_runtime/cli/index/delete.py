@@ -9,7 +9,7 @@ import click
 
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.exit_codes import exit_code
-from xclip_runtime.cli.output import print_error, print_json
+from xclip_runtime.cli.output import echo, print_error, print_json
 
 
 @click.command("delete")
@@ -40,5 +40,5 @@ def command(videos: tuple[str, ...], folder: str, missing: bool, as_json: bool) 
     if as_json:
         print_json({"deleted": deleted, "unknown": unknown}, indent=2)
     else:
-        click.echo(f"{len(deleted)} deleted")
+        echo(f"{len(deleted)} deleted")
     sys.exit(exit_code(len(unknown), len(found)))
