@@ -1,4 +1,4 @@
-"""Expand folders, patterns and lists on standard input to video files."""
+"""Expand folders, patterns and lists on standard input to video files, and decode texts of the command line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import re
 import sys
 from typing import TYPE_CHECKING
+
+import click
 
 from xclip_runtime.util.addresses import is_address, without_passwords
 from xclip_runtime.util.paths import decoded, folders_in, lines, videos_in
@@ -67,6 +69,18 @@ def _standard_input() -> list[str]:
     content = sys.stdin.buffer.read()
     if b"\0" in content and not content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return [os.fsdecode(name) for name in content.split(b"\0") if name]
-    listed = lines(decoded(content, "surrogateescape"))
+    try:
+        listed = lines(decoded(content, "surrogateescape"))
+    except UnicodeDecodeError:
+        message = "the list on standard input is UTF-16 that is cut short: write it as UTF-8, one file a line"
+        raise click.UsageError(message) from None
     # As the system gives names, whatever the encoding of this process.
     return [os.fsdecode(name.encode("utf-8", "surrogateescape")) for name in listed if name]
+
+
+def text_of(argument: str) -> str:
+    """Decode a text of the command line as UTF-8, also where the locale has Python decode arguments as ASCII."""
+    try:
+        return os.fsencode(argument).decode()
+    except UnicodeError:
+        return argument

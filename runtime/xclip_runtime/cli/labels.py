@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.inputs import text_of
 from xclip_runtime.cli.output import echo, print_json
 from xclip_runtime.util.locks import locked
 
@@ -37,7 +38,9 @@ def encode(
 
     encoder = TextEncoder(Bundle.open(bundle))
     with locked(output):
-        labels = encode_labels(encoder, read_label_names(file), templates or PLACEHOLDER, truncate=truncate)
+        labels = encode_labels(
+            encoder, read_label_names(file), tuple(map(text_of, templates)) or PLACEHOLDER, truncate=truncate
+        )
         description, embeds = save_labels(labels, output, overwrite=overwrite)
     if as_json:
         document = {

@@ -13,7 +13,9 @@ import click
 from click.core import ParameterSource
 
 from xclip_runtime.bundle import Profile
+from xclip_runtime.cli.inputs import text_of
 from xclip_runtime.inference.providers import DEVICE_CHOICES, GOALS, Compute, parse_provider_options
+from xclip_runtime.util.paths import BLANKS
 
 if TYPE_CHECKING:
     from xclip_runtime.model import XClip
@@ -407,8 +409,8 @@ def pop_labels(options: dict[str, Any]) -> Callable[[XClip], XClip]:
             raise click.UsageError(message)
         encoded = load_labels(file)
         return lambda model: model.with_labels(encoded)
-    names = read_label_names(file) if file is not None else [name.strip() for name in labels.split(",")]
-    return lambda model: model.with_labels(names, templates or PLACEHOLDER, truncate=truncate)
+    names = read_label_names(file) if file is not None else [text_of(name).strip(BLANKS) for name in labels.split(",")]
+    return lambda model: model.with_labels(names, tuple(map(text_of, templates)) or PLACEHOLDER, truncate=truncate)
 
 
 def silence_native_logs() -> None:

@@ -9,6 +9,8 @@ import time
 from contextvars import ContextVar
 from typing import Literal
 
+from xclip_runtime.util.addresses import without_passwords
+
 LogFormat = Literal["auto", "json", "text"]
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -28,7 +30,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             document["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(document, ensure_ascii=False)
+        return without_passwords(json.dumps(document, ensure_ascii=False))
 
 
 class TextFormatter(logging.Formatter):
@@ -38,7 +40,7 @@ class TextFormatter(logging.Formatter):
         """Format a record, with its traceback below if it has one."""
         fields = " ".join(f"{name}={value}" for name, value in getattr(record, "fields", {}).items())
         line = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.getMessage()} {fields}".rstrip()
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return without_passwords(f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line)
 
 
 def log_to_stderr(log_format: LogFormat) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.inputs import text_of
 from xclip_runtime.cli.output import print_json
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def command(
     # Opened before the model, which takes longer to load.
     store = Store.open(folder)
     with VideoIndex(store, XClip(bundle, **options)) as index:
-        result = index.search(text, top_k, shortlist=shortlist or SHORTLIST, exact=exact, per_video=per_video)
+        result = index.search(text_of(text), top_k, shortlist=shortlist or SHORTLIST, exact=exact, per_video=per_video)
     if contact_sheet is not None:
         write_contact_sheet(contact_sheet, result)
     if as_json:
