@@ -1,4 +1,4 @@
-"""Expand folders, patterns and lists on standard input to video files, and decode texts of the command line."""
+"""Expand folders, patterns and lists on standard input to video files."""
 
 from __future__ import annotations
 
@@ -76,11 +76,3 @@ def _standard_input() -> list[str]:
         raise click.UsageError(message) from None
     # As the system gives names, whatever the encoding of this process.
     return [os.fsdecode(name.encode("utf-8", "surrogateescape")) for name in listed if name]
-
-
-def text_of(argument: str) -> str:
-    """Decode a text of the command line as UTF-8, also where the locale has Python decode arguments as ASCII."""
-    try:
-        return os.fsencode(argument).decode()
-    except UnicodeError:
-        return argument

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from xclip_runtime.cli import options as opt
-from xclip_runtime.cli.inputs import text_of
 from xclip_runtime.cli.output import echo, print_json
 from xclip_runtime.util.locks import locked
+from xclip_runtime.util.paths import text_of
 
 
 @click.group("labels")

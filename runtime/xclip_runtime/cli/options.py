@@ -13,9 +13,8 @@ import click
 from click.core import ParameterSource
 
 from xclip_runtime.bundle import Profile
-from xclip_runtime.cli.inputs import text_of
 from xclip_runtime.inference.providers import DEVICE_CHOICES, GOALS, Compute, parse_provider_options
-from xclip_runtime.util.paths import BLANKS
+from xclip_runtime.util.paths import BLANKS, text_of
 
 if TYPE_CHECKING:
     from xclip_runtime.model import XClip
@@ -401,8 +400,7 @@ def pop_labels(options: dict[str, Any]) -> Callable[[XClip], XClip]:
             message = "--template and --truncate need --labels or --labels-file: the bundle's own are encoded already"
             raise click.UsageError(message)
         return lambda model: model
-    if labels in BUILT_IN:
-        labels, file = None, labels
+    file = labels if labels in BUILT_IN else file
     if file is not None and is_encoded(file):
         if templates or truncate:
             message = f"{file} is encoded already: give --template and --truncate to `xclip-onnx labels encode`"

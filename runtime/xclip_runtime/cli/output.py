@@ -46,6 +46,8 @@ def log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line("xclip-onnx: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    # It would tell that its cache is nowhere, where there is no home.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 class _Line(logging.Formatter):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from xclip_runtime.errors import DatasetError, LabelsError
 from xclip_runtime.text.labels import comparable
 from xclip_runtime.util.addresses import located
-from xclip_runtime.util.paths import BLANKS, lines, read_text, videos_in
+from xclip_runtime.util.paths import BLANKS, lines, read_text, text_of, videos_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -165,7 +165,7 @@ def _from_folders(path: Path) -> list[Sample]:
     except OSError as error:
         message = f"{path} cannot be read ({error.strerror}): check its permissions"
         raise DatasetError(message) from error
-    return [Sample(video, folder.name) for folder in classes for video in videos_in(str(folder))]
+    return [Sample(video, text_of(folder.name)) for folder in classes for video in videos_in(str(folder))]
 
 
 def _from_list(path: Path) -> list[Sample]:

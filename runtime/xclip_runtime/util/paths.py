@@ -154,3 +154,11 @@ def identity(path: str) -> tuple[int, int] | None:
         status = os.stat(path)  # noqa: PTH116 - the name as it is spelt
         return status.st_dev, status.st_ino
     return None
+
+
+def text_of(given: str) -> str:
+    """Decode a text of the command line, or of a file name, as UTF-8, also where the locale has Python take ASCII."""
+    try:
+        return os.fsencode(given).decode()
+    except UnicodeError:
+        return given

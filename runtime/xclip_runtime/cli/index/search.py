@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xclip_runtime.cli import options as opt
-from xclip_runtime.cli.inputs import text_of
 from xclip_runtime.cli.output import print_json
+from xclip_runtime.util.paths import text_of
 
 if TYPE_CHECKING:
     from xclip_runtime.search import SearchResult
