@@ -48,15 +48,16 @@ class Rows:
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: type[np.generic], rows: int) -> None:
         self._path, self._shape, self._dtype, self._rows = path, shape, np.dtype(dtype), rows
-        self._file = path.open("r+b" if rows else "w+b")
-        self._write_header()
-        end = self._file.tell() + rows * self._dtype.itemsize * int(np.prod(shape))
-        if self._file.seek(0, os.SEEK_END) < end:
-            self._file.close()
-            message = f"{path} holds fewer than the {rows} rows that were written: remove it and start again"
-            raise click.UsageError(message)
-        self._file.truncate(end)
-        self._file.seek(end)
+        with naming(path):
+            self._file = path.open("r+b" if rows else "w+b")
+            self._write_header()
+            end = self._file.tell() + rows * self._dtype.itemsize * int(np.prod(shape))
+            if self._file.seek(0, os.SEEK_END) < end:
+                self._file.close()
+                message = f"{path} holds fewer than the {rows} rows that were written: remove it and start again"
+                raise click.UsageError(message)
+            self._file.truncate(end)
+            self._file.seek(end)
 
     def append(self, row: NDArray[Any]) -> None:
         """Buffer a row."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.output import print_json
+from xclip_runtime.util.atomic import write_bytes
 from xclip_runtime.util.paths import text_of
 
 if TYPE_CHECKING:
@@ -87,9 +89,8 @@ def write_contact_sheet(file: str, result: SearchResult) -> None:
     if not cv2.haveImageWriter(file):
         message = f"{file} is not an image that can be written: choose a .png or .jpg"
         raise click.UsageError(message)
-    if not cv2.imwrite(file, contact_sheet(result)):
-        message = f"{file} cannot be written: check that its folder exists"
-        raise OSError(message)
+    _, image = cv2.imencode(Path(file).suffix, contact_sheet(result))
+    write_bytes(Path(file), image.tobytes())
 
 
 def _print(result: SearchResult) -> None:
