@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
 HIDDEN = "***"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://[^\s/:@]*):[^\s/]*@")
+# A password may hold "/" as typed by hand, and what begins like a port is none.
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://[^\s/:@]*):(?:[^\s/]*|(?!\d*/)[^\s'\"]*)@")
 # Cameras and object stores take secrets as parameters.
 _PARAMETER = re.compile(
     r"([?&](?:[\w-]*(?:password|passwd|pwd|token|secret|signature|api[-_]?key)|pass|key|sig|auth)=)[^\s&#'\"]+",
