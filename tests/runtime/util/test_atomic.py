@@ -126,7 +126,10 @@ def test_a_target_that_a_killed_process_had_moved_aside_is_put_back(tmp_path):
 def test_two_at_once_are_refused(tmp_path):
     with replaced_folder(tmp_path / "target") as folder:
         (folder / "x").touch()
-        with pytest.raises(OutputLockedError, match="is being written by process"), replaced_folder(tmp_path / "target"):
+        with (
+            pytest.raises(OutputLockedError, match="is being written by process"),
+            replaced_folder(tmp_path / "target"),
+        ):
             pass
     assert left_in(tmp_path / "target") == ["x"]
 
