@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from xclip_runtime.bundle import Profile
+from xclip_runtime.cli.parameters import Number, Option, PositionalAlias
 from xclip_runtime.inference.providers import DEVICE_CHOICES, GOALS, Compute, parse_provider_options
 from xclip_runtime.util.paths import BLANKS, text_of
 
@@ -25,17 +26,6 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 COUNT = click.IntRange(min=1)
 
 
-class Number(click.FloatRange):
-    """Range of numbers, which NaN is outside of."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse NaN, which passes every comparison with a bound."""
-        number = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a number.", param, ctx)
-        return number
-
-
 POSITIVE = Number(min=0, min_open=True)
 
 
@@ -44,89 +34,6 @@ class Bundle(click.types.StringParamType):
 
     name = "bundle"
     envvar_list_splitter = os.pathsep
-
-
-class Option(click.Option):
-    """Option with old spellings, accepted for one release and shown in neither help nor errors.
-
-    Args:
-        declarations: As for click.
-        aliases: The old spellings.
-        fix: How to give a required option that is missing, for the error.
-        settings: Click's own.
-    """
-
-    def __init__(self, *declarations: Any, aliases: tuple[str, ...] = (), fix: str = "", **settings: Any) -> None:
-        super().__init__(*declarations, **settings)
-        self.aliases, self._fix = aliases, fix
-
-    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
-        """Register the old spellings apart, so that both at once are seen."""
-        super().add_to_parser(parser, ctx)
-        if self.aliases:
-            shown = self.name, self.opts
-            self.name, self.opts = self._old_name, [*self.aliases]
-            try:
-                super().add_to_parser(parser, ctx)
-            finally:
-                self.name, self.opts = shown
-
-    def handle_parse_result(
-        self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
-    ) -> tuple[Any, list[str]]:
-        """Take the value of an old spelling; it is an error beside the new one."""
-        if self._old_name in opts:
-            if self.name in opts:
-                message = f"{self.aliases[0]} is the old name of {self.opts[0]}: give {self.opts[0]} alone"
-                raise click.UsageError(message, ctx)
-            opts = {**opts, str(self.name): opts[self._old_name]}
-        return super().handle_parse_result(ctx, opts, args)
-
-    @property
-    def _old_name(self) -> str:
-        return f"{self.name} by its old name"
-
-    def process_value(self, ctx: click.Context, value: Any) -> Any:
-        """Name a missing option by its spelling and metavar."""
-        try:
-            return super().process_value(ctx, value)
-        except click.MissingParameter:
-            message = f"{self.opts[0]} {self.metavar} is missing{': ' if self._fix else ''}{self._fix}"
-            raise click.UsageError(message, ctx) from None
-
-
-class PositionalAlias(click.Argument):
-    """Old positional spelling of an option: optional, hidden, and refused together with the option.
-
-    Args:
-        declarations: As for click.
-        option: Parameter name of the option.
-        settings: Click's own.
-    """
-
-    def __init__(self, declarations: Any, *, option: str, **settings: Any) -> None:
-        super().__init__(declarations, required=False, expose_value=False, **settings)
-        self.option = option
-
-    def get_usage_pieces(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Hide it in the usage line."""
-        return []
-
-    def get_help_record(self, ctx: click.Context) -> Any:  # noqa: ARG002 - click's signature
-        """Hide it in the help."""
-        return None
-
-    def handle_parse_result(
-        self, ctx: click.Context, opts: Mapping[str, Any], args: list[str]
-    ) -> tuple[Any, list[str]]:
-        """Hand the value to the option, which is processed afterwards."""
-        value = opts.get(self.name or "")
-        if isinstance(value, str):
-            if self.option in opts:
-                message = f"unexpected argument {value!r}: --{self.option} is given already"
-                raise click.UsageError(message, ctx)
-            opts[self.option] = value  # type: ignore[index]
-        return None, args
 
 
 option = partial(click.option, cls=Option)

@@ -9,6 +9,7 @@ import click
 
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.output import echo, print_error, print_json
+from xclip_runtime.cli.parameters import Number
 from xclip_runtime.errors import XClipError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ LABELS_SHOWN = 5
     "--reconnect-timeout",
     aliases=("--give-up",),
     metavar="SECONDS",
-    type=opt.Number(0),
+    type=Number(0),
     show_default="never",
     help="Time without frames after which a live source ends in an error, seconds.",
 )
