@@ -57,7 +57,7 @@ class _Line(logging.Formatter):
 
 def echo(text: str) -> None:
     """Print a line of text on standard output."""
-    _write(sys.stdout, text)
+    _write(_standard_output(), text)
 
 
 def json_text(document: Mapping[str, Any], indent: int | None = None, *, ascii_only: bool = False) -> str:
@@ -68,7 +68,7 @@ def json_text(document: Mapping[str, Any], indent: int | None = None, *, ascii_o
 
 def print_json(document: Mapping[str, Any], indent: int | None = None) -> None:
     """Print a document on standard output, on one line unless ``indent`` is given; in ASCII where that is not UTF-8."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    encoding = getattr(_standard_output(), "encoding", None) or "utf-8"
     echo(json_text(document, indent, ascii_only=codecs.lookup(encoding).name != "utf-8"))
 
 
@@ -90,6 +90,12 @@ def finish_output() -> None:
     except (OSError, ValueError, AttributeError):  # ValueError: it is closed; AttributeError: it never was open.
         with suppress(OSError, ValueError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _standard_output() -> TextIO | None:
+    """Return standard output itself, which a progress bar on standard error stands in for."""
+    stream: TextIO | None = getattr(sys.stdout, "rich_proxied_file", sys.stdout)
+    return stream
 
 
 def _write(stream: TextIO | None, text: str) -> None:

@@ -122,7 +122,7 @@ def test_score_of_an_empty_text_is_refused(run):
     done = run("score", DEMO_VIDEO, "a cat", " ", "-b", DEMO_BUNDLE)
 
     assert done.code == 2
-    assert "label 2 of 2 is empty" in done.err
+    assert "text 2 of 2 is empty" in done.err
 
 
 def test_encode_leaves_existing_files_alone_unless_told_otherwise(run, names, encoded):
