@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from xclip_runtime.util.addresses import is_address, without_passwords
-from xclip_runtime.util.paths import decoded, folders_in, lines, videos_in
+from xclip_runtime.util.paths import folders_in, videos_in
+from xclip_runtime.util.plain_text import decoded, lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

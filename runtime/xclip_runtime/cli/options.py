@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from xclip_runtime.bundle import Profile
 from xclip_runtime.cli.parameters import Number, Option, PositionalAlias
 from xclip_runtime.inference.providers import DEVICE_CHOICES, GOALS, Compute, parse_provider_options
-from xclip_runtime.util.paths import BLANKS, text_of
+from xclip_runtime.util.plain_text import BLANKS, text_of
 
 if TYPE_CHECKING:
     from xclip_runtime.model import XClip

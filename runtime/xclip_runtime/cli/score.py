@@ -8,7 +8,7 @@ import click
 
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.output import print_json
-from xclip_runtime.util.paths import text_of
+from xclip_runtime.util.plain_text import text_of
 
 
 @click.command("score")

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Literal
 from xclip_runtime.errors import DatasetError, LabelsError
 from xclip_runtime.text.labels import comparable
 from xclip_runtime.util.addresses import located
-from xclip_runtime.util.paths import BLANKS, lines, read_text, text_of, videos_in
+from xclip_runtime.util.paths import videos_in
+from xclip_runtime.util.plain_text import BLANKS, lines, read_text, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import CaptionsError
 from xclip_runtime.util.addresses import located
-from xclip_runtime.util.paths import BLANKS, read_text
+from xclip_runtime.util.plain_text import BLANKS, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

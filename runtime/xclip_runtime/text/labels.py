@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from xclip_runtime.bundle import LabelSet
 from xclip_runtime.errors import LabelsError
-from xclip_runtime.util.paths import BLANKS, lines, read_text
+from xclip_runtime.util.plain_text import BLANKS, lines, read_text
 
 if TYPE_CHECKING:
     import os

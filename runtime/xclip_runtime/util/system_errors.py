@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import XClipError
-from xclip_runtime.util.paths import printable
+from xclip_runtime.util.plain_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ import av
 from av.stream import Discard, Disposition
 
 from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoNotFoundError
-from xclip_runtime.util.paths import printable
+from xclip_runtime.util.plain_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Video files are found by their suffix, and text files are UTF-8 or refused with the fix."""
+"""Video files are found by their suffix, behind links, and refused with their cause."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from xclip_runtime.errors import LabelsError, VideoNotFoundError
-from xclip_runtime.util.paths import VIDEO_SUFFIXES, lines, read_text, regular_file, videos_in
+from xclip_runtime.errors import VideoNotFoundError
+from xclip_runtime.util.paths import VIDEO_SUFFIXES, regular_file, videos_in
 
 
 def forbid(monkeypatch, path):
@@ -24,10 +24,6 @@ def forbid(monkeypatch, path):
 
     for name in ("open", "scandir"):
         monkeypatch.setattr(os, name, refusing(getattr(os, name)))
-
-
-def read(path):
-    return read_text(path, LabelsError, content="labels", layout="one label a line")
 
 
 @pytest.mark.parametrize("suffix", VIDEO_SUFFIXES)
@@ -46,26 +42,6 @@ def test_folders_are_searched_to_the_bottom_except_hidden_ones(tmp_path):
 
     found = [path.removeprefix(f"{tmp_path}/") for path in videos_in(str(tmp_path))]
     assert found == ["z.mp4", "a/x.mp4", "a/b/y.mp4"]
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_text_is_read_with_or_without_a_byte_order_mark(tmp_path, encoding):
-    (tmp_path / "x.txt").write_text("Möwe\n", encoding)
-
-    assert read(tmp_path / "x.txt") == "Möwe\n"
-
-
-def test_a_missing_file_is_refused_with_its_name_and_the_fix(tmp_path):
-    with pytest.raises(LabelsError, match=r"cannot read labels from .*x\.txt \(No such file.*\): check the path"):
-        read(tmp_path / "x.txt")
-
-
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16-le", "utf-32"])
-def test_another_encoding_is_refused_with_the_fix(tmp_path, encoding):
-    (tmp_path / "x.txt").write_text("Möwe\n" if encoding == "latin-1" else "gull\n", encoding)
-
-    with pytest.raises(LabelsError, match=r"x\.txt .*: save it as UTF-8, one label a line"):
-        read(tmp_path / "x.txt")
 
 
 def test_links_are_followed_and_each_folder_is_searched_once(tmp_path):
@@ -104,23 +80,3 @@ def test_an_address_is_told_to_stream_or_download_and_keeps_its_password():
     with pytest.raises(VideoNotFoundError, match=r"^rtsp://me:\*\*\*@camera/1 is an address.*: download") as caught:
         regular_file("rtsp://me:secret@camera/1")
     assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c"])
-def test_lines_end_as_files_end_them_and_not_where_unicode_would(end, mark):
-    assert lines(f"a{mark}b{end}c{end}") == [f"a{mark}b", "c", ""]
-
-
-@pytest.mark.parametrize("order", ["le", "be"])
-def test_utf_16_with_its_mark_is_read(tmp_path, order):
-    (tmp_path / "x.txt").write_bytes("\ufeffMöwe\n".encode(f"utf-16-{order}"))
-
-    assert read(tmp_path / "x.txt") == "Möwe\n"
-
-
-def test_utf_16_that_is_cut_short_is_refused(tmp_path):
-    (tmp_path / "x.txt").write_bytes("\ufeffMöwe\n".encode("utf-16-le")[:-1])
-
-    with pytest.raises(LabelsError, match="save it as UTF-8"):
-        read(tmp_path / "x.txt")

@@ -11,7 +11,7 @@ import click
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.output import print_json
 from xclip_runtime.util.atomic import write_bytes
-from xclip_runtime.util.paths import text_of
+from xclip_runtime.util.plain_text import text_of
 
 if TYPE_CHECKING:
     from xclip_runtime.search import SearchResult

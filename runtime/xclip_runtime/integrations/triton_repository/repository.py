@@ -21,7 +21,7 @@ from xclip_runtime.inference.graphs import select_vision_graph
 from xclip_runtime.integrations.triton_repository import configs
 from xclip_runtime.integrations.triton_repository.messages import initializer, to_pbtxt
 from xclip_runtime.util.atomic import replaced_folder, write_json
-from xclip_runtime.util.paths import lines
+from xclip_runtime.util.plain_text import lines
 from xclip_runtime.util.renamed import renamed
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing_extensions import Self
 
 from xclip_runtime.results import Classification, FrameUse, Timings, VideoScores
 from xclip_runtime.search.video_index import Hit, SearchResult
-from xclip_runtime.util.paths import BLANKS, lines
+from xclip_runtime.util.plain_text import BLANKS, lines
 from xclip_runtime.video.views import Views
 
 MAX_THUMBNAILS = 64
