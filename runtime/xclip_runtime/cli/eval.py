@@ -23,7 +23,8 @@ from xclip_runtime.util.system_errors import naming
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from xclip_runtime.evaluation import Outcome, Sample
+    from xclip_runtime.evaluation.datasets import Sample
+    from xclip_runtime.evaluation.runner import Outcome
     from xclip_runtime.model import XClip
     from xclip_runtime.video.load import Reading
 
@@ -144,7 +145,8 @@ def command(
     label_settings = {name: options[name] for name in ("labels", "labels_file", "templates") if options[name]}
     reading, with_labels = opt.pop_reading(options), opt.pop_labels(options)
     from xclip_runtime.cli.render import console
-    from xclip_runtime.evaluation import datasets, find_samples, in_turn, with_labels_of
+    from xclip_runtime.evaluation import datasets
+    from xclip_runtime.evaluation.datasets import find_samples, in_turn, with_labels_of
     from xclip_runtime.evaluation.report import check_swappable
     from xclip_runtime.model import XClip
 
@@ -203,7 +205,7 @@ def _run(
 ) -> list[Outcome]:
     """Evaluate the samples that are not in ``output`` yet; return the outcomes of all, in their order."""
     from xclip_runtime.cli.bulk import Bulk
-    from xclip_runtime.evaluation import evaluate
+    from xclip_runtime.evaluation.runner import evaluate
 
     done, file = _previous(output, settings, resume=resume) if output else ({}, None)
     todo = [sample for sample in samples if sample.video not in done]
@@ -222,7 +224,7 @@ def _run(
 
 def _previous(output: str, settings: Mapping[str, Any], *, resume: bool) -> tuple[dict[str, Outcome], ResultsFile]:
     """Return the outcomes of an interrupted run with the same settings, and the file to continue."""
-    from xclip_runtime.evaluation import Outcome
+    from xclip_runtime.evaluation.runner import Outcome
 
     folder = Path(output)
     file = ResultsFile(str(folder / OUTCOMES), resume=resume)
@@ -232,7 +234,7 @@ def _previous(output: str, settings: Mapping[str, Any], *, resume: bool) -> tupl
 
 def _by_split(outcomes: Sequence[Outcome], videos: Mapping[int, set[str]], precision: str) -> dict[str, Any]:
     """Report the accuracy of each split, and the mean that publications give."""
-    from xclip_runtime.evaluation import accuracy
+    from xclip_runtime.evaluation.report import accuracy
 
     figures = ("top1", "top5", "n", "top1_interval", "top5_interval")
     splits = {}
@@ -246,8 +248,8 @@ def _by_split(outcomes: Sequence[Outcome], videos: Mapping[int, set[str]], preci
 
 def _report(outcomes: Sequence[Outcome], settings: Mapping[str, Any], *, swap_check: bool) -> dict[str, Any]:
     from xclip_runtime import __version__
-    from xclip_runtime.evaluation import accuracy, comparison
-    from xclip_runtime.evaluation import swap_check as swap
+    from xclip_runtime.evaluation.report import accuracy, comparison
+    from xclip_runtime.evaluation.report import swap_check as swap
     from xclip_runtime.inference.installation import onnxruntime_version
 
     first, *others = settings["precisions"]
@@ -264,8 +266,7 @@ def _report(outcomes: Sequence[Outcome], settings: Mapping[str, Any], *, swap_ch
 
 def _write(folder: Path, report: Mapping[str, Any], outcomes: Sequence[Outcome]) -> list[str]:
     """Write the files of a report; return the names of all that this run wrote."""
-    from xclip_runtime.evaluation import confusion
-    from xclip_runtime.evaluation.report import write_confusion, write_failures
+    from xclip_runtime.evaluation.report import confusion, write_confusion, write_failures
 
     write_json(folder / "report.json", report)
     write_failures(folder / "failures.csv", report)
