@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import tempfile
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,13 @@ from xclip_export.int8 import int8_vision_model
 from xclip_export.optimum_config import OPSET, export_tower
 from xclip_export.parity import Gate, parity_clips
 from xclip_export.towers import VisionTower
-from xclip_export.writer import bundle_folder, check_target, save_graph, write_manifest
+from xclip_export.writer import bundle_folder, save_graph, write_manifest
 from xclip_runtime._version import __version__
 from xclip_runtime.bundle import Bundle, sha256_of
 from xclip_runtime.errors import LabelsError, VideoNotFoundError
 from xclip_runtime.inference.installation import onnxruntime_version
 from xclip_runtime.text.labels import label_set, read_label_names
-from xclip_runtime.util.atomic import write_json
+from xclip_runtime.util.atomic import write_bytes, write_json
 from xclip_runtime.util.paths import videos_in
 from xclip_runtime.video import FrameTransform, read_clip
 
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str], None]
 
-HMDB51 = "hmdb51"
 TOOLS = ("torch", "transformers", "optimum-onnx", "onnx")
 
 
@@ -122,7 +121,7 @@ def export_bundle(
     Args:
         source: Folder or hub id of a Hugging Face X-CLIP checkpoint.
         output: Folder of the bundle.
-        labels: "hmdb51", a file (see `xclip_runtime.text.labels.read_label_names`), or None for config.json's.
+        labels: A file or "hmdb51" (see `xclip_runtime.text.labels.read_label_names`), or None for config.json's.
         template: Text with a ``{}`` for each label; the published checkpoints were trained on the bare name.
         revision: Branch, tag or commit of a hub repository.
         profile: Default preprocessing profile of the bundle.
@@ -134,18 +133,19 @@ def export_bundle(
 
     Raises:
         BundleError: ``output`` exists.
+        OutputLockedError: Another process is writing ``output``.
         CheckpointError: The checkpoint cannot be used.
         LabelsError: The labels cannot be used.
         VideoError: A calibration video cannot be read, or there is none.
         ParityError: A graph is out of tolerance; nothing is written.
     """
     target = Path(output)
-    check_target(target, overwrite=overwrite)
-    names = _named_labels(labels) if labels is not None else None
-    progress("loading the checkpoint")
-    checkpoint = load_checkpoint(source, revision)
-    label_texts = label_set(names or _config_labels(checkpoint), template)
+    names = read_label_names(labels) if labels is not None else None
+    # Before the checkpoint, which takes long: the target may be locked, or no place to write.
     with bundle_folder(target, overwrite=overwrite) as folder:
+        progress("loading the checkpoint")
+        checkpoint = load_checkpoint(source, revision)
+        label_texts = label_set(names or _config_labels(checkpoint), template)
         clips = None
         if calibration is not None:
             progress("reading the calibration videos")
@@ -160,17 +160,10 @@ def export_bundle(
     return ExportReport(target, files, {**{g.spec.name: g.parity for g in graphs}, "chain": chain})
 
 
-def _named_labels(labels: str) -> list[str]:
-    if labels == HMDB51:
-        text = (resources.files("xclip_export") / "data" / "hmdb51.txt").read_text(encoding="utf-8")
-        return text.splitlines()
-    return read_label_names(labels)
-
-
 def _config_labels(checkpoint: Checkpoint) -> list[str]:
     if not checkpoint.label_names:
         message = (
-            f"{checkpoint.name} has no labels in its config.json: pass --labels-file FILE, or --labels-file {HMDB51}"
+            f"{checkpoint.name} has no labels in its config.json: pass --labels-file FILE, or --labels-file hmdb51"
         )
         raise LabelsError(message)
     return checkpoint.label_names
@@ -211,7 +204,7 @@ class _Workbench:
         clips = parity_clips(self.checkpoint.num_frames, self.checkpoint.image_size)
         gate = Gate(self.checkpoint, self.labels.texts, clips)
         text, text_embeds = gate.check_text(text_file[0])
-        np.save(self.folder / "text_embeds.npy", text_embeds)
+        _save_array(self.folder / "text_embeds.npy", text_embeds)
         graphs = [
             WrittenGraph(PROMPT_GRAPH, *prompt_file, gate.check_prompt(prompt_file[0])),
             WrittenGraph(TEXT_GRAPH, *text_file, text),
@@ -249,6 +242,13 @@ class _Workbench:
         if precision == "int8":
             return int8_vision_model(tower, calibration=self.calibration)
         return fused_vision_model(tower)
+
+
+def _save_array(path: Path, array: NDArray[np.float32]) -> None:
+    """Write a .npy file; numpy itself would not tell why the system refuses."""
+    content = io.BytesIO()
+    np.save(content, array)
+    write_bytes(path, content.getvalue())
 
 
 def _graph_facts(checkpoint: Checkpoint, spec: GraphSpec) -> dict[str, str]:

@@ -31,13 +31,14 @@ def bundle_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
 
     Raises:
         BundleError: ``target`` exists and may not be replaced.
+        OutputLockedError: Another process is writing it.
     """
-    check_target(target, overwrite=overwrite)
     with replaced_folder(target) as folder:
+        _check_target(target, overwrite=overwrite)
         yield folder
 
 
-def check_target(target: Path, *, overwrite: bool) -> None:
+def _check_target(target: Path, *, overwrite: bool) -> None:
     """Refuse a target that must not be replaced.
 
     Raises:

@@ -37,6 +37,7 @@
     │   └── VideoIndexMismatchError             written with another model
     ├── CaptionsError(ValueError)               a file of captions that cannot be used
     ├── RepositoryError(FileExistsError)        a folder that a model repository must not replace
+    ├── OutputLockedError(RuntimeError)         an output that another process is writing
     ├── BulkError(ValueError)                   a bulk run that cannot start or resume
     ├── CheckpointError(ValueError)             a checkpoint that cannot be exported
     ├── ParityError(RuntimeError)               an exported graph that differs from its checkpoint
@@ -198,6 +199,10 @@ class CaptionsError(XClipError, ValueError):
 
 class RepositoryError(XClipError, FileExistsError):
     """A folder that a model repository must not replace."""
+
+
+class OutputLockedError(XClipError, RuntimeError):
+    """An output that another process is writing."""
 
 
 class BulkError(XClipError, ValueError):

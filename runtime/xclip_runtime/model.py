@@ -27,7 +27,7 @@ from xclip_runtime.streaming.sources import earliest_end, open_source
 from xclip_runtime.streaming.windows import StreamWindow
 from xclip_runtime.text.encoder import TextEncoder
 from xclip_runtime.text.label_embeddings import EncodedLabels, encode_labels
-from xclip_runtime.text.labels import PLACEHOLDER, as_texts
+from xclip_runtime.text.labels import PLACEHOLDER, as_names
 from xclip_runtime.util.inputs import check_several, is_several, name_of
 from xclip_runtime.util.prefetch import pipelined_or_errors
 from xclip_runtime.video.load import Reading, read_video
@@ -337,7 +337,7 @@ class XClip(LoadedModel):
         return (window_result(self, self.labels, *window, smoother, top_k=top_k) for window in scored)
 
     def _with_texts(self, texts: Iterable[str] | EncodedLabels, *, truncate: bool) -> XClip:
-        given = texts if isinstance(texts, EncodedLabels) else as_texts(texts, "texts")
+        given = texts if isinstance(texts, EncodedLabels) else as_names(texts, "text", "texts")
         return self.with_labels(given, truncate=truncate)
 
     def _read(self, reading: Reading | None, video: Video) -> Clip:

@@ -20,7 +20,8 @@ from xclip_export import export_bundle, exporter
 from xclip_export.parity import TOLERANCE, TorchReference
 from xclip_runtime import Bundle, XClip
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
-from xclip_runtime.errors import BundleError, LabelsError, ParityError, VideoNotFoundError
+from xclip_runtime.errors import BundleError, LabelsError, OutputLockedError, ParityError, VideoNotFoundError
+from xclip_runtime.util.locks import locked
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +197,15 @@ def test_a_checkpoint_without_labels_asks_for_them(small_checkpoint, tmp_path):
 def test_an_existing_bundle_is_refused_before_the_checkpoint_is_loaded(exported):
     with pytest.raises(BundleError, match="--overwrite"):
         export_bundle("/no/such/checkpoint", exported[0].bundle, labels="hmdb51")
+
+
+def test_a_target_that_is_taken_or_no_place_is_refused_before_the_checkpoint_is_loaded(tmp_path):
+    with locked(tmp_path / "b"), pytest.raises(OutputLockedError, match="is being written by process"):
+        export_bundle("/no/such/checkpoint", tmp_path / "b")
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        export_bundle("/no/such/checkpoint", tmp_path / "file/b")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_graph_that_fails_the_gate_leaves_nothing(demo_checkpoint, tmp_path, monkeypatch):

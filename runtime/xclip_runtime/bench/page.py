@@ -99,7 +99,7 @@ def _html(folder: Path, report: Mapping[str, Any], plots: Iterable[str]) -> str:
 def _cards(report: Mapping[str, Any]) -> str:
     cards = []
     single, offline = report["scenarios"].get("SingleStream"), report["scenarios"].get("Offline")
-    if single:
+    if single and single["latency_ms"]["p50"] is not None:
         cards.append((f"{single['latency_ms']['p50']:.4g} ms", f"median latency, n = {single['n']}"))
     if offline:
         cards.append((f"{offline['value']:.3g} clips/s", f"offline throughput, n = {offline['n']}"))

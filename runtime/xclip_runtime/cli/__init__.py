@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-import logging
 import sys
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from xclip_runtime._version import __version__
-from xclip_runtime.cli.exit_codes import INTERRUPTED
-from xclip_runtime.cli.output import print_error
+from xclip_runtime.cli.exit_codes import CLOSED_PIPE, INTERRUPTED
+from xclip_runtime.cli.output import finish_output, log_to_stderr, prepare_streams, print_error
 from xclip_runtime.errors import XClipError
+from xclip_runtime.util.system_errors import explain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 COMMANDS = (
     *("demo", "classify", "score", "stream", "embed", "index", "labels", "eval", "bench", "serve"),
     *("info", "verify", "doctor", "export", "export-triton"),
 )
+
+
+class ClosedPipeError(Exception):
+    """The reader of standard output has gone. Click would take a BrokenPipeError, and end with exit code 1."""
+
+
+@contextmanager
+def closed_pipes() -> Iterator[None]:
+    """Raise a BrokenPipeError as a ClosedPipeError."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ClosedPipeError from error
 
 
 class LazyGroup(click.Group):
@@ -47,6 +61,16 @@ class LazyGroup(click.Group):
         command: click.Command = import_module(f"{self._package}.{cmd_name.replace('-', '_')}").command
         return command
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse the arguments, which prints a help that is asked for."""
+        with closed_pipes():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with closed_pipes():
+            return super().invoke(ctx)
+
 
 @click.group(
     cls=LazyGroup,
@@ -59,13 +83,14 @@ def cli() -> None:
     """Run X-CLIP, the video CLIP, on ONNX Runtime: classify videos without PyTorch.
 
     Exit codes: 0 success; 1 some inputs failed and the others' results are printed; 2 wrong usage or nothing done;
-    130 interrupted.
+    130 interrupted; 141 the reader of standard output has gone.
     """
-    logging.basicConfig(level=logging.WARNING, format="xclip-onnx: %(message)s", stream=sys.stderr)
+    log_to_stderr()
 
 
 def main() -> None:
     """Run the command line; every expected error becomes one line and an exit code."""
+    prepare_streams()
     try:
         sys.exit(cli(prog_name="xclip-onnx", standalone_mode=False))
     except click.ClickException as error:
@@ -80,8 +105,13 @@ def main() -> None:
         else:
             print_error(f"{text.rstrip('.')} (see `{ctx.command_path} --help`)" if ctx else text)
         sys.exit(error.exit_code)
+    except ClosedPipeError:
+        finish_output()
+        print_error("standard output was closed before its end: nothing more is done")
+        sys.exit(CLOSED_PIPE)
     except (XClipError, OSError) as error:
-        print_error(error)
+        finish_output()
+        print_error(explain(error) if isinstance(error, OSError) and not isinstance(error, XClipError) else error)
         sys.exit(2)
     except click.Abort:
         print_error("interrupted")

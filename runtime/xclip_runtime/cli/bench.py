@@ -10,7 +10,10 @@ import click
 from xclip_runtime.bench.plan import INPUTS, SCENARIOS, SWEEPS, Conditions, Plan
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.output import print_error, print_json
+from xclip_runtime.cli.parameters import Number
 from xclip_runtime.errors import ReportError
+from xclip_runtime.util.locks import locked
+from xclip_runtime.util.system_errors import naming
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,9 +41,7 @@ if TYPE_CHECKING:
     "--sweep", "sweeps", type=click.Choice(SWEEPS), multiple=True, default=SWEEPS, help="Sweep to run; repeatable."
 )
 @opt.option("--no-sweeps", is_flag=True, help="Skip the sweeps.")
-@opt.option(
-    "--duration", metavar="SECONDS", type=opt.Number(0), default=3.0, help="Minimum duration of a run, seconds."
-)
+@opt.option("--duration", metavar="SECONDS", type=Number(0), default=3.0, help="Minimum duration of a run, seconds.")
 @opt.option("--count", metavar="N", type=opt.COUNT, default=10, help="Minimum number of queries of a run.")
 @opt.option(
     "--input",
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
 @opt.option(
     "--server-percentile",
     metavar="P",
-    type=opt.Number(1, 99.9),
+    type=Number(1, 99.9),
     default=90.0,
     help="Percentage of Server queries within the bound; MLPerf's 99 needs --count 100.",
 )
@@ -165,11 +166,15 @@ def _bench(
         cold_starts=cold_starts,
         generator=generator,
     )
-    with stages("loading") as progress:
-        report = bench(plan, progress)
     if output is not None:
-        written = write_page(Path(output), report)
-        print_error(f"wrote {', '.join(written)} to {output}")
+        Path(output).mkdir(parents=True, exist_ok=True)
+    with locked(output, inside=True):
+        with stages("loading") as progress:
+            report = bench(plan, progress)
+        if output is not None:
+            with naming(output):
+                written = write_page(Path(output), report)
+            print_error(f"wrote {', '.join(written)} to {output}")
     if as_json:
         print_json(report, indent=2)
     else:

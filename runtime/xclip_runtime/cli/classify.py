@@ -14,6 +14,7 @@ from xclip_runtime.cli.inputs import expand
 from xclip_runtime.cli.output import error_document, json_text, print_json
 from xclip_runtime.cli.results_file import ResultsFile
 from xclip_runtime.errors import XClipError
+from xclip_runtime.util.locks import locked
 
 if TYPE_CHECKING:
     from xclip_runtime.model import XClip
@@ -64,25 +65,26 @@ def command(
     from xclip_runtime.model import XClip
 
     names = list(expand(videos))
-    file = ResultsFile(output, resume=resume) if output else None
-    model = with_labels(XClip(bundle, batch_size=batch_size, **options))
-    if file:
-        file.check_settings(_settings(model, reading, top_k))
-    todo = list(file.remaining(names)) if file else names
-    failed = file.failed if file else 0
-    how = f"--output {output} --resume continues from here" if file else None
-    with Bulk("classifying", len(names), len(names) - len(todo), resume=how) as bulk:
-        results = model.classify_each(todo, top_k=top_k, reading=reading, workers=workers)
-        for name, result in zip(todo, results, strict=True):
-            error = result if isinstance(result, XClipError) else None
-            document = {"video": name, "error": error_document(error)} if error else result.to_dict()
-            if file:
-                file.append(document)
-            if as_json:
-                print_json(document)
-            elif not file and not isinstance(result, XClipError):
-                print_classification(result)
-            bulk.advance(error)
+    with locked(output):
+        file = ResultsFile(output, resume=resume) if output else None
+        model = with_labels(XClip(bundle, batch_size=batch_size, **options))
+        if file:
+            file.check_settings(_settings(model, reading, top_k))
+        todo = list(file.remaining(names)) if file else names
+        failed = file.failed if file else 0
+        how = f"--output {output} --resume continues from here" if file else None
+        with Bulk("classifying", len(names), len(names) - len(todo), resume=how) as bulk:
+            results = model.classify_each(todo, top_k=top_k, reading=reading, workers=workers)
+            for name, result in zip(todo, results, strict=True):
+                error = result if isinstance(result, XClipError) else None
+                document = {"video": name, "error": error_document(error)} if error else result.to_dict()
+                if file:
+                    file.append(document)
+                if as_json:
+                    print_json(document)
+                elif not file and not isinstance(result, XClipError):
+                    print_classification(result)
+                bulk.advance(error)
     sys.exit(exit_code(failed + bulk.failed, len(names)))
 
 

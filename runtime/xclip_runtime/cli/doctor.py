@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from xclip_runtime.cli import options as opt
-from xclip_runtime.cli.output import print_json
+from xclip_runtime.cli.output import echo, print_json
 
 
 @click.command("doctor")
@@ -26,9 +26,9 @@ def command(bundle: str, as_json: bool) -> None:
     for check in diagnose(bundle):
         checks.append(check)
         if not as_json:
-            click.echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name:<14} {check.detail}")
+            echo(f"{'ok  ' if check.ok else 'FAIL'} {check.name:<14} {check.detail}")
             if check.fix:
-                click.echo(f"     fix: {check.fix}")
+                echo(f"     fix: {check.fix}")
     healthy = all(check.ok for check in checks)
     if as_json:
         print_json({"ok": healthy, "checks": [asdict(check) for check in checks]})

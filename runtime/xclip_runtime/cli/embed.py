@@ -11,8 +11,9 @@ import click
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.exit_codes import exit_code
 from xclip_runtime.cli.inputs import expand
-from xclip_runtime.cli.output import print_json
+from xclip_runtime.cli.output import echo, print_json
 from xclip_runtime.errors import XClipError
+from xclip_runtime.util.locks import locked
 
 if TYPE_CHECKING:
     from xclip_runtime.cli.embeddings_file import EmbeddingsFile
@@ -54,19 +55,20 @@ def command(
 
     names = list(expand(videos))
     model = XClip(bundle, **options)
-    file = _open_file(output, model, reading, with_features=with_features, resume=resume)
-    todo = list(file.remaining(names))
-    how = f"--output {output} --resume continues from here"
-    with Bulk("embedding", len(names), len(names) - len(todo), resume=how) as bulk, closing(file):
-        results = model.features_each(todo, reading=reading, workers=workers)
-        for name, result in zip(todo, results, strict=True):
-            file.append(name, result)
-            bulk.advance(result if isinstance(result, XClipError) else None)
+    with locked(output.removesuffix(".npy")):
+        file = _open_file(output, model, reading, with_features=with_features, resume=resume)
+        todo = list(file.remaining(names))
+        how = f"--output {output} --resume continues from here"
+        with Bulk("embedding", len(names), len(names) - len(todo), resume=how) as bulk, closing(file):
+            results = model.features_each(todo, reading=reading, workers=workers)
+            for name, result in zip(todo, results, strict=True):
+                file.append(name, result)
+                bulk.advance(result if isinstance(result, XClipError) else None)
     files = [str(path) for path in (file.embeds_path, file.names_path, file.features_path) if path]
     if as_json:
         print_json({"files": files, "videos": len(file.names), "failed": len(file.errors)})
     else:
-        click.echo(f"{len(file.names)} embeddings in {', '.join(files)}")
+        echo(f"{len(file.names)} embeddings in {', '.join(files)}")
     sys.exit(exit_code(len(file.errors), len(file.names) + len(file.errors)))
 
 

@@ -16,6 +16,7 @@ from xclip_runtime.cli.output import error_document, json_text
 from xclip_runtime.cli.results_file import remaining
 from xclip_runtime.errors import XClipError
 from xclip_runtime.util.atomic import write_bytes
+from xclip_runtime.util.system_errors import naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -46,29 +47,32 @@ class Rows:
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: type[np.generic], rows: int) -> None:
-        self._shape, self._dtype, self._rows = shape, np.dtype(dtype), rows
-        self._file = path.open("r+b" if rows else "w+b")
-        self._write_header()
-        end = self._file.tell() + rows * self._dtype.itemsize * int(np.prod(shape))
-        if self._file.seek(0, os.SEEK_END) < end:
-            self._file.close()
-            message = f"{path} holds fewer than the {rows} rows that were written: remove it and start again"
-            raise click.UsageError(message)
-        self._file.truncate(end)
-        self._file.seek(end)
+        self._path, self._shape, self._dtype, self._rows = path, shape, np.dtype(dtype), rows
+        with naming(path):
+            self._file = path.open("r+b" if rows else "w+b")
+            self._write_header()
+            end = self._file.tell() + rows * self._dtype.itemsize * int(np.prod(shape))
+            if self._file.seek(0, os.SEEK_END) < end:
+                self._file.close()
+                message = f"{path} holds fewer than the {rows} rows that were written: remove it and start again"
+                raise click.UsageError(message)
+            self._file.truncate(end)
+            self._file.seek(end)
 
     def append(self, row: NDArray[Any]) -> None:
         """Buffer a row."""
-        self._file.write(row.astype(self._dtype).tobytes())
+        with naming(self._path):
+            self._file.write(row.astype(self._dtype).tobytes())
         self._rows += 1
 
     def save(self) -> None:
         """Write all rows to disk."""
-        end = self._file.tell()
-        self._write_header()
-        self._file.seek(end)
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            end = self._file.tell()
+            self._write_header()
+            self._file.seek(end)
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
@@ -84,7 +88,8 @@ class Rows:
 class EmbeddingsFile:
     """``NAME.npy`` with a row per video, ``NAME.json`` with the names, and optionally ``NAME.features.npy``.
 
-    Every few seconds the rows and then the names are written to disk, so that every name has its row.
+    Every few seconds the rows and then the names are written to disk, so that every name has its row. The caller holds
+    the lock of the output.
 
     Args:
         path: NAME, with or without .npy.
@@ -99,6 +104,7 @@ class EmbeddingsFile:
 
     Raises:
         click.UsageError: The files exist and ``resume`` is False, or they hold something else.
+        OSError: They cannot be written.
     """
 
     def __init__(

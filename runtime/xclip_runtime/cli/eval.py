@@ -15,17 +15,20 @@ from xclip_runtime.cli.exit_codes import exit_code
 from xclip_runtime.cli.output import print_error, print_json
 from xclip_runtime.cli.results_file import ResultsFile
 from xclip_runtime.errors import MissingExtraError
+from xclip_runtime.evaluation.datasets import Format
 from xclip_runtime.util.atomic import write_json
+from xclip_runtime.util.locks import locked
+from xclip_runtime.util.system_errors import naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from xclip_runtime.evaluation import Outcome, Sample
+    from xclip_runtime.evaluation.datasets import Sample
+    from xclip_runtime.evaluation.runner import Outcome
     from xclip_runtime.model import XClip
     from xclip_runtime.video.load import Reading
 
 SETTINGS, OUTCOMES = "settings.json", "outcomes.jsonl"
-FORMATS = ("auto", "folder", "list", "hmdb51", "ucf101")
 SPLITS = (1, 2, 3)
 
 
@@ -50,7 +53,7 @@ def _splits(_: click.Context, param: click.Parameter, values: Sequence[str]) -> 
 @opt.option(
     "--format",
     "layout",
-    type=click.Choice(FORMATS),
+    type=click.Choice(get_args(Format)),
     default="auto",
     help="Layout of DATA; auto is hmdb51 or ucf101 where their split files are found.",
 )
@@ -130,7 +133,8 @@ def command(
     protocol: uniform frames, profile videox, one view, top-1 and top-5 of the probabilities. Of several splits, each
     is reported, and their mean; the other figures are of all their videos together.
 
-    --output FOLDER gets report.json, outcomes.jsonl (a line per video), confusion.csv, confusion.png and failures.csv.
+    --output FOLDER gets report.json, outcomes.jsonl (a line per video), confusion.csv, failures.csv and, with the
+    extra [bench], confusion.png.
     """  # noqa: D301 - click's mark for a block that is not wrapped
     opt.check_resume(output, resume=resume)
     if compare_precision and (options["precision"] or compare_precision[0] == compare_precision[1]):
@@ -140,7 +144,9 @@ def command(
     views = options["views"]
     label_settings = {name: options[name] for name in ("labels", "labels_file", "templates") if options[name]}
     reading, with_labels = opt.pop_reading(options), opt.pop_labels(options)
-    from xclip_runtime.evaluation import datasets, find_samples, in_turn, with_labels_of
+    from xclip_runtime.cli.render import console
+    from xclip_runtime.evaluation import datasets
+    from xclip_runtime.evaluation.datasets import find_samples, in_turn, with_labels_of
     from xclip_runtime.evaluation.report import check_swappable
     from xclip_runtime.model import XClip
 
@@ -168,17 +174,22 @@ def command(
         "bundle_manifest_sha256": models[0].bundle.digest,
         "label_options": label_settings,
     }
-    outcomes = _run(models, samples, settings, reading=reading, workers=workers, output=output, resume=resume)
-    report = _report(outcomes, settings, swap_check=swap_check)
-    if len(splits) > 1:
-        videos = {n: {sample.video for sample in samples} for n, samples in found.items()}
-        report["splits"] = _by_split(outcomes, videos, report["precision"])
     if output:
-        _write(Path(output), report, outcomes)
+        Path(output).mkdir(parents=True, exist_ok=True)
+    with locked(output, inside=True):
+        outcomes = _run(models, samples, settings, reading=reading, workers=workers, output=output, resume=resume)
+        report = _report(outcomes, settings, swap_check=swap_check)
+        if len(splits) > 1:
+            videos = {n: {sample.video for sample in samples} for n, samples in found.items()}
+            report["splits"] = _by_split(outcomes, videos, report["precision"])
+        written = _write(Path(output), report, outcomes) if output else []
     if as_json:
         print_json(report, indent=2)
     else:
-        _print(report, output)
+        for line in _lines(report):
+            console().print(line)
+        if output:
+            console().print(f"{output}: {', '.join(written)}", style="dim")
     sys.exit(exit_code(len(report["errors"]), len(outcomes)))
 
 
@@ -194,7 +205,7 @@ def _run(
 ) -> list[Outcome]:
     """Evaluate the samples that are not in ``output`` yet; return the outcomes of all, in their order."""
     from xclip_runtime.cli.bulk import Bulk
-    from xclip_runtime.evaluation import evaluate
+    from xclip_runtime.evaluation.runner import evaluate
 
     done, file = _previous(output, settings, resume=resume) if output else ({}, None)
     todo = [sample for sample in samples if sample.video not in done]
@@ -213,10 +224,9 @@ def _run(
 
 def _previous(output: str, settings: Mapping[str, Any], *, resume: bool) -> tuple[dict[str, Outcome], ResultsFile]:
     """Return the outcomes of an interrupted run with the same settings, and the file to continue."""
-    from xclip_runtime.evaluation import Outcome
+    from xclip_runtime.evaluation.runner import Outcome
 
     folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
     file = ResultsFile(str(folder / OUTCOMES), resume=resume)
     file.check_settings(settings, folder / SETTINGS, free="limit")
     return {outcome.video: outcome for outcome in map(Outcome.from_dict, file.documents())}, file
@@ -224,7 +234,7 @@ def _previous(output: str, settings: Mapping[str, Any], *, resume: bool) -> tupl
 
 def _by_split(outcomes: Sequence[Outcome], videos: Mapping[int, set[str]], precision: str) -> dict[str, Any]:
     """Report the accuracy of each split, and the mean that publications give."""
-    from xclip_runtime.evaluation import accuracy
+    from xclip_runtime.evaluation.report import accuracy
 
     figures = ("top1", "top5", "n", "top1_interval", "top5_interval")
     splits = {}
@@ -238,8 +248,8 @@ def _by_split(outcomes: Sequence[Outcome], videos: Mapping[int, set[str]], preci
 
 def _report(outcomes: Sequence[Outcome], settings: Mapping[str, Any], *, swap_check: bool) -> dict[str, Any]:
     from xclip_runtime import __version__
-    from xclip_runtime.evaluation import accuracy, comparison
-    from xclip_runtime.evaluation import swap_check as swap
+    from xclip_runtime.evaluation.report import accuracy, comparison
+    from xclip_runtime.evaluation.report import swap_check as swap
     from xclip_runtime.inference.installation import onnxruntime_version
 
     first, *others = settings["precisions"]
@@ -254,30 +264,23 @@ def _report(outcomes: Sequence[Outcome], settings: Mapping[str, Any], *, swap_ch
     return report
 
 
-def _write(folder: Path, report: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
-    from xclip_runtime.evaluation import confusion
-    from xclip_runtime.evaluation.report import write_confusion, write_failures
+def _write(folder: Path, report: Mapping[str, Any], outcomes: Sequence[Outcome]) -> list[str]:
+    """Write the files of a report; return the names of all that this run wrote."""
+    from xclip_runtime.evaluation.report import confusion, write_confusion, write_failures
 
     write_json(folder / "report.json", report)
     write_failures(folder / "failures.csv", report)
     labels, counts = confusion(outcomes, report["precision"])
     write_confusion(folder / "confusion.csv", labels, counts)
+    written = ["report.json", SETTINGS, OUTCOMES, "confusion.csv", "failures.csv"]
     try:
         from xclip_runtime.evaluation.plots import plot_confusion
     except MissingExtraError as error:
         print_error(f"no confusion.png: {error}")
-    else:
+        return written
+    with naming(folder / "confusion.png"):
         plot_confusion(folder / "confusion.png", labels, counts)
-
-
-def _print(report: Mapping[str, Any], output: str | None) -> None:
-    from xclip_runtime.cli.render import console
-
-    screen = console()
-    for line in _lines(report):
-        screen.print(line)
-    if output:
-        screen.print(f"{output}: report.json, {OUTCOMES}, confusion.csv, confusion.png, failures.csv", style="dim")
+    return [*written, "confusion.png"]
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:

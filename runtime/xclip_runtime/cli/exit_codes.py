@@ -5,6 +5,9 @@ from __future__ import annotations
 INTERRUPTED = 130
 """Ended by Ctrl-C, as shells count it: 128 + SIGINT."""
 
+CLOSED_PIPE = 141
+"""Ended as the reader of standard output has gone, as shells count it: 128 + SIGPIPE."""
+
 
 def exit_code(failed: int, total: int) -> int:
     """Return 0 when all inputs succeeded, 1 when some failed, 2 when all failed."""

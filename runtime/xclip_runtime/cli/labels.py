@@ -5,7 +5,9 @@ from __future__ import annotations
 import click
 
 from xclip_runtime.cli import options as opt
-from xclip_runtime.cli.output import print_json
+from xclip_runtime.cli.output import echo, print_json
+from xclip_runtime.util.locks import locked
+from xclip_runtime.util.plain_text import text_of
 
 
 @click.group("labels")
@@ -14,7 +16,7 @@ def command() -> None:
 
 
 @command.command("encode")
-@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("file")
 @opt.bundle_option
 @opt.output_file_option(required=True, metavar="NAME", help="Write NAME.json and NAME.npy.")
 @opt.templates_option
@@ -26,8 +28,8 @@ def encode(
 ) -> None:
     """Encode labels once, for use without the extra [text].
 
-    FILE holds one label per line, or is CSV with a column 'name'. `xclip-onnx classify --labels-file NAME.json` uses
-    the result, with every bundle that has the same text tower.
+    FILE holds one label per line, or is CSV with a column 'name'; hmdb51 is built in. `xclip-onnx classify
+    --labels-file NAME.json` uses the result, with every bundle that has the same text tower.
     """
     from xclip_runtime.bundle import Bundle
     from xclip_runtime.text.encoder import TextEncoder
@@ -35,8 +37,11 @@ def encode(
     from xclip_runtime.text.labels import PLACEHOLDER, read_label_names
 
     encoder = TextEncoder(Bundle.open(bundle))
-    labels = encode_labels(encoder, read_label_names(file), templates or PLACEHOLDER, truncate=truncate)
-    description, embeds = save_labels(labels, output, overwrite=overwrite)
+    with locked(output):
+        labels = encode_labels(
+            encoder, read_label_names(file), tuple(map(text_of, templates)) or PLACEHOLDER, truncate=truncate
+        )
+        description, embeds = save_labels(labels, output, overwrite=overwrite)
     if as_json:
         document = {
             "labels": len(labels.names),
@@ -46,4 +51,4 @@ def encode(
         }
         print_json(document)
     else:
-        click.echo(f"{len(labels.names)} labels in {description} and {embeds}")
+        echo(f"{len(labels.names)} labels in {description} and {embeds}")

@@ -13,8 +13,9 @@ import click
 from click.core import ParameterSource
 
 from xclip_runtime.bundle import Profile
-from xclip_runtime.cli.option_types import Option, PositionalAlias
+from xclip_runtime.cli.parameters import Number, Option, PositionalAlias
 from xclip_runtime.inference.providers import DEVICE_CHOICES, GOALS, Compute, parse_provider_options
+from xclip_runtime.util.plain_text import BLANKS, text_of
 
 if TYPE_CHECKING:
     from xclip_runtime.model import XClip
@@ -23,17 +24,6 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 COUNT = click.IntRange(min=1)
-
-
-class Number(click.FloatRange):
-    """Range of numbers, which NaN is outside of."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse NaN, which passes every comparison with a bound."""
-        number = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a number.", param, ctx)
-        return number
 
 
 POSITIVE = Number(min=0, min_open=True)
@@ -284,12 +274,12 @@ templates_option = template_option(
     show_default="the bare label",
     help="Text to encode for each label, with {} for the label; repeatable, embeddings are averaged.",
 )
-labels_file_option = partial(option, "--labels-file", metavar="FILE", type=click.Path(dir_okay=False))
+labels_file_option = partial(option, "--labels-file", metavar="FILE")
 LABEL_OPTIONS = ("labels", "labels_file", "templates", "truncate")
 label_options = _all(
     option("--labels", metavar="A,B,C", help="Labels to use instead of the bundle's, comma-separated (extra [text])."),
     labels_file_option(
-        help="File with such labels: one per line, CSV with a column 'name', or a label set of `labels encode`."
+        help="File with such labels: one per line, CSV with a column 'name', or a set of `labels encode`; or hmdb51."
     ),
     templates_option,
     truncate_option,
@@ -306,28 +296,27 @@ def pop_labels(options: dict[str, Any]) -> Callable[[XClip], XClip]:
         click.UsageError: The options contradict each other.
         LabelsError: The file cannot be used.
     """
+    from xclip_runtime.text.label_embeddings import is_encoded, load_labels
+    from xclip_runtime.text.labels import BUILT_IN, PLACEHOLDER, read_label_names
+
     labels, file, templates, truncate = (options.pop(name) for name in LABEL_OPTIONS)
     if labels is not None and file is not None:
         message = "--labels and --labels-file: give one of them"
         raise click.UsageError(message)
     if labels is None and file is None:
         if templates or truncate:
-            message = (
-                "--template and --truncate need --labels or --labels-file: the bundle's labels are encoded already"
-            )
+            message = "--template and --truncate need --labels or --labels-file: the bundle's own are encoded already"
             raise click.UsageError(message)
         return lambda model: model
-    from xclip_runtime.text.label_embeddings import is_encoded, load_labels
-    from xclip_runtime.text.labels import PLACEHOLDER, read_label_names
-
+    file = labels if labels in BUILT_IN else file
     if file is not None and is_encoded(file):
         if templates or truncate:
             message = f"{file} is encoded already: give --template and --truncate to `xclip-onnx labels encode`"
             raise click.UsageError(message)
         encoded = load_labels(file)
         return lambda model: model.with_labels(encoded)
-    names = read_label_names(file) if file is not None else [name.strip() for name in labels.split(",")]
-    return lambda model: model.with_labels(names, templates or PLACEHOLDER, truncate=truncate)
+    names = read_label_names(file) if file is not None else [text_of(name).strip(BLANKS) for name in labels.split(",")]
+    return lambda model: model.with_labels(names, tuple(map(text_of, templates)) or PLACEHOLDER, truncate=truncate)
 
 
 def silence_native_logs() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+
+from xclip_runtime.util.system_errors import naming
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,21 +18,37 @@ if TYPE_CHECKING:
 BAR_WIDTH = 30
 
 
-def console() -> Console:
-    """Return standard output, without highlighting of paths and numbers."""
-    return Console(highlight=False, emoji=False, markup=False, soft_wrap=True)
+class Screen(Console):
+    """Standard output or error, without highlighting of paths and numbers."""
+
+    def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
+        super().__init__(highlight=False, emoji=False, markup=False, stderr=stderr, soft_wrap=soft_wrap)
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        """Print; standard output is named by an error of the system, and standard error fails without one."""
+        with suppress(OSError) if self.stderr else naming("standard output"):
+            super().print(*objects, **settings)
+
+    def on_broken_pipe(self) -> None:
+        """Leave the exit code to the command line."""
+        raise  # noqa: PLE0704 - rich calls it where it catches the BrokenPipeError
 
 
-def error_console() -> Console:
+def console() -> Screen:
+    """Return standard output."""
+    return Screen(soft_wrap=True)
+
+
+def error_console() -> Screen:
     """Return standard error, for progress and failures."""
-    return Console(stderr=True, highlight=False, emoji=False, markup=False)
+    return Screen(stderr=True)
 
 
 @contextmanager
 def stages(first: str) -> Iterator[Callable[[str], None]]:
     """Show the current stage on standard error: a spinner on a terminal, otherwise a line per stage."""
     err = error_console()
-    with err.status(first) as status:
+    with err.status(first, spinner="line" if err.options.ascii_only else "dots") as status:
 
         def show(stage: str) -> None:
             status.update(stage)

@@ -12,13 +12,14 @@ import click
 
 from xclip_runtime.cli.output import json_text
 from xclip_runtime.util.atomic import write_json
+from xclip_runtime.util.system_errors import naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 
 class ResultsFile:
-    """Appends one line per video, each on disk before the next is begun.
+    """Appends one line per video, each on disk before the next is begun. The caller holds the lock of the output.
 
     Args:
         path: File to write.
@@ -30,6 +31,7 @@ class ResultsFile:
 
     Raises:
         click.UsageError: The file holds results and ``resume`` is False, or it holds something else.
+        OSError: It cannot be written.
     """
 
     def __init__(self, path: str, *, resume: bool) -> None:
@@ -87,7 +89,7 @@ class ResultsFile:
 
     def append(self, document: Mapping[str, Any]) -> None:
         """Write one result."""
-        with self._path.open("ab") as file:
+        with naming(self._path), self._path.open("ab") as file:
             file.write(f"{json_text(document)}\n".encode())
             file.flush()
             os.fsync(file.fileno())

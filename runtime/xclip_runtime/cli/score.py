@@ -8,6 +8,7 @@ import click
 
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.output import print_json
+from xclip_runtime.util.plain_text import text_of
 
 
 @click.command("score")
@@ -28,7 +29,7 @@ def command(*, video: str, texts: tuple[str, ...], bundle: str, truncate: bool, 
     from xclip_runtime.cli.render import print_scores
     from xclip_runtime.model import XClip
 
-    scores = XClip(bundle, **options).score(video, texts, reading=reading, truncate=truncate)
+    scores = XClip(bundle, **options).score(video, map(text_of, texts), reading=reading, truncate=truncate)
     if as_json:
         print_json(scores.to_dict())
     else:

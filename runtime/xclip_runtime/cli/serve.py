@@ -13,7 +13,7 @@ import click
 from xclip_runtime.cli import options as opt
 from xclip_runtime.errors import MissingExtraError
 from xclip_runtime.serve.settings import DEFAULT_NAME, VIDEOS_SUFFIX
-from xclip_runtime.util.paths import read_text
+from xclip_runtime.util.plain_text import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xclip_runtime.cli import options as opt
-from xclip_runtime.cli.output import print_error, print_json
+from xclip_runtime.cli.output import echo, print_error, print_json
+from xclip_runtime.cli.parameters import Number
 from xclip_runtime.errors import XClipError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ LABELS_SHOWN = 5
     "--reconnect-timeout",
     aliases=("--give-up",),
     metavar="SECONDS",
-    type=opt.Number(0),
+    type=Number(0),
     show_default="never",
     help="Time without frames after which a live source ends in an error, seconds.",
 )
@@ -113,7 +114,7 @@ def command(
         if as_json:
             print_json(event.to_dict())
         else:
-            click.echo(event_line(event))
+            echo(event_line(event))
 
     started = failed = False
     try:
@@ -125,7 +126,7 @@ def command(
             elif as_json:
                 print_json(result.to_dict())
             else:
-                click.echo(window_line(result))
+                echo(window_line(result))
     except KeyboardInterrupt:
         pass
     except XClipError as error:

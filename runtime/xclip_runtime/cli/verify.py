@@ -8,7 +8,7 @@ import click
 
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.cli import options as opt
-from xclip_runtime.cli.output import print_error, print_json
+from xclip_runtime.cli.output import echo, print_error, print_json
 
 
 @click.command("verify")
@@ -30,7 +30,7 @@ def command(bundle: str, as_json: bool) -> None:
         files = [{"file": path, "ok": problem is None, "problem": problem} for path, problem in problems.items()]
         print_json({"bundle": str(opened.path), "ok": not bad, "files": files})
     elif not bad:
-        click.echo(f"{opened.path}: all {len(problems)} files are as exported")
+        echo(f"{opened.path}: all {len(problems)} files are as exported")
     for problem in bad:
         print_error(problem)
     sys.exit(2 if bad else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from xclip_runtime.errors import DatasetError, LabelsError
-from xclip_runtime.util.paths import read_text, videos_in
+from xclip_runtime.text.labels import comparable
+from xclip_runtime.util.addresses import located
+from xclip_runtime.util.paths import videos_in
+from xclip_runtime.util.plain_text import BLANKS, lines, read_text, text_of
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Sequence
 
 Format = Literal["auto", "folder", "list", "hmdb51", "ucf101"]
@@ -84,7 +87,7 @@ def find_samples(
     if not samples:
         message = f"{path} holds no labelled video: give a folder with one folder a class, or name its --format"
         raise DatasetError(message)
-    missing = [sample.video for sample in samples if not Path(sample.video).is_file()]
+    missing = [sample.video for sample in samples if _is_missing(sample.video)]
     if missing:
         message = (
             f"{len(missing)} of the {len(samples)} videos of {path} are missing, the first is {missing[0]}: "
@@ -94,29 +97,35 @@ def find_samples(
     return samples
 
 
-def normalised(name: str) -> str:
-    """Strip case, underscores, hyphens and blanks from a label: ``Ride_Bike``, ``RideBike`` → ``ridebike``."""
-    return re.sub(r"[\W_]+", "", name.casefold())
+def _is_missing(video: str) -> bool:
+    """Tell a file that is not there; one that may not be read is an error of its own, when it is read."""
+    try:
+        os.stat(video)  # noqa: PTH116 - as it is spelt
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def with_labels_of(samples: Iterable[Sample], labels: Sequence[str]) -> list[Sample]:
     """Spell the labels of samples as the model spells them; list the labels that it lacks in a LabelsError."""
     names: dict[str, str] = {}
     for label in labels:
-        if names.setdefault(normalised(label), label) != label:
+        if names.setdefault(comparable(label), label) != label:
             message = (
-                f"labels {names[normalised(label)]!r} and {label!r} differ only in case and separators: rename one"
+                f"labels {names[comparable(label)]!r} and {label!r} differ only in case and separators: rename one"
             )
             raise LabelsError(message)
     samples = list(samples)
-    unknown = sorted({sample.label for sample in samples} - {s.label for s in samples if normalised(s.label) in names})
+    unknown = sorted({sample.label for sample in samples} - {s.label for s in samples if comparable(s.label) in names})
     if unknown:
         message = (
             f"{len(unknown)} labels of the dataset are not among the {len(labels)} of the bundle: "
             f"{', '.join(unknown)}; rename them, or export a bundle with --labels-file"
         )
         raise LabelsError(message)
-    return [Sample(sample.video, names[normalised(sample.label)]) for sample in samples]
+    return [Sample(sample.video, names[comparable(sample.label)]) for sample in samples]
 
 
 def in_turn(samples: Iterable[Sample], limit: int | None = None) -> list[Sample]:
@@ -152,8 +161,12 @@ def _from_folders(path: Path) -> list[Sample]:
     if path.is_file():
         message = f"{path} is a file: give a folder with one folder a class, or --format list"
         raise DatasetError(message)
-    classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    return [Sample(video, folder.name) for folder in classes for video in videos_in(str(folder))]
+    try:
+        classes = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    except OSError as error:
+        message = f"{path} cannot be read ({error.strerror}): check its permissions"
+        raise DatasetError(message) from error
+    return [Sample(video, text_of(folder.name)) for folder in classes for video in videos_in(str(folder))]
 
 
 def _from_list(path: Path) -> list[Sample]:
@@ -165,7 +178,7 @@ def _from_list(path: Path) -> list[Sample]:
             f"{path} gives its labels as numbers, which lists of the same dataset do not agree on: write their names"
         )
         raise DatasetError(message)
-    return [Sample(str(path.parent / video), label) for video, label in rows]
+    return [Sample(located(path.parent, video), label) for video, label in rows]
 
 
 def _rows_of_csv(path: Path, text: str) -> list[tuple[str, str]]:
@@ -176,20 +189,20 @@ def _rows_of_csv(path: Path, text: str) -> list[tuple[str, str]]:
     if video is None or label is None:
         message = f"{path} has no columns 'path' and 'label': write them into its first line"
         raise DatasetError(message)
-    return [(row[video].strip(), (row[label] or "").strip()) for row in reader if (row[video] or "").strip()]
+    return [(name, (row[label] or "").strip(BLANKS)) for row in reader if (name := (row[video] or "").strip(BLANKS))]
 
 
 def _rows_of_text(path: Path, text: str) -> list[tuple[str, str]]:
     rows = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
+    for number, line in enumerate(lines(text), start=1):
+        if not line.strip(BLANKS):
             continue
         separator = next((mark for mark in ("\t", ",") if mark in line), None)
-        video, _, label = (line.strip() if separator is None else line).partition(separator or " ")
-        if not video.strip() or not label.strip():
+        video, _, label = (line.strip(BLANKS) if separator is None else line).partition(separator or " ")
+        if not video.strip(BLANKS) or not label.strip(BLANKS):
             message = f"line {number} of {path} is not a path and a label: separate them with a tab"
             raise DatasetError(message)
-        rows.append((video.strip(), label.strip()))
+        rows.append((video.strip(BLANKS), label.strip(BLANKS)))
     return rows
 
 
@@ -203,13 +216,13 @@ def _from_hmdb51(path: Path, splits: Path, split: int, subset: Subset) -> list[S
     for file in files:
         name = file.name.removesuffix(f"_test_split{split}.txt")
         folder = _class_folder(path, name)
-        for number, line in enumerate(_split_lines(file), start=1):
-            video, _, use = line.strip().rpartition(" ")
-            if line.strip() and use not in ("0", "1", "2"):
-                message = f"line {number} of {file} does not end in 0, 1 or 2: get the split files anew"
+        for line in _split_lines(file):
+            video, _, use = line.rpartition(" ")
+            if use not in ("0", "1", "2"):
+                message = f"line {line!r} of {file} does not end in 0, 1 or 2: get the split files anew"
                 raise DatasetError(message)
             if use == wanted:
-                samples.append(Sample(str(folder / video.strip()), name))
+                samples.append(Sample(str(folder / video.strip(BLANKS)), name))
     return samples
 
 
@@ -219,7 +232,7 @@ def _from_ucf101(path: Path, splits: Path, split: int, subset: Subset) -> list[S
         message = f"{splits} holds no {file.name}: choose a --split that is there"
         raise DatasetError(message)
     samples = []
-    for line in filter(None, map(str.strip, _split_lines(file))):
+    for line in _split_lines(file):
         # Lists for training end in the number of the class, which the folder names already.
         name, _, video = re.sub(r"\s+\d+$", "", line).partition("/")
         samples.append(Sample(str(_class_folder(path, name) / video), name))
@@ -227,7 +240,8 @@ def _from_ucf101(path: Path, splits: Path, split: int, subset: Subset) -> list[S
 
 
 def _split_lines(file: Path) -> list[str]:
-    return read_text(file, DatasetError, content="a split", layout="as the dataset's authors publish it").splitlines()
+    text = read_text(file, DatasetError, content="a split", layout="as the dataset's authors publish it")
+    return [line.strip(BLANKS) for line in lines(text) if line.strip(BLANKS)]
 
 
 def _class_folder(path: Path, name: str) -> Path:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xclip_runtime.errors import LabelsError
-from xclip_runtime.evaluation.datasets import normalised
 from xclip_runtime.evaluation.intervals import Share, mcnemar, wilson
+from xclip_runtime.text.labels import comparable
+from xclip_runtime.util.system_errors import naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -101,8 +102,8 @@ def swap_check(outcomes: Iterable[Outcome], precision: str) -> dict[str, Any]:
 
 def check_swappable(labels: Sequence[str]) -> None:
     """Check that a model has the classes of the swap check."""
-    known = {normalised(label) for label in labels}
-    missing = [name for pair in SWAPPED for name in pair if normalised(name) not in known]
+    known = {comparable(label) for label in labels}
+    missing = [name for pair in SWAPPED for name in pair if comparable(name) not in known]
     if missing:
         message = f"the swap check is for HMDB-51, and the bundle has no label {', '.join(missing)}: leave it out"
         raise LabelsError(message)
@@ -121,7 +122,7 @@ def confusion(outcomes: Iterable[Outcome], precision: str) -> tuple[list[str], N
 
 def write_confusion(path: Path, labels: Sequence[str], counts: NDArray[np.int64]) -> None:
     """Write a confusion matrix as CSV, with the labels in the first row and the first column."""
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with naming(path), path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(["shown \\ answered", *labels])
         writer.writerows([label, *row] for label, row in zip(labels, counts.tolist(), strict=True))
@@ -129,7 +130,7 @@ def write_confusion(path: Path, labels: Sequence[str], counts: NDArray[np.int64]
 
 def write_failures(path: Path, report: Mapping[str, Any]) -> None:
     """Write every mistake and every unreadable video as CSV."""
-    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with naming(path), path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(["video", "label", "answer", "probability", "rank of the label", "error"])
         for m in report["mistakes"]:
@@ -150,6 +151,6 @@ def _of_class(label: str, read: Sequence[Outcome], precision: str) -> dict[str, 
 
 def _exchange(labels: Iterable[str]) -> dict[str, str]:
     """Map each label of `SWAPPED` to its counterpart, as the model spells them."""
-    spelt = {normalised(label): label for label in labels}
-    pairs = [(spelt.get(normalised(a), a), spelt.get(normalised(b), b)) for a, b in SWAPPED]
+    spelt = {comparable(label): label for label in labels}
+    pairs = [(spelt.get(comparable(a), a), spelt.get(comparable(b), b)) for a, b in SWAPPED]
     return {name: other for pair in pairs for name, other in (pair, pair[::-1])}

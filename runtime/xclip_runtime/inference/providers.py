@@ -225,11 +225,16 @@ def candidate_devices(choice: DeviceChoice) -> tuple[Device, ...]:
 
 
 def default_cache_dir() -> Path:
-    """Return $XCLIP_ONNX_CACHE, else xclip-onnx in $XDG_CACHE_HOME or ~/.cache."""
+    """Return $XCLIP_ONNX_CACHE, else xclip-onnx in $XDG_CACHE_HOME or ~/.cache; without a home, a DeviceError."""
     if chosen := os.environ.get("XCLIP_ONNX_CACHE"):
         return Path(chosen)
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache") / "xclip-onnx"
+    if home := os.environ.get("XDG_CACHE_HOME"):
+        return Path(home) / "xclip-onnx"
+    try:
+        return Path.home() / ".cache" / "xclip-onnx"
+    except RuntimeError:
+        message = "no home folder for TensorRT's engines: set XCLIP_ONNX_CACHE to a folder that can be written"
+        raise DeviceError(message) from None
 
 
 def engine_folder(options: SessionOptions, graph: GraphFile) -> Path:

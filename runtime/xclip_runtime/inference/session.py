@@ -25,6 +25,7 @@ from xclip_runtime.inference.providers import (
     unknown_options,
 )
 from xclip_runtime.util.cpus import available_cpus
+from xclip_runtime.util.system_errors import explain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -258,11 +259,15 @@ def _config_entry(ort_options: Any, key: str) -> str | None:
 @contextlib.contextmanager
 def _notice_of_a_build(options: SessionOptions, graph: GraphFile) -> Iterator[None]:
     """Log that TensorRT builds an engine, and at intervals that it is still building."""
-    folder = engine_folder(options, graph)
-    if options.device != "tensorrt" or any(folder.glob("*.engine")):
+    folder = engine_folder(options, graph) if options.device == "tensorrt" else None
+    if folder is None or any(folder.glob("*.engine")):
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"TensorRT's engines cannot be kept: {explain(error)}, with XCLIP_ONNX_CACHE"
+        raise DeviceError(message) from error
     logger.warning("TensorRT builds an engine for this GPU, once; it takes minutes and is kept in %s", folder)
     with still_going(f"{TENSORRT_PROVIDER} is still building"):
         yield

@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from xclip_runtime.errors import VideoNotFoundError
 from xclip_runtime.search.store import Source, absolute
 from xclip_runtime.streaming.feed import WindowFeed
 from xclip_runtime.streaming.sources import earliest_end, open_source
+from xclip_runtime.util.paths import regular_file
 from xclip_runtime.util.prefetch import pipelined_or_errors
 from xclip_runtime.video import Clip
 from xclip_runtime.video.frame_reader import ASSUMED_FPS
@@ -47,13 +47,8 @@ class WindowFeatures(NamedTuple):
 
 
 def source_of(name: str, window: float | None, hop: float | None) -> Source:
-    """Read the size and time of change of a file."""
-    try:
-        status = os.stat(name)  # noqa: PTH116 - Path would change the name that the message quotes
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        message = f"{name!r} cannot be read ({reason}): check the path and its permissions"
-        raise VideoNotFoundError(message) from None
+    """Read the size and time of change of a file, with the errors of `regular_file`."""
+    status = os.stat(regular_file(name))  # noqa: PTH116 - as it is spelt
     return Source(absolute(name), status.st_size, status.st_mtime_ns, window, hop)
 
 

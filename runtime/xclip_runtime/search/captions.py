@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import CaptionsError
-from xclip_runtime.util.paths import read_text
+from xclip_runtime.util.addresses import located
+from xclip_runtime.util.plain_text import BLANKS, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,11 +40,11 @@ def read_captions(path: str | Path, folder: str | Path | None = None) -> list[Ca
     root = file.parent if folder is None else Path(folder)
     captions = []
     for row in rows:
-        name, text = (row[video] or "").strip(), (row[caption] or "").strip()
+        name, text = (row[video] or "").strip(BLANKS), (row[caption] or "").strip(BLANKS)
         if not name or not text:
             message = f"line {rows.line_num} of {file} lacks a video or a caption: fill it in, or remove the line"
             raise CaptionsError(message)
-        captions.append(Caption(str(root / name), text))
+        captions.append(Caption(located(root, name), text))
     if not captions:
         message = f"{file} holds no captions: add lines of video,caption"
         raise CaptionsError(message)

@@ -15,6 +15,7 @@ from xclip_runtime.search.adding import Job, Outcome, source_of, whole_features,
 from xclip_runtime.search.identity import ModelIdentity
 from xclip_runtime.search.store import MOST_NEAREST, Description, FeatureType, Store
 from xclip_runtime.util.inputs import check_several, name_of, path_of
+from xclip_runtime.util.locks import locked
 from xclip_runtime.util.pickling import NotPicklable
 from xclip_runtime.util.renamed import renamed
 
@@ -208,6 +209,7 @@ class VideoIndex(NotPicklable):
         Raises:
             VideoTypeError: ``videos`` is a single path.
             VideoIndexMismatchError: The model has another precision or profile than the features in the index.
+            OutputLockedError: Another process is adding videos to this index.
             ValueError: ``window``, ``hop`` or ``workers`` is out of its range.
         """
         check_several(videos)
@@ -217,10 +219,10 @@ class VideoIndex(NotPicklable):
             raise ValueError(message)
         note = on_window or (lambda *_: None)
         if window is None:
-            return self._add_whole(self._plan(videos, None, None), workers, note)
+            return self._while_locked(self._add_whole(self._plan(videos, None, None), workers, note))
         hop = window / 2 if hop is None else hop
         self.model.windows(window, hop)
-        return self._add_windows(self._plan(videos, window, hop), note)
+        return self._while_locked(self._add_windows(self._plan(videos, window, hop), note))
 
     @renamed(k="top_k")
     def search(
@@ -343,6 +345,10 @@ class VideoIndex(NotPicklable):
                 yield Added(name, "unchanged", entry.windows)
             else:
                 yield Job(name, source, "resumed")
+
+    def _while_locked(self, adding: Iterator[Added]) -> Iterator[Added]:
+        with locked(self.store.folder, inside=True):
+            yield from adding
 
     def _add_whole(self, plan: Iterator[Job | Added], workers: int | None, note: Note) -> Iterator[Added]:
         ahead, jobs = tee(plan)

@@ -10,6 +10,8 @@ import time
 from contextvars import ContextVar
 from typing import Literal
 
+from xclip_runtime.util.addresses import without_passwords
+
 LogFormat = Literal["auto", "json", "text"]
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -29,7 +31,7 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             document["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(document)
+        return without_passwords(json.dumps(document))
 
 
 class TextFormatter(logging.Formatter):
@@ -42,7 +44,7 @@ class TextFormatter(logging.Formatter):
         lines = [f"{clock} {_escape(record.getMessage())}{fields}"]
         if record.exc_info:
             lines += [f"    {_escape(line)}" for line in self.formatException(record.exc_info).splitlines()]
-        return "\n".join(lines)
+        return without_passwords("\n".join(lines))
 
 
 def _escape(text: str) -> str:

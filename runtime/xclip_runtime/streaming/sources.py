@@ -12,13 +12,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import av
 import numpy as np
 
-from xclip_runtime.errors import VideoDecodeError, VideoError, VideoNotFoundError
+from xclip_runtime.errors import VideoDecodeError, VideoError
+from xclip_runtime.util.addresses import is_address, without_passwords
 from xclip_runtime.util.inputs import path_of
 from xclip_runtime.util.pickling import NotPicklable
 from xclip_runtime.video.container import open_input, open_standard_input
@@ -171,11 +171,9 @@ def open_source(
         )
     if name.isdecimal():
         return LiveSource(partial(_open_camera, int(name)), f"camera {name}", live=live is not False, backoff=backoff)
-    if "://" in name:
-        return LiveSource(partial(_open_address, name, backoff.timeout), name, live=live, backoff=backoff)
-    if not Path(name).exists():
-        message = f"no such file: {name}: check the path"
-        raise VideoNotFoundError(message)
+    if is_address(name):
+        opened = partial(_open_address, name, backoff.timeout)
+        return LiveSource(opened, without_passwords(name), live=live, backoff=backoff)
     return DecoderSource(PyAVDecoder(name, options), name, live=bool(live))
 
 
@@ -375,7 +373,7 @@ def _open_camera(number: int) -> PyAVDecoder:
 
 
 def _open_address(address: str, timeout: float) -> PyAVDecoder:
-    return _connect(address, partial(open_input, address, options=_ADDRESS_OPTIONS, timeout=timeout))
+    return _connect(without_passwords(address), partial(open_input, address, options=_ADDRESS_OPTIONS, timeout=timeout))
 
 
 def _connect(name: str, opened: Callable[..., Any]) -> PyAVDecoder:

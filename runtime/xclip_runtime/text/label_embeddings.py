@@ -18,6 +18,7 @@ import numpy as np
 from xclip_runtime.errors import LabelsError
 from xclip_runtime.text.labels import PLACEHOLDER, as_texts, fill, label_set
 from xclip_runtime.util.atomic import write_bytes, write_json
+from xclip_runtime.util.system_errors import explain
 
 if TYPE_CHECKING:
     import os
@@ -126,8 +127,7 @@ def save_labels(labels: EncodedLabels, path: str | os.PathLike[str], *, overwrit
         write_bytes(embeds, content.getvalue())
         write_json(description, document)
     except OSError as error:
-        message = f"cannot write {error.filename or embeds}: {error.strerror or error}"
-        raise LabelsError(message) from error
+        raise LabelsError(explain(error)) from error
     return description, embeds
 
 

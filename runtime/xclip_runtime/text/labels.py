@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from xclip_runtime.bundle import LabelSet
 from xclip_runtime.errors import LabelsError
-from xclip_runtime.util.paths import read_text
+from xclip_runtime.util.plain_text import BLANKS, lines, read_text
 
 if TYPE_CHECKING:
     import os
@@ -23,6 +24,9 @@ logger = logging.getLogger(__name__)
 PLACEHOLDER = "{}"
 NAME_COLUMN = "name"
 """Column of a CSV file that holds the labels, in any case."""
+
+BUILT_IN = {"hmdb51": Path(__file__).parents[1] / "data/hmdb51.txt"}
+"""Label files that are named, not given by their path."""
 
 SHOWN = 60
 """Characters of a text that a message quotes."""
@@ -45,20 +49,30 @@ def as_texts(texts: Iterable[str], name: str) -> tuple[str, ...]:
     return found
 
 
+def as_names(texts: Iterable[str], item: str, name: str) -> tuple[str, ...]:
+    """Return texts of which there is one at least, and none is empty; ``item`` and ``name`` are for the messages.
+
+    Raises:
+        LabelsError: It is no list of strings, or a text is missing or empty.
+    """
+    found = as_texts(texts, name)
+    if not found:
+        message = f"{name} is empty: give at least one {item}"
+        raise LabelsError(message)
+    blank = next((i for i, text in enumerate(found) if not text.strip()), None)
+    if blank is not None:
+        message = f"{item} {blank + 1} of {len(found)} is empty: remove it, or fill it in"
+        raise LabelsError(message)
+    return found
+
+
 def label_set(names: Iterable[str], template: str = PLACEHOLDER) -> LabelSet:
     """Make a label set from names, with the texts that a template makes of them; duplicates are kept and logged.
 
     Raises:
         LabelsError: There is no name, a name is empty, or the template has no ``{}``.
     """
-    names = as_texts(names, "labels")
-    if not names:
-        message = "the label set is empty: give at least one label"
-        raise LabelsError(message)
-    blank = next((i for i, name in enumerate(names) if not name.strip()), None)
-    if blank is not None:
-        message = f"label {blank + 1} of {len(names)} is empty: remove or name it"
-        raise LabelsError(message)
+    names = as_names(names, "label", "labels")
     repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         shown = ", ".join(map(repr, repeated[:3])) + (", …" if len(repeated) > 3 else "")
@@ -74,19 +88,29 @@ def fill(template: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(template.replace(PLACEHOLDER, name) for name in names)
 
 
+def comparable(name: str) -> str:
+    """Return what equal names have in common: NFC, without case, ``_``, ``-`` and blanks.
+
+    ``Ride_Bike`` and ``RideBike`` are equal, and so are both forms of ``café``; ``C`` and ``C++`` are not.
+    """
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return "".join(c for c in folded if c not in "_-\t" and unicodedata.category(c) != "Zs")
+
+
 def read_label_names(path: str | os.PathLike[str]) -> list[str]:
     """Read label names from a text file with one a line, or from a CSV file with a column "name".
 
-    Blank lines are skipped. Numeric ids of a CSV are ignored, since lists number the same classes differently.
+    "hmdb51" gives the names of HMDB-51. Blank lines are skipped. Numeric ids of a CSV are ignored, since lists number
+    the same classes differently.
 
     Raises:
         LabelsError: The file is missing, not UTF-8, or a CSV without that column.
     """
-    file = Path(path)
+    file = BUILT_IN.get(str(path)) or Path(path)
     text = read_text(file, LabelsError, content="labels", layout="one label a line")
     if file.suffix.lower() == ".csv":
         return _names_of_csv(file, text)
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [name for line in lines(text) if (name := line.strip(BLANKS))]
 
 
 def _names_of_csv(file: Path, text: str) -> list[str]:
@@ -101,7 +125,7 @@ def _names_of_csv(file: Path, text: str) -> list[str]:
         fix = "add a header, or use a .txt with one label a line"
         message = f"{file} has no column {NAME_COLUMN!r} in its first line: {fix}"
         raise LabelsError(message)
-    return [row[column].strip() for row in rows if (row[column] or "").strip()]
+    return [name for row in rows if (name := (row[column] or "").strip(BLANKS))]
 
 
 def _shown(value: object) -> str:

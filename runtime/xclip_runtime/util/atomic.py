@@ -5,26 +5,29 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from xclip_runtime.util.locks import locked
+from xclip_runtime.util.system_errors import naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Create or replace a file; after an OSError an existing one has its old content."""
+    """Create or replace a file; after an OSError, which names it, an existing one has its old content."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path, instead_of=temporary):
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -40,25 +43,40 @@ def write_json(path: Path, content: Any) -> None:
 def replaced_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside ``target`` that takes its place when the block ends without an error.
 
-    After an error, or when the exchange fails, an existing target is as it was and nothing else is left.
+    After an error, or when the exchange fails, an existing target is as it was and nothing else is left. What a killed
+    process left is removed, and a target that it had moved aside is put back.
 
     Raises:
-        OSError: The folder cannot be made or put in place.
+        OutputLockedError: Another process is writing the target.
+        OSError: The folder cannot be made or put in place; it names the target.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    # Two folders within, since mkdtemp's own is private to the user, and a bundle is not.
+    place = Path(os.path.abspath(target))  # noqa: PTH100 - "." has no name, and links stay
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_name(f".{place.name}.partial")
+    # Two folders within, so that the old one is hidden, too, until the new one is in its place.
     new, old = temporary / "new", temporary / "old"
-    try:
-        new.mkdir()
-        yield new
+    with locked(target), naming(target, instead_of=temporary), naming(target, instead_of=new):
+        _sweep(temporary, place)
         try:
-            if target.exists():
-                target.rename(old)
-            new.rename(target)
-        except BaseException:
-            if old.exists() and not target.exists():
-                old.rename(target)
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            new.mkdir(parents=True)
+            yield new
+            try:
+                if place.exists():
+                    place.rename(old)
+                new.rename(place)
+            except BaseException:
+                _put_back(old, place)
+                raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sweep(temporary: Path, target: Path) -> None:
+    _put_back(temporary / "old", target)
+    if temporary.exists():
+        shutil.rmtree(temporary)
+
+
+def _put_back(old: Path, target: Path) -> None:
+    if old.exists() and not target.exists():
+        old.rename(target)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import av
 from av.stream import Discard, Disposition
 
-from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError
-from xclip_runtime.util.paths import printable
+from xclip_runtime.errors import NoFramesError, VideoDecodeError, VideoError, VideoNotFoundError
+from xclip_runtime.util.plain_text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,10 +32,20 @@ def open_file(path: str) -> Any:
     """Open a local file, whatever its name looks like.
 
     Raises:
+        VideoNotFoundError: It is not there, or may not be read.
         VideoDecodeError: It is damaged or of a format that is not in `DEMUXERS`.
     """
-    options = {**_KNOWN_FORMATS, "protocol_whitelist": "file"}
-    return open_input(f"file:{os.path.abspath(path)}", printable(path), options)  # noqa: PTH100 - as it is spelt
+    name, options = printable(path), {**_KNOWN_FORMATS, "protocol_whitelist": "file"}
+    try:
+        return open_input(f"file:{os.path.abspath(path)}", name, options)  # noqa: PTH100 - as it is spelt
+    except VideoDecodeError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        missing = isinstance(cause, FileNotFoundError)
+        found = f"no such file: {name}" if missing else f"{name} cannot be read ({cause.strerror})"
+        message = f"{found}: check the path{'' if missing else ' and its permissions'}"
+        raise VideoNotFoundError(message) from cause
 
 
 def open_standard_input(name: str) -> Any:

@@ -13,7 +13,8 @@ import av
 from av.bitstream import BitStreamFilterContext
 
 from xclip_runtime.errors import VideoDecodeError
-from xclip_runtime.util.paths import identity, printable
+from xclip_runtime.util.paths import identity
+from xclip_runtime.util.plain_text import printable
 from xclip_runtime.video.container import open_file, video_track
 from xclip_runtime.video.conversion import FrameConverter, check_limits
 from xclip_runtime.video.decoder import Frame

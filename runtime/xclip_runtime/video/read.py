@@ -10,7 +10,8 @@ import numpy as np
 
 from xclip_runtime.util.deadline import UnresponsiveError, within
 from xclip_runtime.util.inputs import as_file, is_file_content
-from xclip_runtime.util.paths import printable, regular_file
+from xclip_runtime.util.paths import regular_file
+from xclip_runtime.util.plain_text import printable
 from xclip_runtime.video.frame_reader import Clip, FrameReader
 from xclip_runtime.video.options import ReadOptions
 from xclip_runtime.video.pyav import PyAVDecoder

@@ -33,8 +33,9 @@ def run():
 
     def run_command(*args, **options):
         command = [sys.executable, "-c", "from xclip_runtime.cli import main; main()", *map(str, args)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)
-        assert "Traceback" not in done.stderr
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        done = subprocess.run(command, text=True, check=False, timeout=120, **options)
+        assert "Traceback" not in (done.stderr or "")
         return Done(done.returncode, done.stdout, done.stderr)
 
     return run_command

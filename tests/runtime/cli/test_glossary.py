@@ -10,7 +10,7 @@ import pytest
 
 from helpers.markdown import ROOT
 from xclip_runtime.cli import cli
-from xclip_runtime.cli.options import Option, PositionalAlias
+from xclip_runtime.cli.parameters import Option, PositionalAlias
 
 SHORT = {"--bundle": "-b", "--output": "-o", "--top-k": "-k", "--index": "-i", "--help": "-h"}
 

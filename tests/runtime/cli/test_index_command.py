@@ -91,7 +91,7 @@ def test_a_contact_sheet_is_an_image(run, index, tmp_path):
     assert run("index", "search", "a shape", "-i", index, *MODEL, "--contact-sheet", file).code == 0
     assert cv2.imread(str(file)).shape[2] == 3
 
-    for name, reason in (("sheet.txt", "not an image"), ("nowhere/sheet.png", "cannot be written")):
+    for name, reason in (("sheet.txt", "not an image"), ("nowhere/sheet.png", "create its folder")):
         done = run("index", "search", "a shape", "-i", index, *MODEL, "--contact-sheet", tmp_path / name)
         assert done.code == 2
         assert reason in done.err

@@ -82,7 +82,7 @@ def test_labels_given_twice_are_said_once(run):
         (("--labels-file", "set.json", "--truncate"), "is encoded already"),
         (("--labels-file", "nothing.txt"), "cannot read labels from nothing.txt"),
         (("--labels-file", "latin.txt"), "latin.txt is not UTF-8 text"),
-        (("--labels-file", "empty.txt"), "the label set is empty"),
+        (("--labels-file", "empty.txt"), "labels is empty"),
     ],
 )
 def test_labels_that_cannot_be_used_are_one_line_and_exit_code_2(run, tmp_path, options, message):
@@ -122,7 +122,7 @@ def test_score_of_an_empty_text_is_refused(run):
     done = run("score", DEMO_VIDEO, "a cat", " ", "-b", DEMO_BUNDLE)
 
     assert done.code == 2
-    assert "label 2 of 2 is empty" in done.err
+    assert "text 2 of 2 is empty" in done.err
 
 
 def test_encode_leaves_existing_files_alone_unless_told_otherwise(run, names, encoded):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +17,9 @@ from xclip_runtime.evaluation.datasets import (
     find_samples,
     guess_format,
     in_turn,
-    normalised,
     with_labels_of,
 )
+from xclip_runtime.text.labels import comparable
 
 
 def touch(*paths):
@@ -157,7 +160,7 @@ def test_names_match_without_case_and_separators(name):
 
 @given(st.text())
 def test_normalising_twice_changes_nothing(name):
-    assert normalised(normalised(name)) == normalised(name)
+    assert comparable(comparable(name)) == comparable(name)
 
 
 def test_all_unknown_names_are_listed():
@@ -177,3 +180,42 @@ def test_a_part_of_a_dataset_takes_the_classes_in_turn():
 
     assert [sample.video for sample in in_turn(samples, 5)] == ["a0", "b0", "c0", "a1", "b1"]
     assert sorted(in_turn(samples), key=lambda sample: sample.video) == samples
+
+
+def test_names_of_other_scripts_match_their_own_label_only():
+    samples = [Sample("1", "हिरन"), Sample("2", "हेरन"), Sample("3", "c++"), Sample("4", "cafe\u0301")]
+    labels = ["हेरन", "हिरन", "C", "C++", "caf\u00e9"]
+
+    assert [sample.label for sample in with_labels_of(samples, labels)] == ["हिरन", "हेरन", "C++", "caf\u00e9"]
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_names_in_lists_keep_what_unicode_calls_the_end_of_a_line(tmp_path, suffix, encoding):
+    names = ["a\u2028b.mp4", "c\x85d.mp4", "e\x0cf.mp4"]
+    touch(*(tmp_path / name for name in names))
+    separator, header = ("\t", []) if suffix == "txt" else (",", ["path,label"])
+    listed = "\r\n".join([*header, *(f"{name}{separator}la\u2028bel" for name in names), ""])
+    (tmp_path / f"list.{suffix}").write_bytes(listed.encode(encoding))
+
+    assert found(tmp_path / f"list.{suffix}") == [(str(tmp_path / name), "la\u2028bel") for name in names]
+
+
+def test_addresses_in_a_list_are_missing_files_without_their_passwords(tmp_path):
+    (tmp_path / "list.csv").write_text("path,label\nrtsp://me:secret@camera/1,kick\n")
+
+    with pytest.raises(DatasetError, match=r"the first is rtsp://me:\*\*\*@camera/1"):
+        find_samples(tmp_path / "list.csv")
+
+
+def test_a_folder_that_cannot_be_listed_is_a_sample_and_fails_when_it_is_read(tmp_path, monkeypatch):
+    touch(tmp_path / "kick/1.mp4", tmp_path / "sit/2.mp4")
+    scandir = os.scandir
+
+    def refusing(name):
+        if str(name) == str(tmp_path / "sit"):
+            raise PermissionError(errno.EACCES, "Permission denied", name)
+        return scandir(name)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert found(tmp_path, "folder") == [(str(tmp_path / "kick/1.mp4"), "kick"), (str(tmp_path / "sit"), "sit")]

@@ -5,8 +5,16 @@ from __future__ import annotations
 import pytest
 
 from xclip_runtime.errors import LabelsError
-from xclip_runtime.evaluation import Answer, Outcome, accuracy, comparison, confusion, swap_check
-from xclip_runtime.evaluation.report import check_swappable, write_confusion, write_failures
+from xclip_runtime.evaluation.report import (
+    accuracy,
+    check_swappable,
+    comparison,
+    confusion,
+    swap_check,
+    write_confusion,
+    write_failures,
+)
+from xclip_runtime.evaluation.runner import Answer, Outcome
 
 
 def answer(rank, top):

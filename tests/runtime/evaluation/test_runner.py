@@ -13,7 +13,9 @@ from motion_demo.checkpoint import CHECKPOINT
 from motion_demo.labels import LABELS
 from xclip_runtime import XClip
 from xclip_runtime.demo import DEMO_BUNDLE
-from xclip_runtime.evaluation import accuracy, comparison, evaluate, find_samples, with_labels_of
+from xclip_runtime.evaluation.datasets import find_samples, with_labels_of
+from xclip_runtime.evaluation.report import accuracy, comparison
+from xclip_runtime.evaluation.runner import evaluate
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
@@ -88,7 +90,7 @@ def test_two_precisions_see_the_same_frames_and_are_read_once(fp32, int8, sample
 
 
 def test_a_video_that_cannot_be_read_has_an_error_in_its_place(fp32, samples, miniature):
-    from xclip_runtime.evaluation import Sample
+    from xclip_runtime.evaluation.datasets import Sample
 
     broken = Sample(str(miniature / "a_red_shape_moving_left/decoy.avi"), samples[0].label)
     first, second = evaluate([fp32], [broken, samples[0]])

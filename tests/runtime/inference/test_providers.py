@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -137,6 +138,20 @@ def test_the_cache_is_where_the_user_or_xdg_says(monkeypatch, variables, expecte
         monkeypatch.setenv(name, value)
 
     assert str(default_cache_dir()) == expected
+
+
+def test_without_a_home_the_cache_has_to_be_named(monkeypatch):
+    for name in ("XCLIP_ONNX_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", classmethod(homeless))
+
+    with pytest.raises(DeviceError, match=r"no home folder .*: set XCLIP_ONNX_CACHE"):
+        default_cache_dir()
+
+
+def homeless(_):
+    message = "Could not determine home directory."
+    raise RuntimeError(message)
 
 
 @pytest.mark.parametrize(("precision", "hint"), [("fp32", "f32"), ("bf16", "bf16"), ("fp16", "f16")])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from xclip_runtime.demo import DEMO_BUNDLE
-from xclip_runtime.errors import MissingExtraError, VideoIndexError, VideoIndexNotFoundError
+from xclip_runtime.errors import MissingExtraError, OutputLockedError, VideoIndexError, VideoIndexNotFoundError
 from xclip_runtime.results import VideoFeatures
 from xclip_runtime.search import VideoIndex
 from xclip_runtime.search import store as store_module
@@ -140,17 +140,16 @@ def test_a_kill_while_an_index_is_made_leaves_a_folder_that_can_be_used(tmp_path
         assert [added.outcome for added in index.add([next(iter(clips.values()))])] == ["added"]
 
 
-def test_two_processes_add_to_one_index_at_the_same_time(tmp_path, model, clips):
+def test_a_second_that_adds_to_an_index_is_refused_until_the_first_has_ended(tmp_path, model, clips):
     videos = list(clips.values())
-    code = PRELUDE + "print(*(added.outcome for added in VideoIndex.create(folder, model).add(videos)))"
-    both = [
-        subprocess.Popen([sys.executable, "-c", code, tmp_path, *part], stdout=subprocess.PIPE, text=True)
-        for part in (videos[:3], videos[3:])
-    ]
-
-    assert [process.communicate()[0].split() for process in both] == [["added"] * 3] * 2
-    with VideoIndex.open(tmp_path, model) as index:
-        assert {hit.video for hit in index.search("a shape").hits} == {str(video) for video in videos}
+    with VideoIndex.create(tmp_path, model) as first, VideoIndex.open(tmp_path, model) as second:
+        adding = first.add(videos[:3])
+        next(adding)
+        with pytest.raises(OutputLockedError, match=f"{tmp_path} is being written by process {os.getpid()} on "):
+            list(second.add(videos[3:]))
+        assert [added.outcome for added in adding] == ["added"] * 2
+        assert [added.outcome for added in second.add(videos[3:])] == ["added"] * 3
+        assert {hit.video for hit in first.search("a shape").hits} == {str(video) for video in videos}
 
 
 def test_an_error_in_the_middle_of_a_video_leaves_no_trace_of_it(store):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from xclip_runtime.errors import LabelsError
-from xclip_runtime.text.labels import label_set, read_label_names
+from xclip_runtime.text.labels import as_names, comparable, label_set, read_label_names
 
 
 def test_one_label_a_line_blank_lines_skipped(tmp_path):
@@ -78,7 +78,7 @@ def test_unusable_sets_are_refused(names, template, message):
 
 
 @pytest.mark.parametrize("name", ["labels.txt", "labels.csv"])
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-32"])
 def test_other_unicode_encodings_are_refused_with_what_to_do(tmp_path, name, encoding):
     file = tmp_path / name
     file.write_bytes("name\nkick\n".encode(encoding))
@@ -99,3 +99,62 @@ def test_duplicates_are_said_with_a_few_of_them(caplog):
     label_set([name for name in "abcdef" for _ in range(2)])
 
     assert caplog.messages == ["labels given more than once are kept and share their probability: 'a', 'b', 'c', …"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Ride_Bike", "ride bike"),
+        ("ride-bike", "RideBike"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("CAFÉ", "cafe\u0301"),
+        ("STRASSE", "straße"),
+        ("a\u00a0b\u3000c", "abc"),
+        ("Ὀδυσσεύς", "ὈΔΥΣΣΕΎΣ"),
+    ],
+)
+def test_spellings_of_one_name_are_equal(one, other):
+    assert comparable(one) == comparable(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("हिरन", "हेरन"),
+        ("C", "C++"),
+        ("C++", "C#"),
+        ("cafe", "café"),
+        ("kick (ball)", "kick ball"),
+        ("が", "か"),
+        ("a\u2028b", "ab"),
+    ],
+)
+def test_marks_and_symbols_make_names_differ(one, other):
+    assert comparable(one) != comparable(other)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("suffix", ["txt", "csv"])
+def test_lines_of_a_file_end_at_line_feeds_and_carriage_returns_only(tmp_path, encoding, end, suffix):
+    names = ["a\u2028b", "c\x85d", "e\x0cf", "\u2028g\x85", "हिरन"]
+    file = tmp_path / f"labels.{suffix}"
+    file.write_bytes("".join(f"{line}{end}" for line in ["name", *names, "", " \t "]).encode(encoding))
+
+    assert read_label_names(file) == ([] if suffix == "csv" else ["name"]) + names
+
+
+def test_hmdb51_is_built_in_beside_a_folder_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "hmdb51").mkdir()
+    monkeypatch.chdir(tmp_path)
+
+    names = read_label_names("hmdb51")
+    assert (len(names), names[0], names[-1]) == (51, "brush hair", "wave")
+
+
+@pytest.mark.parametrize(("item", "name"), [("label", "labels"), ("text", "texts")])
+def test_none_and_an_empty_one_are_named_for_what_they_are(item, name):
+    with pytest.raises(LabelsError, match=rf"^{name} is empty: give at least one {item}$"):
+        as_names([], item, name)
+    with pytest.raises(LabelsError, match=rf"^{item} 2 of 2 is empty"):
+        as_names(["a", " "], item, name)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
 import pytest
 
+from xclip_runtime.errors import OutputLockedError
 from xclip_runtime.util.atomic import replaced_folder, write_bytes, write_json
 
 
@@ -101,3 +103,48 @@ def test_an_exchange_that_fails_puts_the_old_folder_back(tmp_path, monkeypatch):
         pass
     assert left_in(tmp_path / "target") == ["old"]
     assert left_in(tmp_path) == ["target"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    (tmp_path / ".target.partial/new/half").mkdir(parents=True)
+    (tmp_path / "target.partial").mkdir()
+
+    with replaced_folder(tmp_path / "target") as folder:
+        assert not left_in(folder)
+    assert left_in(tmp_path) == ["target", "target.partial"]
+
+
+def test_a_target_that_a_killed_process_had_moved_aside_is_put_back(tmp_path):
+    (tmp_path / ".target.partial/old/content").mkdir(parents=True)
+
+    with pytest.raises(RuntimeError), replaced_folder(tmp_path / "target"):
+        raise RuntimeError
+    assert left_in(tmp_path / "target") == ["content"]
+    assert left_in(tmp_path) == ["target"]
+
+
+def test_two_at_once_are_refused(tmp_path):
+    with replaced_folder(tmp_path / "target") as folder:
+        (folder / "x").touch()
+        with (
+            pytest.raises(OutputLockedError, match="is being written by process"),
+            replaced_folder(tmp_path / "target"),
+        ):
+            pass
+    assert left_in(tmp_path / "target") == ["x"]
+
+
+def test_errors_of_the_system_name_what_was_to_be_written(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        write_bytes(tmp_path / "folder", b"")
+    assert caught.value.filename == str(tmp_path / "folder")
+
+    with pytest.raises(FileNotFoundError) as caught, replaced_folder(tmp_path / "target") as folder:
+        (folder / "no/graph").touch()
+    assert caught.value.filename == str(tmp_path / "target/no/graph")
+
+    with pytest.raises(OSError, match="No space") as caught, replaced_folder(tmp_path / "target"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "target")
+    assert left_in(tmp_path) == ["folder"]

@@ -12,7 +12,7 @@ import click
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.exit_codes import exit_code
 from xclip_runtime.cli.inputs import expand
-from xclip_runtime.cli.output import print_json
+from xclip_runtime.cli.output import echo, print_json
 from xclip_runtime.errors import XClipError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def command(
     if not as_json:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
         held = "1 window" if windows == 1 else f"{windows} windows"
-        click.echo(f"{counts}: {held}, {index.store.bytes_on_disk / 1e6:.1f} MB in {folder}")
+        echo(f"{counts}: {held}, {index.store.bytes_on_disk / 1e6:.1f} MB in {folder}")
     sys.exit(exit_code(outcomes["failed"], outcomes.total()))
 
 

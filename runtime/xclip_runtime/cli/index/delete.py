@@ -9,7 +9,8 @@ import click
 
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.exit_codes import exit_code
-from xclip_runtime.cli.output import print_error, print_json
+from xclip_runtime.cli.output import echo, print_error, print_json
+from xclip_runtime.util.locks import locked
 
 
 @click.command("delete")
@@ -27,7 +28,7 @@ def command(videos: tuple[str, ...], folder: str, missing: bool, as_json: bool) 
         raise click.UsageError(message)
     from xclip_runtime.search.store import Store
 
-    with Store.open(folder) as store:
+    with Store.open(folder) as store, locked(folder, inside=True):
         if missing:
             found = {"": [e.source.path for e in store.entries() if not Path(e.source.path).exists()]}
         else:
@@ -40,5 +41,5 @@ def command(videos: tuple[str, ...], folder: str, missing: bool, as_json: bool) 
     if as_json:
         print_json({"deleted": deleted, "unknown": unknown}, indent=2)
     else:
-        click.echo(f"{len(deleted)} deleted")
+        echo(f"{len(deleted)} deleted")
     sys.exit(exit_code(len(unknown), len(found)))

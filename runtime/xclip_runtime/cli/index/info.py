@@ -7,7 +7,7 @@ from dataclasses import asdict
 import click
 
 from xclip_runtime.cli import options as opt
-from xclip_runtime.cli.output import print_json
+from xclip_runtime.cli.output import echo, print_json
 
 
 @click.command("info")
@@ -38,7 +38,7 @@ def command(folder: str, as_json: bool) -> None:
         return
     model = store.description.model
     each = f", {size / windows / 1e3:.0f} kB per window" if windows else ""
-    click.echo(f"videos      {len(entries)} ({document['incomplete']} incomplete), {windows} windows")
-    click.echo(f"on disk     {size / 1e6:.1f} MB{each}, features in {store.description.features}")
-    click.echo(f"model       {model.checkpoint}, {model.precision}, profile {model.profile}")
-    click.echo(f"graphs      vision {model.vision[:12]} · prompt {model.prompt[:12]} · text {model.text[:12]}")
+    echo(f"videos      {len(entries)} ({document['incomplete']} incomplete), {windows} windows")
+    echo(f"on disk     {size / 1e6:.1f} MB{each}, features in {store.description.features}")
+    echo(f"model       {model.checkpoint}, {model.precision}, profile {model.profile}")
+    echo(f"graphs      vision {model.vision[:12]} · prompt {model.prompt[:12]} · text {model.text[:12]}")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.output import print_json
+from xclip_runtime.util.atomic import write_bytes
+from xclip_runtime.util.plain_text import text_of
 
 if TYPE_CHECKING:
     from xclip_runtime.search import SearchResult
@@ -63,7 +66,7 @@ def command(
     # Opened before the model, which takes longer to load.
     store = Store.open(folder)
     with VideoIndex(store, XClip(bundle, **options)) as index:
-        result = index.search(text, top_k, shortlist=shortlist or SHORTLIST, exact=exact, per_video=per_video)
+        result = index.search(text_of(text), top_k, shortlist=shortlist or SHORTLIST, exact=exact, per_video=per_video)
     if contact_sheet is not None:
         write_contact_sheet(contact_sheet, result)
     if as_json:
@@ -86,9 +89,8 @@ def write_contact_sheet(file: str, result: SearchResult) -> None:
     if not cv2.haveImageWriter(file):
         message = f"{file} is not an image that can be written: choose a .png or .jpg"
         raise click.UsageError(message)
-    if not cv2.imwrite(file, contact_sheet(result)):
-        message = f"{file} cannot be written: check that its folder exists"
-        raise OSError(message)
+    _, image = cv2.imencode(Path(file).suffix, contact_sheet(result))
+    write_bytes(Path(file), image.tobytes())
 
 
 def _print(result: SearchResult) -> None:

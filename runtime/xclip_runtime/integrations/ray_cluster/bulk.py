@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.errors import BulkError, MissingExtraError, VideoNotFoundError, XClipError
 from xclip_runtime.model import XClip
+from xclip_runtime.util.addresses import without_passwords
 from xclip_runtime.util.paths import VIDEO_SUFFIXES
 from xclip_runtime.util.renamed import renamed
 
@@ -36,9 +37,9 @@ class BulkReport:
     """Counts of a bulk run."""
 
     done: int
-    """Videos for which this run wrote a row, failed ones included."""
+    """Videos that this run read."""
     failed: int
-    """Videos among them that could not be read; their rows contain the error."""
+    """Videos that this run could not read; their rows contain the error."""
     skipped: int
     """Videos with a row from an earlier run."""
 
@@ -96,7 +97,7 @@ def run_bulk(
         },
         retry_failed=retry_failed,
     )
-    wanted = [name for name in names if name not in finished]
+    wanted = [name for name in names if without_passwords(name) not in finished]
     report = BulkReport(0, 0, len(names) - len(wanted))
     if not wanted:
         return report
@@ -126,7 +127,7 @@ class BulkWorker:
         self._top_k = top_k
 
     def __call__(self, group: Mapping[str, Any]) -> dict[str, int]:
-        """Write the shard of a group; return the number of rows and of errors."""
+        """Write the shard of a group; return the numbers of videos that were read and that were not."""
         videos = list(group["videos"])
         with tempfile.TemporaryDirectory(prefix="xclip-onnx-") as folder:
             files = _LocalFiles(Path(folder))
@@ -143,9 +144,11 @@ class BulkWorker:
                 rows.append(self._row(video, files.errors.get(video, result)))
                 files.drop(video)
         self._shards.write(schema, rows)
-        return {"done": len(rows), "failed": sum(row.get("error_type") is not None for row in rows)}
+        failed = sum(row.get("error_type") is not None for row in rows)
+        return {"done": len(rows) - failed, "failed": failed}
 
     def _row(self, video: str, result: Any) -> dict[str, Any]:
+        video = without_passwords(video)
         if isinstance(result, XClipError):
             return {"video": video, "error_type": type(result).__name__, "error": str(result)}
         row = {"video": video, "provider": self._model.provider, "precision": self._model.precision}
@@ -180,7 +183,7 @@ class _LocalFiles:
             fs.get_file(path, str(copy))
         except Exception as error:  # noqa: BLE001 - every filesystem raises its own classes
             message = f"{video} cannot be fetched ({type(error).__name__}: {error}): check the address"
-            self.errors[video] = VideoNotFoundError(message)
+            self.errors[video] = VideoNotFoundError(without_passwords(message))
         return str(copy)
 
     def drop(self, video: str) -> None:
@@ -196,13 +199,13 @@ def _listed(videos: str | os.PathLike[str] | Sequence[str]) -> list[str]:
     else:
         names = _in_folder(os.fspath(videos))
     if not names:
-        message = f"no videos in {videos}: give a folder with videos, or files"
+        message = f"no videos in {without_passwords(str(videos))}: give a folder with videos, or files"
         raise BulkError(message)
     for name in names:
         try:
             name.encode()
         except UnicodeEncodeError:
-            message = f"the name {name!r} is not UTF-8, which Parquet requires: rename the file"
+            message = f"the name {without_passwords(name)!r} is not UTF-8, which Parquet requires: rename the file"
             raise BulkError(message) from None
     return names
 
@@ -210,7 +213,7 @@ def _listed(videos: str | os.PathLike[str] | Sequence[str]) -> list[str]:
 def _in_folder(folder: str) -> list[str]:
     fs, root = fsspec.core.url_to_fs(folder)
     if not fs.isdir(root):
-        message = f"no folder {folder}: give an existing folder, or a list of files"
+        message = f"no folder {without_passwords(folder)}: give an existing folder, or a list of files"
         raise BulkError(message)
     found = sorted(path for path in fs.find(root) if path.lower().endswith(VIDEO_SUFFIXES))
     return [fs.unstrip_protocol(path) if _is_remote(folder) else path for path in found]

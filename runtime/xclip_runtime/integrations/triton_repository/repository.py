@@ -21,6 +21,7 @@ from xclip_runtime.inference.graphs import select_vision_graph
 from xclip_runtime.integrations.triton_repository import configs
 from xclip_runtime.integrations.triton_repository.messages import initializer, to_pbtxt
 from xclip_runtime.util.atomic import replaced_folder, write_json
+from xclip_runtime.util.plain_text import lines
 from xclip_runtime.util.renamed import renamed
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def export_repository(
 
 
 def _label_lines(names: tuple[str, ...]) -> str:
-    broken = next((name for name in names if len(name.splitlines()) != 1), None)
+    broken = next((name for name in names if len(lines(name)) != 1), None)
     if broken is not None:
         message = (
             f"label {broken!r} is not one line, as Triton's label file requires: rename it and export the bundle again"

@@ -10,6 +10,7 @@ from typing_extensions import Self
 
 from xclip_runtime.results import Classification, FrameUse, Timings, VideoScores
 from xclip_runtime.search.video_index import Hit, SearchResult
+from xclip_runtime.util.plain_text import BLANKS, lines
 from xclip_runtime.video.views import Views
 
 MAX_THUMBNAILS = 64
@@ -28,7 +29,7 @@ def _split_lines(value: object) -> object:
     texts = [text for text in values if isinstance(text, str)]
     if len(texts) < len(values):
         return value
-    return [line.strip() for text in texts for line in text.splitlines() if line.strip()]
+    return [name for text in texts for line in lines(text) if (name := line.strip(BLANKS))]
 
 
 _LINES = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string", "title": "One a line"}]}

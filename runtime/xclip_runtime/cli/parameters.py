@@ -1,7 +1,8 @@
-"""Kinds of options: with old spellings, and with variables named as they are spelt."""
+"""Kinds of parameters that click lacks: numbers without NaN, and options with old spellings."""
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,17 @@ import click
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+class Number(click.FloatRange):
+    """Range of numbers, which NaN is outside of."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse NaN, which passes every comparison with a bound."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 class Option(click.Option):
