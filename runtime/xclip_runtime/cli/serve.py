@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xclip_runtime.cli import options as opt
+from xclip_runtime.cli.parameters import Number
 from xclip_runtime.errors import MissingExtraError
 from xclip_runtime.serve.settings import DEFAULT_NAME, VIDEOS_SUFFIX
 from xclip_runtime.util.plain_text import read_text
@@ -158,7 +159,7 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
 @opt.option(
     "--drain-delay",
     metavar="SECONDS",
-    type=opt.Number(0, 3600),
+    type=Number(0, 3600),
     default=0.0,
     help="Time after SIGTERM in which the server says that it is not ready but still serves, seconds.",
 )
