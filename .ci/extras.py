@@ -3,10 +3,10 @@
 
     .ci/extras.py [NAME ...]    environments to try, such as `none`, `text` or `cpu,serve`; all of them by default
 
-An environment is made by the `pip install` lines of pages, as they stand, and the other blocks of these pages run in it,
-in order. `PROMISES` has what no page runs: what an extra does without its neighbours, and the hint that a command gives
-where its extra is missing. `lowest` has the lowest allowed version of every package; `python3.10` and so on run README
-with other interpreters, where there are any.
+An environment is made by the `pip install` lines of pages, as they stand, and the other blocks of these pages run in
+it, in order. `PROMISES` has what no page runs: what an extra does without its neighbours, and the hint that a command
+gives where its extra is missing. `lowest` has the lowest allowed version of every package; `python3.10` and so on run
+README with other interpreters, where there are any.
 """
 
 from __future__ import annotations
@@ -74,6 +74,9 @@ GRPC_CLIENT = """python -c '
 import os
 from tritonclient.grpc import InferenceServerClient
 assert InferenceServerClient("127.0.0.1:" + os.environ["PORT2"]).is_model_ready("xclip")'"""
+READ = """python -c '
+from xclip_runtime import FrameTransform, read_clip
+print(read_clip("ride.mp4", num_frames=8, transform=FrameTransform("hf", 224)).total)'"""
 RAY = """python -c '
 from pathlib import Path
 from xclip_runtime import run_bulk, xclip_deployment
@@ -84,7 +87,7 @@ PROMISES: dict[str, tuple[Call, ...]] = {
     "none": (
         Call("xclip-onnx --version && xclip-onnx --help && xclip-onnx verify -b motion-demo"),
         Call("xclip-onnx doctor", 1, "pip install 'xclip-onnx[cpu]'"),
-        Call("python -c 'from xclip_runtime import read_clip; print(read_clip(\"ride.mp4\", num_frames=8).total)'"),
+        Call(READ),
         Call("python -c 'from importlib.util import find_spec; assert find_spec(\"optimum\") is None'"),
         refused("xclip-onnx demo", "cpu"),
     ),
@@ -122,7 +125,7 @@ class Environment:
         pages: Pages whose blocks run; their own lines install the extras, unless `preinstalled` is set.
         calls: Further promises.
         constraints: Versions for pip.
-        python: Interpreter.
+        python: Interpreter; None if there is none here.
         preinstalled: Install all extras at first.
     """
 
@@ -130,7 +133,7 @@ class Environment:
     pages: list[Path] = field(default_factory=list)
     calls: tuple[Call, ...] = ()
     constraints: tuple[str, ...] = (TORCH,)
-    python: str = sys.executable
+    python: str | None = sys.executable
     preinstalled: bool = False
 
 
@@ -149,8 +152,17 @@ def environments() -> dict[str, Environment]:
     found["lowest"] = Environment(",".join(light), pages, constraints=lowest, preinstalled=True)
     for version in PYTHONS:
         if version != f"{sys.version_info.major}.{sys.version_info.minor}":
-            found[f"python{version}"] = Environment("cpu,index", [PAGES[0]], python=f"python{version}")
+            found[f"python{version}"] = Environment("cpu,index", [PAGES[0]], python=interpreter(version))
     return found
+
+
+def interpreter(version: str) -> str | None:
+    """Return a Python of this version that runs, on the path or of pyenv; None if there is none."""
+    name = f"python{version}"
+    for python in (name, *map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}"))):
+        if shutil.which(python) and not subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
+            return python
+    return None
 
 
 def extras_of(page: Path) -> str | None:
@@ -283,12 +295,7 @@ def main() -> None:
         print(f"skipped {name}: {reason}")
     wanted = {}
     for name in sys.argv[1:] or found:
-        python = found[name].python
-        if (
-            subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode
-            if shutil.which(python)
-            else 1
-        ):
+        if found[name].python is None:
             print(f"skipped {name}: no such interpreter here")
         else:
             wanted[name] = found[name]
