@@ -122,11 +122,10 @@ class Environment:
 
     Attributes:
         extras: Its extras, separated by commas.
-        pages: Pages whose blocks run; their own lines install the extras, unless `preinstalled` is set.
+        pages: Pages whose blocks run; their own lines install the extras.
         calls: Further promises.
         constraints: Versions for pip.
         python: Interpreter; None if there is none here.
-        preinstalled: Install all extras at first.
     """
 
     extras: str
@@ -134,7 +133,6 @@ class Environment:
     calls: tuple[Call, ...] = ()
     constraints: tuple[str, ...] = (TORCH,)
     python: str | None = sys.executable
-    preinstalled: bool = False
 
 
 def environments() -> dict[str, Environment]:
@@ -146,10 +144,13 @@ def environments() -> dict[str, Environment]:
     alone = {name for extras in found for name in (extras, extras.removeprefix("cpu,"))}
     if forgotten := set(EXTRAS) - alone - set(SKIPPED):
         sys.exit(f"no page and no promise is for these extras alone: {', '.join(sorted(forgotten))}")
-    light = sorted(set(EXTRAS) - {"ray", *SKIPPED})
-    pages = [page for environment in found.values() for page in environment.pages]
-    lowest = (*lowest_versions(), TORCH)
-    found["lowest"] = Environment(",".join(light), pages, constraints=lowest, preinstalled=True)
+    # Two, as transformers needs newer tokenizers than the runtime.
+    light = ",".join(sorted(set(EXTRAS) - {"export", "ray", *SKIPPED}))
+    pages = [page for extras, environment in found.items() if "export" not in extras for page in environment.pages]
+    found["lowest"] = Environment(light, pages, constraints=lowest_versions(light))
+    found["lowest-export"] = Environment(
+        "cpu,export", found["cpu,export"].pages, constraints=lowest_versions("cpu,export")
+    )
     for version in PYTHONS:
         if version != f"{sys.version_info.major}.{sys.version_info.minor}":
             found[f"python{version}"] = Environment("cpu,index", [PAGES[0]], python=interpreter(version))
@@ -171,12 +172,12 @@ def extras_of(page: Path) -> str | None:
     return ",".join(sorted(extras, key=lambda extra: (extra != "cpu", extra))) or None
 
 
-def lowest_versions() -> list[str]:
-    """Return the lower bound of every requirement as a constraint."""
-    tried = (EXTRAS[extra] for extra in set(EXTRAS) - {"ray", *SKIPPED})
-    requirements = [*PROJECT["dependencies"], *(line for extra in tried for line in extra)]
+def lowest_versions(extras: str) -> tuple[str, ...]:
+    """Return the lower bound of every requirement of these extras as a constraint."""
+    requirements = [*PROJECT["dependencies"], *(line for extra in extras.split(",") for line in EXTRAS[extra])]
     bounds = (re.match(r"([\w-]+)(?:\[[\w,]+\])?>=([\w.]+)[^;]*(;.*)?$", line) for line in requirements)
-    return sorted({f"{found[1]}=={found[2]}{found[3] or ''}" for found in bounds if found and found[1] != "torch"})
+    lowest = {f"{found[1]}=={found[2]}{found[3] or ''}" for found in bounds if found and found[1] != "torch"}
+    return (*sorted(lowest), TORCH)
 
 
 class PromiseError(Exception):
@@ -270,7 +271,7 @@ def try_out(environment: Environment, wheel: Path) -> str | None:
         variables = make(environment, work, wheel)
         folder = clone(work / "clone")
         try:
-            if environment.preinstalled or not environment.pages:
+            if not environment.pages:
                 bash(f"pip install 'xclip-onnx[{environment.extras}]'".replace("[]", ""), folder, variables)
             for page in environment.pages:
                 here = clone(work / page.stem)
