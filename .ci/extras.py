@@ -77,6 +77,9 @@ assert InferenceServerClient("127.0.0.1:" + os.environ["PORT2"]).is_model_ready(
 READ = """python -c '
 from xclip_runtime import FrameTransform, read_clip
 print(read_clip("ride.mp4", num_frames=8, transform=FrameTransform("hf", 224)).total)'"""
+LIGHT = """python -c '
+from importlib.util import find_spec
+assert [name for name in ("torch", "transformers", "optimum", "onnx", "PIL") if find_spec(name)] == []'"""
 RAY = """python -c '
 from pathlib import Path
 from xclip_runtime import run_bulk, xclip_deployment
@@ -88,10 +91,11 @@ PROMISES: dict[str, tuple[Call, ...]] = {
         Call("xclip-onnx --version && xclip-onnx --help && xclip-onnx verify -b motion-demo"),
         Call("xclip-onnx doctor", 1, "pip install 'xclip-onnx[cpu]'"),
         Call(READ),
-        Call("python -c 'from importlib.util import find_spec; assert find_spec(\"optimum\") is None'"),
+        Call(LIGHT),
         refused("xclip-onnx demo", "cpu"),
     ),
     "cpu": (
+        Call(LIGHT),
         Call("xclip-onnx demo --json && xclip-onnx doctor && xclip-onnx info -b motion-demo"),
         Call("xclip-onnx bench --scenario Offline --duration 0.1 --count 2 --cold-starts 0 --no-sweeps"),
         refused("xclip-onnx classify ride.mp4 -b motion-demo --labels red,blue", "text"),

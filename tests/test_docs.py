@@ -104,6 +104,14 @@ def test_every_block_runs_or_says_why_not(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_installs_what_its_blocks_need_before_them(page):
+    """`.ci/extras.py` runs them in such an environment."""
+    here = [block for block in CODE if block.page == page and block.kind in ("run", "server")]
+
+    assert not here or here[0].extras
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_imports_from_the_root_of_the_runtime_alone(page):
     code = "".join(block.code for block in CODE if block.page == page and block.language == "python")
 
