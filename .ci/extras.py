@@ -312,14 +312,15 @@ def main() -> None:
         pages = " ".join(page.stem for page in wanted[name].pages)
         print(f"{'FAILED' if problem else 'ok':<7}{name:<28}{time.monotonic() - began:4.0f} s  {pages}", flush=True)
         if problem:
-            failed.append(f"{name}: {problem}")
+            print(problem, flush=True)
+            failed.append(name)
 
     with tempfile.TemporaryDirectory(prefix="extras-") as folder, ThreadPoolExecutor(2) as executor:
         command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, str(ROOT)]
         subprocess.run(command, check=True)
         (wheel,) = Path(folder).glob("*.whl")
         list(executor.map(one, wanted))
-    sys.exit("\n\n".join(failed) or None)
+    sys.exit(f"failed: {', '.join(failed)}" if failed else None)
 
 
 if __name__ == "__main__":
