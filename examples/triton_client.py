@@ -1,6 +1,6 @@
 """Classify videos with Triton, OVMS or `xclip-onnx serve`; frames are read and prepared on the client.
 
-pip install 'xclip-onnx' 'tritonclient[http]'
+pip install 'xclip-onnx[triton]'
 python examples/triton_client.py ride.mp4 other.mp4 --url 127.0.0.1:8000
 """
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import xclip_runtime
-from helpers.markdown import DATA, KINDS, PAGES, PROGRAMS, ROOT, blocks, marks
+from helpers.markdown import ADDRESS, DATA, KINDS, PAGES, PROGRAMS, ROOT, blocks, marks
 from helpers.servers import running
 from xclip_runtime import XClip
 from xclip_runtime.cli import COMMANDS, cli
@@ -22,7 +22,6 @@ from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 CODE = [block for block in BLOCKS if block.language in PROGRAMS]
-ADDRESS = "127.0.0.1:8000"
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def run(block, folder, *, address=ADDRESS, variables=None):
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     program = ["bash", "-euo", "pipefail"] if block.language == "bash" else [sys.executable]
     done = subprocess.run(
-        [*program, "-c", block.code.replace(ADDRESS, address)],
+        [*program, "-c", block.without_installs.replace(ADDRESS, address)],
         cwd=folder,
         env={**(variables or os.environ), "PATH": path},
         capture_output=True,
@@ -102,6 +101,14 @@ def test_every_block_runs_or_says_why_not(page):
     assert {block.kind for block in here} <= {"run", *KINDS}
     assert sum(block.mark is not None for block in here) == marks(page)
     assert page.read_text("utf-8").count("\n```") == 2 * len(here)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_installs_what_its_blocks_need_before_them(page):
+    """`.ci/extras.py` runs them in such an environment."""
+    here = [block for block in CODE if block.page == page and block.kind in ("run", "server")]
+
+    assert not here or here[0].extras
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

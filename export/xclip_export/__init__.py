@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from xclip_runtime.inference.installation import disable_telemetry
+
 if TYPE_CHECKING:
     from xclip_export.exporter import ExportReport, export_bundle
 
 __all__ = ["ExportReport", "export_bundle"]
+
+# Optimum loads ONNX Runtime by itself.
+disable_telemetry()
 
 
 def __getattr__(name: str) -> object:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import importlib.util
 import os
 import platform
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +28,7 @@ from xclip_runtime.inference.installation import (
     preload_libraries,
     suggest_fix,
 )
-from xclip_runtime.inference.providers import DEVICES, PROVIDER_OF, SessionOptions
+from xclip_runtime.inference.providers import DEVICES, PROVIDER_OF, SessionOptions, default_cache_dir
 from xclip_runtime.inference.session import Session
 from xclip_runtime.util.cpus import available_cpus, instruction_sets, int8_is_fast
 
@@ -35,6 +38,13 @@ if TYPE_CHECKING:
     from xclip_runtime.inference.providers import Device
 
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+IMAGES = ("jpg", "png")
+VIDEO_ENCODERS = ("libx264", "libopenh264", "libx265", "libvpx-vp9", "libaom-av1", "libsvtav1", "mpeg4")
+OTHER_EXTRAS = ("cpu", "gpu", "docs", "dev")
+"""Extras that are not listed: check_onnxruntime looks at the first two, and the last two are for developers."""
+
+# Without those that are for some platforms only.
+_REQUIREMENT = re.compile(r"(?P<name>[\w.-]+)[^;]*; extra == ['\"](?P<extra>\w+)['\"]$")
 DECODING_SAMPLES = DATA / "decoding"
 # Red and green above blue and grey.
 _CORNERS = [[220, 40, 40], [40, 200, 40], [40, 40, 220], [128, 128, 128]]
@@ -77,6 +87,10 @@ def diagnose(bundle: str | os.PathLike[str] = DEMO_BUNDLE) -> Iterator[Check]:
         ("opencv", check_opencv),
         ("pyav", check_pyav),
         ("decoding", check_decoding),
+        ("encoders", check_encoders),
+        ("extras", check_extras),
+        *([("hub", check_hub)] if importlib.util.find_spec("huggingface_hub") else []),
+        ("home", check_home),
         ("bundle", partial(check_bundle, bundle)),
         ("self-test", partial(check_self_test, bundle)),
     ]
@@ -187,6 +201,54 @@ def check_decoding(samples: str | os.PathLike[str] = DECODING_SAMPLES) -> Findin
     return Finding(f"{', '.join(path.stem for path in paths)}: all right")
 
 
+def check_encoders() -> Finding:
+    """Check that OpenCV writes the images of servers and contact sheets; list PyAV's encoders of common videos."""
+    import av  # noqa: PLC0415 - slow to import
+    import cv2  # noqa: PLC0415
+
+    missing = [kind for kind in IMAGES if not cv2.haveImageWriter(f"image.{kind}")]
+    if missing:
+        fix = "pip install --force-reinstall opencv-python-headless"
+        return Finding(f"OpenCV cannot write {', '.join(missing)}", fix)
+    videos = [name for name in VIDEO_ENCODERS if name in av.codecs_available]
+    return Finding(f"images: {', '.join(IMAGES)}; videos: {', '.join(videos) or 'none'}")
+
+
+def check_extras() -> Finding:
+    """List the extras that are installed, and what the others lack."""
+    complete, lacking = [], []
+    for extra, packages in _extras().items():
+        missing = [name for name in packages if not installed_versions([name])]
+        complete += [] if missing else [extra]
+        lacking += [f"{extra} lacks {', '.join(missing)}"] if missing else []
+    advice = [f"pip install 'xclip-onnx[EXTRA]' for others: {'; '.join(lacking)}"] if lacking else []
+    return Finding("; ".join([", ".join(complete) or "none", *advice]))
+
+
+def check_hub() -> Finding:
+    """Check the folder of downloads from the hub; report its address and whether there is a token."""
+    from huggingface_hub import constants, get_token  # noqa: PLC0415 - optional
+
+    token = "with a token" if get_token() else "without a token (HF_TOKEN)"
+    found = f"{constants.ENDPOINT} {token}, downloads in {constants.HF_HUB_CACHE}"
+    if _is_writable(Path(constants.HF_HUB_CACHE)):
+        return Finding(found)
+    return Finding(f"{found}, which cannot be written", "set HF_HOME to a folder that can be written")
+
+
+def check_home() -> Finding:
+    """Check the folder of TensorRT's engines if it was chosen; a home that cannot be written is no fault by itself."""
+    try:
+        cache = default_cache_dir()
+    except RuntimeError:
+        return Finding("none; engines of TensorRT need one, or XCLIP_ONNX_CACHE")
+    if _is_writable(cache):
+        return Finding(f"engines of TensorRT go to {cache}")
+    if "XCLIP_ONNX_CACHE" in os.environ:
+        return Finding(f"XCLIP_ONNX_CACHE: cannot write {cache}", "set it to a folder that can be written")
+    return Finding(f"cannot write {cache}, which only TensorRT needs: there set XCLIP_ONNX_CACHE to another folder")
+
+
 def check_bundle(bundle: str | os.PathLike[str]) -> Finding:
     """Check size and SHA-256 of every file of a bundle."""
     opened = Bundle.open(bundle)
@@ -224,6 +286,26 @@ def _check_wheels(names: Sequence[str], install: str) -> Finding | None:
         fix = f"pip uninstall -y {' '.join(found)}, then pip install {install}"
         return Finding(f"{detail}: they overwrite each other", fix)
     return Finding(detail) if found else None
+
+
+def _extras() -> dict[str, list[str]]:
+    """Return the packages of every extra of a user, by the metadata of the installed package."""
+    found: dict[str, list[str]] = {}
+    try:
+        lines = importlib.metadata.requires("xclip-onnx") or []
+    except importlib.metadata.PackageNotFoundError:  # run from a folder of sources
+        return found
+    for line in lines:
+        match = _REQUIREMENT.match(line)
+        if match and match["extra"] not in OTHER_EXTRAS:
+            found.setdefault(match["extra"], []).append(match["name"])
+    return found
+
+
+def _is_writable(folder: Path) -> bool:
+    """Return True if the folder can be written, or made."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return existing.is_dir() and os.access(existing, os.W_OK)
 
 
 def _memory_limit(root: Path) -> int | None:

@@ -16,6 +16,10 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONT
 PROGRAMS = ("bash", "python")
 DATA = ("ini", "json", "nginx", "text", "yaml")
 KINDS = ("skip", "server", "network", "slow", "hub")
+ADDRESS = "127.0.0.1:8000"
+"""Where the pages ask a server."""
+
+_INSTALLS = re.compile(r"^pip install '[^'\n]*\[([\w,]+)\]'.*\n", re.MULTILINE)
 
 _BLOCK = re.compile(
     r"(?:^(?P<mark><!-- test:[^\n]*-->)\n)?^```(?P<info>[^\n]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -40,6 +44,16 @@ class Block:
             return "run"
         found = _MARK.fullmatch(self.mark)
         return found["kind"] if found else "?"
+
+    @property
+    def extras(self) -> list[str]:
+        """The extras that its lines install."""
+        return [extra for line in _INSTALLS.findall(self.code) for extra in line.split(",")]
+
+    @property
+    def without_installs(self) -> str:
+        """Its code for an environment that has all extras."""
+        return _INSTALLS.sub("", self.code)
 
     def __str__(self) -> str:
         """Page and line."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 
 import pytest
 
@@ -35,9 +36,8 @@ def test_a_sound_machine_passes_every_check():
     found = checks()
 
     assert [check for check in found.values() if not check.ok] == []
-    assert {"onnxruntime", "device cpu", "cpu", "threads", "opencv", "pyav", "decoding", "bundle", "self-test"} <= set(
-        found
-    )
+    assert {"onnxruntime", "device cpu", "cpu", "threads", "opencv", "pyav", "decoding", "encoders"} <= set(found)
+    assert {"extras", "hub", "home", "bundle", "self-test"} <= set(found)
     assert all(check.fix is None for check in found.values())
 
 
@@ -188,6 +188,65 @@ def test_a_build_without_a_codec_is_named_with_the_kind_of_video(tmp_path):
     check = doctor.check_decoding(tmp_path)
     assert not check.ok
     assert check.detail.startswith("decoded wrong: av1 (")
+
+
+def test_an_opencv_that_writes_no_images_is_named_with_the_kinds(monkeypatch):
+    monkeypatch.setattr("cv2.haveImageWriter", lambda name: not name.endswith("jpg"))
+
+    check = doctor.check_encoders()
+    assert not check.ok
+    assert check.detail == "OpenCV cannot write jpg"
+    assert "opencv-python-headless" in check.fix
+
+
+def test_extras_are_listed_with_what_the_others_lack(monkeypatch):
+    lines = [
+        "numpy>=1.26",
+        "tokenizers>=0.20; extra == 'text'",
+        "apsw>=3.46; extra == 'index'",
+        "nothing-like-it>=1; extra == 'index'",
+        "mlcommons-loadgen>=5; (platform_machine != 'aarch64') and extra == 'bench'",
+        "onnxruntime>=1.20; extra == 'cpu'",
+        "pytest>=8; extra == 'dev'",
+    ]
+    monkeypatch.setattr(importlib.metadata, "requires", lambda name: lines)
+
+    check = doctor.check_extras()
+    assert check.ok
+    assert check.detail == "text; pip install 'xclip-onnx[EXTRA]' for others: index lacks nothing-like-it"
+
+
+def test_the_hub_is_looked_at_only_with_its_client(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    assert "hub" not in checks()
+
+
+def test_a_cache_of_the_hub_that_cannot_be_written_is_named_with_its_variable(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file/hub"))
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_secret")
+
+    check = doctor.check_hub()
+    assert not check.ok
+    assert "HF_HOME" in check.fix
+    assert str(tmp_path) in check.detail
+    assert "hf_secret" not in check.detail
+
+
+def test_a_home_is_needed_only_where_it_was_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("XCLIP_ONNX_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert doctor.check_home().ok
+
+    monkeypatch.setenv("XCLIP_ONNX_CACHE", str(tmp_path / "file/cache"))
+    check = doctor.check_home()
+    assert not check.ok
+    assert "XCLIP_ONNX_CACHE" in check.detail
+
+    monkeypatch.setenv("XCLIP_ONNX_CACHE", str(tmp_path / "new/cache"))
+    assert doctor.check_home().ok
 
 
 @pytest.mark.parametrize(

@@ -45,14 +45,21 @@ class Gpu(NamedTuple):
     memory: str
 
 
+def disable_telemetry() -> None:
+    """Turn ONNX Runtime's telemetry off, unless the environment sets it; call this before anything loads it.
+
+    From 1.29 on it sends events to Microsoft, and keeps a device id and a database in the user's home.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
 def onnxruntime() -> ModuleType:
     """Import ONNX Runtime.
 
     Raises:
         MissingExtraError: ONNX Runtime is not installed, or its remains cannot be imported.
     """
-    # From 1.29 on it sends telemetry to Microsoft, unless this is set before it starts.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    disable_telemetry()
     try:
         import onnxruntime as module  # noqa: PLC0415 - optional: the extra decides between CPU and GPU
 

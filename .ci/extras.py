@@ -1,0 +1,327 @@
+#!/usr/bin/env python3
+"""Install the wheel with each extra alone, in fresh environments, and do there what the documentation promises of it.
+
+    .ci/extras.py [NAME ...]    environments to try, such as `none`, `text` or `cpu,serve`; all of them by default
+
+An environment is made by the `pip install` lines of pages, as they stand, and the other blocks of these pages run in
+it, in order. `PROMISES` has what no page runs: what an extra does without its neighbours, and the hint that a command
+gives where its extra is missing. `lowest` has the lowest allowed version of every package; `python3.10` and so on run
+README with other interpreters, where there are any.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    from pip._vendor import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tests"))
+from helpers.markdown import ADDRESS, PAGES, Block, blocks  # noqa: E402
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+# PyPI's newest PyTorch brings gigabytes of CUDA.
+TORCH = next(line for line in EXTRAS["dev"] if line.startswith("torch=="))
+CLONE = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "NOTICE", "export", "runtime", "examples")
+MATPLOTLIB = {".cache", ".cache/matplotlib", ".config", ".config/matplotlib"}
+NEVER = ("Traceback (most recent call last)", "ModuleNotFoundError", "No module named")
+SECONDS = 600
+# All else would tell the commands where they run: ONNX Runtime sends no telemetry where CI's variables are set.
+KEPT = re.compile(r"LANG|LC_|TMPDIR|PIP_|SSL_|REQUESTS_|\w+_proxy|\w+_PROXY")
+
+
+class Call(NamedTuple):
+    """Command line with its exit code, and a text that it prints."""
+
+    command: str
+    code: int = 0
+    says: str = ""
+
+
+def refused(command: str, extra: str) -> Call:
+    """Return a command that says which extra it lacks."""
+    return Call(command, 2, f"pip install 'xclip-onnx[{extra}]'")
+
+
+def served(options: str, client: str) -> Call:
+    """Return a server that is asked once, and stopped."""
+    return Call(
+        f"xclip-onnx serve -b motion-demo --port $PORT --decode-workers 1 {options} 2> server.log &\n"
+        "trap 'kill %1; wait; cat server.log' EXIT\n"
+        "curl -fsS -o /dev/null --retry 60 --retry-all-errors --retry-delay 1 http://127.0.0.1:$PORT/v2/health/ready\n"
+        + client
+    )
+
+
+GRPC_CLIENT = """python -c '
+import os
+from tritonclient.grpc import InferenceServerClient
+assert InferenceServerClient("127.0.0.1:" + os.environ["PORT2"]).is_model_ready("xclip")'"""
+READ = """python -c '
+from xclip_runtime import FrameTransform, read_clip
+print(read_clip("ride.mp4", num_frames=8, transform=FrameTransform("hf", 224)).total)'"""
+LIGHT = """python -c '
+from importlib.util import find_spec
+assert [name for name in ("torch", "transformers", "optimum", "onnx", "PIL") if find_spec(name)] == []'"""
+RAY = """python -c '
+from pathlib import Path
+from xclip_runtime import run_bulk, xclip_deployment
+if __name__ == "__main__":
+    print(run_bulk(["ride.mp4"], "motion-demo", "results", workers=1, cpus_per_worker=1))'"""
+
+PROMISES: dict[str, tuple[Call, ...]] = {
+    "none": (
+        Call("xclip-onnx --version && xclip-onnx --help && xclip-onnx verify -b motion-demo"),
+        Call("xclip-onnx doctor", 1, "pip install 'xclip-onnx[cpu]'"),
+        Call(READ),
+        Call(LIGHT),
+        refused("xclip-onnx demo", "cpu"),
+    ),
+    "cpu": (
+        Call(LIGHT),
+        Call("xclip-onnx demo --json && xclip-onnx doctor && xclip-onnx info -b motion-demo"),
+        Call("xclip-onnx bench --scenario Offline --duration 0.1 --count 2 --cold-starts 0 --no-sweeps"),
+        refused("xclip-onnx classify ride.mp4 -b motion-demo --labels red,blue", "text"),
+        refused("xclip-onnx score ride.mp4 red -b motion-demo", "text"),
+        refused("xclip-onnx index add ride.mp4 -b motion-demo --index films", "index"),
+        refused("xclip-onnx serve -b motion-demo", "serve"),
+        refused("xclip-onnx export-triton -b motion-demo -o models", "triton"),
+        refused("xclip-onnx export export/motion_demo/checkpoint -o bundle", "cpu,export"),
+        Call("python -c 'from xclip_runtime import run_bulk'", 1, "pip install 'xclip-onnx[ray]'"),
+    ),
+    "cpu,serve": (
+        served("", "curl -fsS --data-binary @ride.mp4 http://127.0.0.1:$PORT/v1/classify"),
+        refused("xclip-onnx serve -b motion-demo --port 0 --grpc-port 0", "grpc"),
+    ),
+    "cpu,grpc": (served("--grpc-port $PORT2", GRPC_CLIENT),),
+    "cpu,ray": (Call(RAY, says="done=1"),),
+}
+SKIPPED = {
+    "gpu": "gigabytes of CUDA; docs/tested-on.md says where it has run",
+    "docs": "mkdocs builds the site in the environment of the tests",
+    "dev": "the environment of the tests",
+}
+
+
+@dataclass
+class Environment:
+    """Fresh virtual environment, and what is done in it.
+
+    Attributes:
+        extras: Its extras, separated by commas.
+        pages: Pages whose blocks run; their own lines install the extras.
+        calls: Further promises.
+        constraints: Versions for pip.
+        python: Interpreter; None if there is none here.
+    """
+
+    extras: str
+    pages: list[Path] = field(default_factory=list)
+    calls: tuple[Call, ...] = ()
+    constraints: tuple[str, ...] = (TORCH,)
+    python: str | None = sys.executable
+
+
+def environments() -> dict[str, Environment]:
+    """Return every environment by its name; the extras that none has alone are an error."""
+    found = {name: Environment(name.removeprefix("none"), calls=calls) for name, calls in PROMISES.items()}
+    for page in PAGES:
+        if extras := extras_of(page):
+            found.setdefault(extras, Environment(extras)).pages.append(page)
+    alone = {name for extras in found for name in (extras, extras.removeprefix("cpu,"))}
+    if forgotten := set(EXTRAS) - alone - set(SKIPPED):
+        sys.exit(f"no page and no promise is for these extras alone: {', '.join(sorted(forgotten))}")
+    # Two, as transformers needs newer tokenizers than the runtime.
+    light = ",".join(sorted(set(EXTRAS) - {"export", "ray", *SKIPPED}))
+    pages = [page for extras, environment in found.items() if "export" not in extras for page in environment.pages]
+    found["lowest"] = Environment(light, pages, constraints=lowest_versions(light))
+    found["lowest-export"] = Environment(
+        "cpu,export", found["cpu,export"].pages, constraints=lowest_versions("cpu,export")
+    )
+    for version in PYTHONS:
+        if version != f"{sys.version_info.major}.{sys.version_info.minor}":
+            found[f"python{version}"] = Environment("cpu,index", [PAGES[0]], python=interpreter(version))
+    return found
+
+
+def interpreter(version: str) -> str | None:
+    """Return a Python of this version that runs, on the path or of pyenv; None if there is none."""
+    name = f"python{version}"
+    for python in (name, *map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}"))):
+        if shutil.which(python) and not subprocess.run([python, "-c", ""], capture_output=True, check=False).returncode:
+            return python
+    return None
+
+
+def extras_of(page: Path) -> str | None:
+    """Return the extras that a page installs, [cpu] first; None if it installs nothing."""
+    extras = {extra for block in blocks(page) if block.kind == "run" for extra in block.extras}
+    return ",".join(sorted(extras, key=lambda extra: (extra != "cpu", extra))) or None
+
+
+def lowest_versions(extras: str) -> tuple[str, ...]:
+    """Return the lower bound of every requirement of these extras as a constraint."""
+    requirements = [*PROJECT["dependencies"], *(line for extra in extras.split(",") for line in EXTRAS[extra])]
+    bounds = (re.match(r"([\w-]+)(?:\[[\w,]+\])?>=([\w.]+)[^;]*(;.*)?$", line) for line in requirements)
+    lowest = {f"{found[1]}=={found[2]}{found[3] or ''}" for found in bounds if found and found[1] != "torch"}
+    return (*sorted(lowest), TORCH)
+
+
+class PromiseError(Exception):
+    """A command that does not do what was promised."""
+
+
+def bash(code: str, folder: Path, variables: dict[str, str], expected: Call | None = None) -> None:
+    """Run commands.
+
+    Raises:
+        PromiseError: Another exit code, a traceback, or the text is missing.
+    """
+    code_wanted, says = (expected.code, expected.says) if expected else (0, "")
+    try:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", code],
+            cwd=folder,
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        message = f"{code}\n  took more than {SECONDS} s"
+        raise PromiseError(message) from error
+    traceback = "xclip-onnx" in code and any(words in done.stdout for words in NEVER)
+    if done.returncode != code_wanted or says not in done.stdout or traceback:
+        wanted = f"exit {done.returncode}, expected {code_wanted}" + (f" and {says!r}" if says else "")
+        message = f"{code.strip()}\n  {wanted}\n{done.stdout[-3000:]}"
+        raise PromiseError(message)
+
+
+def free_port() -> str:
+    """Return the number of a port that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def make(environment: Environment, work: Path, wheel: Path) -> dict[str, str]:
+    """Make a virtual environment with a `pip`, and an empty home; return the environment variables to use it."""
+    subprocess.run([environment.python, "-m", "venv", "--without-pip", work / "venv"], check=True)
+    pip = work / "venv/bin/pip"
+    python = shlex.join([sys.executable, "-m", "pip", "--python", str(work / "venv/bin/python")])
+    # With the user's home, for the configuration and the cache of pip.
+    pip.write_text(f'#!/bin/sh\nHOME={shlex.quote(str(Path.home()))} exec {python} "$@"\n')
+    pip.chmod(0o755)
+    (work / "home").mkdir()
+    (work / "constraints.txt").write_text("".join(f"{line}\n" for line in environment.constraints))
+    kept = {name: value for name, value in os.environ.items() if KEPT.match(name)}
+    return {
+        **kept,
+        "PATH": f"{work / 'venv/bin'}:{os.environ['PATH']}",
+        "HOME": str(work / "home"),
+        "PIP_CONSTRAINT": str(work / "constraints.txt"),
+        "PIP_FIND_LINKS": f"{wheel.parent} {os.environ.get('PIP_FIND_LINKS', '')}".strip(),
+        "PIP_NO_COMPILE": "1",
+        "PIP_QUIET": "1",
+        "PORT": free_port(),
+        "PORT2": free_port(),
+    }
+
+
+def clone(folder: Path) -> Path:
+    """Make a folder with the repository and two videos of the user."""
+    folder.mkdir()
+    for name in CLONE:
+        source = ROOT / name
+        shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy(source, folder)
+    for name in ("ride.mp4", "other.mp4"):
+        shutil.copy(ROOT / "runtime/xclip_runtime/data/motion-demo.mp4", folder / name)
+    return folder
+
+
+def run_block(block: Block, folder: Path, variables: dict[str, str]) -> None:
+    """Run a block of a page as it stands, beside a server where it asks one."""
+    code = block.code.replace(ADDRESS, f"127.0.0.1:{variables['PORT']}")
+    if block.language == "python":
+        (folder / "block.py").write_text(code)
+        code = "python block.py"
+    bash(served("", code).command if block.kind == "server" else code, folder, variables)
+
+
+def try_out(environment: Environment, wheel: Path) -> str | None:
+    """Make an environment and do everything in it; return what failed, or None."""
+    with tempfile.TemporaryDirectory(prefix="extras-") as temporary:
+        work = Path(temporary)
+        variables = make(environment, work, wheel)
+        folder = clone(work / "clone")
+        try:
+            if not environment.pages:
+                bash(f"pip install 'xclip-onnx[{environment.extras}]'".replace("[]", ""), folder, variables)
+            for page in environment.pages:
+                here = clone(work / page.stem)
+                for block in blocks(page):
+                    if block.language in ("bash", "python") and block.kind in ("run", "server"):
+                        run_block(block, here, variables)
+            for call in environment.calls:
+                bash(call.command, folder, variables, call)
+        except PromiseError as error:
+            return str(error)
+        written = {str(path.relative_to(work / "home")) for path in (work / "home").rglob("*")}
+        written = {path for path in written if path not in MATPLOTLIB and "/matplotlib/" not in path}
+        return f"wrote to the home: {', '.join(sorted(written)[:9])}" if written else None
+
+
+def main() -> None:
+    """Try the environments, two at a time, and print a table."""
+    found = environments()
+    if unknown := set(sys.argv[1:]) - set(found):
+        sys.exit(f"no environment {', '.join(sorted(unknown))}: there are {', '.join(found)}")
+    for name, reason in SKIPPED.items():
+        print(f"skipped {name}: {reason}")
+    wanted = {}
+    for name in sys.argv[1:] or found:
+        if found[name].python is None:
+            print(f"skipped {name}: no such interpreter here")
+        else:
+            wanted[name] = found[name]
+    failed = []
+
+    def one(name: str) -> None:
+        began = time.monotonic()
+        problem = try_out(wanted[name], wheel)
+        pages = " ".join(page.stem for page in wanted[name].pages)
+        print(f"{'FAILED' if problem else 'ok':<7}{name:<28}{time.monotonic() - began:4.0f} s  {pages}", flush=True)
+        if problem:
+            print(problem, flush=True)
+            failed.append(name)
+
+    with tempfile.TemporaryDirectory(prefix="extras-") as folder, ThreadPoolExecutor(2) as executor:
+        command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, str(ROOT)]
+        subprocess.run(command, check=True)
+        (wheel,) = Path(folder).glob("*.whl")
+        list(executor.map(one, wanted))
+    sys.exit(f"failed: {', '.join(failed)}" if failed else None)
+
+
+if __name__ == "__main__":
+    main()
