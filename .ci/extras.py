@@ -109,6 +109,7 @@ PROMISES: dict[str, tuple[Call, ...]] = {
     "cpu,serve": (
         served("", "curl -fsS --data-binary @ride.mp4 http://127.0.0.1:$PORT/v1/classify"),
         refused("xclip-onnx serve -b motion-demo --port 0 --grpc-port 0", "grpc"),
+        refused("OTEL_TRACES_EXPORTER=otlp xclip-onnx serve -b motion-demo --port 0", "otel"),
     ),
     "cpu,grpc": (served("--grpc-port $PORT2", GRPC_CLIENT),),
     "cpu,ray": (Call(RAY, says="done=1"),),
