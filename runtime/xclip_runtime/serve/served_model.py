@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +18,7 @@ from xclip_runtime.inference.providers import CPU_PROVIDER
 from xclip_runtime.results import FrameUse, VideoFeatures
 from xclip_runtime.selftest import golden_clip, self_test
 from xclip_runtime.serve.batcher import Batcher
+from xclip_runtime.serve.stats import Duration, Statistics
 from xclip_runtime.serve.text_cache import TextCache
 
 if TYPE_CHECKING:
@@ -83,10 +84,14 @@ class ServedModel:
         """True once the model is warm and has passed its self-test."""
         self._metrics = metrics
         self._pool = pool
-        self._batch_size = settings.batch_size or (1 if self.model.provider == CPU_PROVIDER else BATCH_ON_GPU)
+        self.batch_size = settings.batch_size or (1 if self.model.provider == CPU_PROVIDER else BATCH_ON_GPU)
         self.batcher: Batcher[NDArray[np.uint8], tuple[VideoFeatures, float]] = Batcher(
-            self._run_batch, size=self._batch_size, delay=settings.batch_delay, on_batch=metrics.batch_size.observe
+            self._run_batch, size=self.batch_size, delay=settings.batch_delay, on_batch=metrics.batch_size.observe
         )
+        self.runs: defaultdict[int, Duration] = defaultdict(Duration)
+        """Runs of the vision graph by their batch size."""
+        self.stats: defaultdict[str, Statistics] = defaultdict(Statistics)
+        """Statistics of each model of the Open Inference Protocol."""
         self._kept: OrderedDict[str, EncodedVideo] = OrderedDict()
         self._users = 0
         self._unused = asyncio.Event()
@@ -235,7 +240,7 @@ class ServedModel:
             raise DeviceError(message)
         clip = golden_clip(self.model.bundle.num_frames, self.model.bundle.image_size)
         # Some providers prepare for each shape when they first see it.
-        for size in range(2, self._batch_size + 1):
+        for size in range(2, self.batch_size + 1):
             self.model.features_batch(np.stack([clip] * size))
 
     def _run_batch(self, clips: Sequence[NDArray[np.uint8]]) -> list[tuple[VideoFeatures, float]]:
@@ -243,6 +248,7 @@ class ServedModel:
         batch = clips[0][None] if len(clips) == 1 else np.stack(clips)
         features = self.model.features_batch(batch)
         vision_ms = 1000 * (time.perf_counter() - start)
+        self.runs[len(clips)].add(vision_ms)
         return [(one, vision_ms) for one in features]
 
     def _prompt_logits(self, features: Sequence[VideoFeatures], embeds: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,9 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from helpers.servers import COMMAND, PATIENCE, eventually, finished, process
+from helpers.servers import COMMAND, PATIENCE, SERVE, eventually, finished, process
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
 
+DEMO = ("--bundle", "motion-demo")
 DOCS = (Path(__file__).parents[3] / "docs/serving.md").read_text()
 
 
@@ -87,15 +88,15 @@ def test_workers_end_with_a_server_that_was_killed():
     ("options", "message"),
     [
         (("--bundle", "/nowhere"), "no bundle at /nowhere"),
-        (("--host", "203.0.113.1"), "203.0.113.1"),
-        (("--api-keys", os.devnull), "holds no key"),
-        (("--queue", "0"), "0 is not in the range"),
-        (("--device", "tensorrt"), "TensorrtExecutionProvider"),
+        ((*DEMO, "--host", "203.0.113.1"), "203.0.113.1"),
+        ((*DEMO, "--api-keys", os.devnull), "holds no key"),
+        ((*DEMO, "--queue", "0"), "0 is not in the range"),
+        ((*DEMO, "--device", "tensorrt"), "TensorrtExecutionProvider"),
     ],
 )
 def test_a_server_that_cannot_start_says_why_and_exits_with_2(options, message):
     done = subprocess.run(
-        [*COMMAND, "--port", "0", *options], check=False, capture_output=True, text=True, timeout=PATIENCE
+        [*SERVE, "--port", "0", *options], check=False, capture_output=True, text=True, timeout=PATIENCE
     )
 
     assert done.returncode == 2

@@ -2,84 +2,49 @@
 
 Over HTTP a body is a JSON document, followed by the binary data of the tensors that it announces; gRPC has messages of
 its own. This module knows no models, no HTTP and no gRPC.
+
+A request costs no more memory than a small multiple of its size, and only once its shapes are known to be wanted: the
+document is decoded into the types below, which skips what they do not name, and tensors stay where they are until
+`Input.uint8` or `Input.strings` is called.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import struct
+import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import numpy as np
+from msgspec import Meta, Raw
 
 from xclip_runtime.errors import TensorError
 from xclip_runtime.inference.scoring import best_first
+from xclip_runtime.serve.inference_protocol.tensors import LENGTH, MAX_NAME, MAX_RANK, BinaryData, Input, JsonData
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-JSON_BYTES = 64 << 20
-"""Maximum size of the JSON; larger tensors must be sent as binary data."""
+JSON_BYTES = 32 << 20
+"""Maximum size of the JSON: a clip as nested lists; larger tensors must be sent as binary data.
 
-_LENGTH = struct.Struct("<I")
+Skipping so much takes less than 0.1 s, for which other threads wait.
+"""
 
+MAX_TENSORS = 16
+"""Maximum number of inputs, and of requested outputs."""
 
-@dataclass(frozen=True)
-class Input:
-    """Input tensor of a request."""
+# Of documents that are not hostile: a request, its tensors, and the parameters of each.
+_MAX_OBJECTS = 2 + 4 * MAX_TENSORS
+_MAX_SHAPE_BYTES = 256
 
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-    data: memoryview | list[Any]
-    """Binary data, or the elements listed in the document or message."""
-
-    def __post_init__(self) -> None:
-        """Check the shape."""
-        if any(n < 0 for n in self.shape):
-            message = f"input {self.name} has shape {list(self.shape)}: send non-negative sizes"
-            raise TensorError(message)
-
-    def uint8(self) -> NDArray[np.uint8]:
-        """Return the values in their shape.
-
-        Raises:
-            TensorError: The datatype is not UINT8, or the number of values contradicts the shape.
-        """
-        if self.datatype != "UINT8":
-            message = f"input {self.name} is {self.datatype}: send UINT8"
-            raise TensorError(message)
-        if isinstance(self.data, memoryview):
-            values = np.frombuffer(self.data, np.uint8)
-        else:
-            values = _uint8_of_list(self.name, self.data)
-        if values.size != math.prod(self.shape):
-            message = f"input {self.name} has {values.size} values, which do not fit its shape {list(self.shape)}"
-            raise TensorError(message)
-        return values.reshape(self.shape)
-
-    def strings(self) -> list[bytes]:
-        """Return the elements of a BYTES tensor.
-
-        Raises:
-            TensorError: The datatype is not BYTES, or the data are truncated or do not fit the shape.
-        """
-        if self.datatype != "BYTES":
-            message = f"input {self.name} is {self.datatype}: send BYTES"
-            raise TensorError(message)
-        elements = self.data if isinstance(self.data, list) else list(_elements(self.name, self.data))
-        if not all(isinstance(element, bytes) for element in elements):
-            message = f"input {self.name} is JSON, which cannot hold a video: send it as binary data"
-            raise TensorError(message)
-        if len(elements) != math.prod(self.shape):
-            message = f"input {self.name} has {len(elements)} elements, which do not fit its shape {list(self.shape)}"
-            raise TensorError(message)
-        return elements
+_Name = Annotated[str, Meta(max_length=MAX_NAME)]
 
 
 @dataclass(frozen=True)
@@ -97,16 +62,59 @@ class InferRequest:
     """Parsed request."""
 
     id: str | None
-    inputs: Mapping[str, Input]
+    inputs: tuple[Input, ...]
     outputs: tuple[RequestedOutput, ...]
     """Requested outputs; empty for all."""
     binary_outputs: bool
     timeout: float
     """Client's timeout, seconds; infinite by default."""
 
+    def __post_init__(self) -> None:
+        """Check that names are not repeated."""
+        for kind, named in (("inputs", self.inputs), ("outputs", self.outputs)):
+            if len({tensor.name for tensor in named}) < len(named):
+                message = f"two {kind} have the same name: send each once"
+                raise TensorError(message)
+
+
+class _Parameters(msgspec.Struct, frozen=True):
+    """The parameters of requests, inputs and outputs that mean something here."""
+
+    binary_data_size: Annotated[int, Meta(ge=0)] | None = None
+    binary_data: bool = False
+    binary_data_output: bool = False
+    classification: Annotated[int, Meta(ge=0)] = 0
+    timeout: Annotated[float, Meta(ge=0)] = 0.0
+    """Microseconds; 0 for none."""
+
+
+class _InputDocument(msgspec.Struct, frozen=True):
+    name: _Name
+    datatype: _Name
+    shape: Raw
+    data: Raw = Raw()
+    parameters: _Parameters | None = None
+
+
+class _OutputDocument(msgspec.Struct, frozen=True):
+    name: _Name
+    parameters: _Parameters | None = None
+
+
+class _RequestDocument(msgspec.Struct, frozen=True):
+    inputs: Annotated[list[_InputDocument], Meta(max_length=MAX_TENSORS)]
+    outputs: Annotated[list[_OutputDocument], Meta(max_length=MAX_TENSORS)] | None = None
+    id: _Name | None = None
+    parameters: _Parameters | None = None
+
+
+_DOCUMENT = msgspec.json.Decoder(_RequestDocument)
+_SHAPE = msgspec.json.Decoder(tuple[int, ...])
+_NO_PARAMETERS = _Parameters()
+
 
 def parse(body: memoryview, json_bytes: int | None) -> InferRequest:
-    """Parse a body.
+    """Parse a body, which the request refers to.
 
     Args:
         body: The whole body.
@@ -119,20 +127,24 @@ def parse(body: memoryview, json_bytes: int | None) -> InferRequest:
     if size > min(len(body), JSON_BYTES):
         message = f"{size} bytes of JSON exceed the body or the limit of {JSON_BYTES}: send tensors as binary data"
         raise TensorError(message)
+    head, rest = body[:size], body[size:]
+    # Lists of tensors are checked when they are decoded, which is too late for millions.
+    if next(islice(re.finditer(rb"\{", head), _MAX_OBJECTS, None), None):
+        message = f"the request has more than {_MAX_OBJECTS} JSON objects: send fewer inputs and outputs"
+        raise TensorError(message)
     try:
-        document = json.loads(bytes(body[:size]))
-        parameters = document.get("parameters") or {}
+        document = _DOCUMENT.decode(head)
+        parameters = document.parameters or _NO_PARAMETERS
         return InferRequest(
-            id=document.get("id"),
-            inputs={tensor.name: tensor for tensor in _inputs(document["inputs"], body[size:])},
-            outputs=tuple(_requested_output(output) for output in document.get("outputs") or ()),
-            binary_outputs=bool(parameters.get("binary_data_output", False)),
-            timeout=float(parameters.get("timeout") or math.inf) / 1e6,
+            id=document.id,
+            inputs=tuple(_inputs(document.inputs, rest)),
+            outputs=tuple(_requested_output(output) for output in document.outputs or ()),
+            binary_outputs=parameters.binary_data_output,
+            timeout=parameters.timeout / 1e6 or math.inf,
         )
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        if isinstance(error, TensorError):
-            raise
-        message = f"the request does not follow the Open Inference Protocol ({type(error).__name__}: {error})"
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error)
+        message = f"the request does not follow the Open Inference Protocol: {reason}"
         raise TensorError(message) from error
 
 
@@ -163,7 +175,7 @@ class Output:
     def to_bytes(self) -> bytes:
         """Return the elements as binary data; each string is preceded by its length."""
         if self.requested.classes:
-            return b"".join(_LENGTH.pack(len(element)) + element for element in self.tensor.flat)
+            return b"".join(LENGTH.pack(len(element)) + element for element in self.tensor.flat)
         return self.tensor.tobytes()
 
     def to_list(self) -> list[Any]:
@@ -199,46 +211,29 @@ def pack(head: Mapping[str, Any], outputs: Sequence[Output]) -> tuple[bytes, int
     return (encoded + b"".join(payloads), len(encoded)) if payloads else (encoded, None)
 
 
-def _inputs(documents: Sequence[Mapping[str, Any]], rest: memoryview) -> Iterator[Input]:
+def _inputs(documents: Sequence[_InputDocument], rest: memoryview) -> Iterator[Input]:
     for document in documents:
-        shape = tuple(int(n) for n in document["shape"])
-        size = (document.get("parameters") or {}).get("binary_data_size")
+        size = (document.parameters or _NO_PARAMETERS).binary_data_size
+        if len(document.shape) > _MAX_SHAPE_BYTES:
+            message = f"input {document.name} has a shape of more than {_MAX_SHAPE_BYTES} bytes: send {MAX_RANK} sizes"
+            raise TensorError(message)
+        shape = _SHAPE.decode(document.shape)
         if size is None:
-            yield Input(str(document["name"]), document["datatype"], shape, list(document["data"]))
+            if not document.data:
+                message = f"input {document.name} has neither data nor binary_data_size: send one of them"
+                raise TensorError(message)
+            yield Input(document.name, document.datatype, shape, JsonData(memoryview(document.data)))
             continue
-        if not 0 <= int(size) <= len(rest):
-            message = f"input {document['name']} announces {size} bytes, but the body has {len(rest)} left"
+        if size > len(rest):
+            message = f"input {document.name} announces {size} bytes, but the body has {len(rest)} left"
             raise TensorError(message)
-        yield Input(str(document["name"]), document["datatype"], shape, rest[: int(size)])
-        rest = rest[int(size) :]
+        yield Input(document.name, document.datatype, shape, BinaryData(rest[:size]))
+        rest = rest[size:]
 
 
-def _requested_output(document: Mapping[str, Any]) -> RequestedOutput:
-    parameters = document.get("parameters") or {}
-    classes = int(parameters.get("classification", 0))
-    return RequestedOutput(str(document["name"]), bool(parameters.get("binary_data", False)), max(0, classes))
-
-
-def _uint8_of_list(name: str, data: list[Any]) -> NDArray[np.uint8]:
-    try:
-        values = np.array(data).ravel()
-    except ValueError as error:
-        message = f"input {name} is ragged: send the values in its shape"
-        raise TensorError(message) from error
-    if values.size and (values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255):
-        message = f"input {name} has values out of the range of UINT8"
-        raise TensorError(message)
-    return values.astype(np.uint8)
-
-
-def _elements(name: str, data: memoryview) -> Iterator[bytes]:
-    while data:
-        if len(data) < _LENGTH.size or len(data) - _LENGTH.size < _LENGTH.unpack_from(data)[0]:
-            message = f"input {name} is truncated: send each element of BYTES as its length (uint32) and its bytes"
-            raise TensorError(message)
-        end = _LENGTH.size + _LENGTH.unpack_from(data)[0]
-        yield bytes(data[_LENGTH.size : end])
-        data = data[end:]
+def _requested_output(document: _OutputDocument) -> RequestedOutput:
+    parameters = document.parameters or _NO_PARAMETERS
+    return RequestedOutput(document.name, parameters.binary_data, parameters.classification)
 
 
 def _classes(values: NDArray[np.float32], count: int, labels: Sequence[str]) -> NDArray[Any]:

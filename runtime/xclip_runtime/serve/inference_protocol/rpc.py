@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -16,38 +17,51 @@ from xclip_runtime._version import __version__
 from xclip_runtime.errors import MissingExtraError, TensorError, UnknownModelError
 from xclip_runtime.serve.api_keys import ApiKeys, key_in
 from xclip_runtime.serve.error_responses import describe
-from xclip_runtime.serve.inference_protocol.codec import InferRequest, Input, RequestedOutput
-from xclip_runtime.serve.inference_protocol.models import SERVER, VERSION, Models
+from xclip_runtime.serve.inference_protocol.codec import MAX_TENSORS, InferRequest, RequestedOutput
+from xclip_runtime.serve.inference_protocol.models import EXTENSIONS, SERVER, VERSION, Models
+from xclip_runtime.serve.inference_protocol.tensors import MAX_NAME, BinaryData, Input, ListedData
 from xclip_runtime.serve.logs import request_id
 from xclip_runtime.serve.middleware import CLIENT_GONE, log_request, record_request, safe_id
 from xclip_runtime.serve.request import Deadline
 
 try:
     import grpc
+    from google.protobuf.json_format import ParseDict
+    from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+    from grpc_reflection.v1alpha import reflection
     from tritonclient.grpc import service_pb2 as messages
+
+    from xclip_runtime.serve.inference_protocol import wire
+    from xclip_runtime.serve.inference_protocol.health import HEALTH, Health
 except ModuleNotFoundError as error:
     feature = f"gRPC (it lacks {error.name})"
     raise MissingExtraError(feature, "grpc") from error
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Sequence
 
     from xclip_runtime.serve.engine import Engine
+    from xclip_runtime.serve.inference_protocol.codec import Output
+
+Receive = Callable[[], Coroutine[Any, Any, Any]]
+Method = Callable[[Receive], Awaitable[Any]]
 
 SERVICE = "inference.GRPCInferenceService"
 
 MESSAGE_BYTES = 64 << 20
 """Maximum size of a message; unlike an upload over HTTP it is held in memory as a whole."""
 
-_PROBES = {"ServerLive", "ServerReady"}
+_PROBES = {f"/{SERVICE}/ServerLive", f"/{SERVICE}/ServerReady", f"/{HEALTH}/Check"}
 _CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     422: grpc.StatusCode.INVALID_ARGUMENT,
+    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
+    507: grpc.StatusCode.RESOURCE_EXHAUSTED,
 }
 
 
@@ -75,7 +89,13 @@ class RpcServer:
         # Without port sharing a second server on the same port fails instead of taking some of the requests.
         options = [("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", 0)]
         self._server = grpc.aio.server(options=options)
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, self._handlers()),))
+        self._server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler(SERVICE, self._handlers()),
+                grpc.method_handlers_generic_handler(HEALTH, self._health_handlers()),
+            )
+        )
+        reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), self._server)
         self._server.add_insecure_port(self._address)
         await self._server.start()
 
@@ -84,31 +104,45 @@ class RpcServer:
         await self._server.stop(seconds)
 
     def _handlers(self) -> dict[str, Any]:
-        methods: dict[str, tuple[Any, Callable[[Any], Awaitable[Any]]]] = {
+        methods: dict[str, tuple[Any, Method]] = {
             "ServerLive": (messages.ServerLiveRequest, self._server_live),
             "ServerReady": (messages.ServerReadyRequest, self._server_ready),
             "ServerMetadata": (messages.ServerMetadataRequest, self._server_metadata),
             "ModelReady": (messages.ModelReadyRequest, self._model_ready),
             "ModelMetadata": (messages.ModelMetadataRequest, self._model_metadata),
+            "ModelConfig": (messages.ModelConfigRequest, self._model_config),
+            "ModelStatistics": (messages.ModelStatisticsRequest, self._model_statistics),
             "ModelInfer": (messages.ModelInferRequest, self._model_infer),
             "RepositoryIndex": (messages.RepositoryIndexRequest, self._repository_index),
             "RepositoryModelLoad": (messages.RepositoryModelLoadRequest, self._load),
             "RepositoryModelUnload": (messages.RepositoryModelUnloadRequest, self._unload),
         }
-        # On the wire a unary request is a stream of one message. Read as a stream, it waits until it is admitted.
+        return {name: self._handler(f"/{SERVICE}/{name}", kind, method) for name, (kind, method) in methods.items()}
+
+    def _health_handlers(self) -> dict[str, Any]:
+        health = Health(self._engine, self._models, SERVICE)
         return {
-            name: grpc.stream_unary_rpc_method_handler(
-                partial(self._handle, name, method),
-                request_deserializer=kind.FromString,
-                response_serializer=lambda response: response.SerializeToString(),
-            )
-            for name, (kind, method) in methods.items()
+            "Check": self._handler(f"/{HEALTH}/Check", HealthCheckRequest, health.check),
+            "Watch": grpc.unary_stream_rpc_method_handler(
+                health.watch,
+                request_deserializer=HealthCheckRequest.FromString,
+                response_serializer=HealthCheckResponse.SerializeToString,
+            ),
         }
+
+    def _handler(self, path: str, kind: Any, method: Method) -> Any:
+        # On the wire a unary request is a stream of one message. Read as a stream, it waits until it is admitted, and
+        # left as bytes, its size is checked before it is parsed, and what is invalid is no INTERNAL error.
+        return grpc.stream_unary_rpc_method_handler(
+            partial(self._handle, path, method, kind),
+            response_serializer=lambda response: response.SerializeToString(),
+        )
 
     async def _handle(
         self,
-        name: str,
-        method: Callable[[Any], Awaitable[Any]],
+        path: str,
+        method: Method,
+        kind: Any,
         stream: AsyncIterator[Any],
         context: Any,
     ) -> Any:
@@ -117,9 +151,9 @@ class RpcServer:
         token = request_id.set(safe_id(str(metadata.get("x-request-id", ""))))
         status = 200
         try:
-            if name not in _PROBES:
+            if path not in _PROBES:
                 self._keys.check(key_in(metadata))
-            return await method(stream)
+            return await method(partial(_single, stream, kind))
         except asyncio.CancelledError:
             status = CLIENT_GONE
             raise
@@ -127,10 +161,10 @@ class RpcServer:
             status, text = describe(error)
             await self._abort(context, status, text)
         finally:
-            path, seconds = f"/{SERVICE}/{name}", time.perf_counter() - start
+            seconds = time.perf_counter() - start
             record_request(self._engine.metrics, path, status, seconds)
             fields = {"method": "gRPC", "path": path}
-            log_request(fields, status, seconds, _host(context.peer()), quiet=name in _PROBES)
+            log_request(fields, status, seconds, _host(context.peer()), quiet=path in _PROBES)
             request_id.reset(token)
 
     async def _abort(self, context: Any, status: int, message: str) -> None:
@@ -138,97 +172,126 @@ class RpcServer:
         pause = (("grpc-retry-pushback-ms", str(1000 * self._engine.retry_after)),) if status == 503 else ()
         await context.abort(_CODES.get(status, grpc.StatusCode.INTERNAL), message, pause)
 
-    async def _server_live(self, _: AsyncIterator[Any]) -> Any:
+    async def _server_live(self, _: Receive) -> Any:
         return messages.ServerLiveResponse(live=True)
 
-    async def _server_ready(self, _: AsyncIterator[Any]) -> Any:
+    async def _server_ready(self, _: Receive) -> Any:
         return messages.ServerReadyResponse(ready=self._engine.ready)
 
-    async def _server_metadata(self, _: AsyncIterator[Any]) -> Any:
-        return messages.ServerMetadataResponse(name=SERVER, version=__version__, extensions=["classification"])
+    async def _server_metadata(self, _: Receive) -> Any:
+        return messages.ServerMetadataResponse(name=SERVER, version=__version__, extensions=EXTENSIONS)
 
-    async def _model_ready(self, stream: AsyncIterator[Any]) -> Any:
-        request = await _single(stream)
+    async def _model_ready(self, receive: Receive) -> Any:
+        asked = await receive()
         try:
-            ready = self._models.get(request.name, request.version or VERSION).ready
+            ready = self._models.get(asked.name, asked.version or VERSION).ready
         except UnknownModelError:
             ready = False
         return messages.ModelReadyResponse(ready=ready)
 
-    async def _model_metadata(self, stream: AsyncIterator[Any]) -> Any:
-        request = await _single(stream)
-        facts = self._models.get(request.name, request.version or VERSION).metadata
+    async def _model_metadata(self, receive: Receive) -> Any:
+        asked = await receive()
+        facts = self._models.get(asked.name, asked.version or VERSION).metadata
         # The messages have no field for the parameters of REST.
         return messages.ModelMetadataResponse(**{name: facts[name] for name in facts if name != "parameters"})
 
-    async def _model_infer(self, stream: AsyncIterator[Any]) -> Any:
+    async def _model_config(self, receive: Receive) -> Any:
+        asked = await receive()
+        config = self._models.get(asked.name, asked.version or VERSION).config
+        return ParseDict({"config": config}, messages.ModelConfigResponse())
+
+    async def _model_statistics(self, receive: Receive) -> Any:
+        asked = await receive()
+        statistics = self._models.statistics(asked.name, asked.version)
+        return ParseDict({"model_stats": statistics}, messages.ModelStatisticsResponse())
+
+    async def _model_infer(self, receive: Receive) -> Any:
         with self._engine.admit():
             deadline = Deadline(self._engine.settings.request_timeout)
-            request = await deadline.within(_single(stream))
-            with self._models.use(request.model_name, request.model_version or VERSION) as model:
-                parsed = await asyncio.to_thread(_parse, request)
-                deadline.shorten(parsed.timeout)
-                outputs = await deadline.within(model.run(parsed))
-        response = messages.ModelInferResponse(model_name=request.model_name, model_version=VERSION, id=request.id)
-        for output in outputs:
-            response.outputs.add(name=output.requested.name, datatype=output.datatype, shape=output.tensor.shape)
-            response.raw_output_contents.append(output.to_bytes())
-        return response
+            message = await deadline.within(receive())
+            model, version = message.model_name, message.model_version or VERSION
+            parsed = await asyncio.to_thread(to_request, message)
+            deadline.shorten(parsed.timeout)
+            with self._models.use(model, version) as used:
+                return await deadline.within(used.infer(parsed, partial(_pack, model, parsed.id or "")))
 
-    async def _repository_index(self, stream: AsyncIterator[Any]) -> Any:
-        request = await _single(stream)
-        index = self._models.index(ready=request.ready)
-        return messages.RepositoryIndexResponse(models=index)
+    async def _repository_index(self, receive: Receive) -> Any:
+        asked = await receive()
+        return messages.RepositoryIndexResponse(models=self._models.index(ready=asked.ready))
 
-    async def _load(self, stream: AsyncIterator[Any]) -> Any:
-        request = await _single(stream)
-        await self._models.load(request.model_name)
+    async def _load(self, receive: Receive) -> Any:
+        asked = await receive()
+        await self._models.load(asked.model_name, replaced="config" in asked.parameters)
         return messages.RepositoryModelLoadResponse()
 
-    async def _unload(self, stream: AsyncIterator[Any]) -> Any:
-        request = await _single(stream)
-        await self._models.unload(request.model_name)
+    async def _unload(self, receive: Receive) -> Any:
+        asked = await receive()
+        await self._models.unload(asked.model_name)
         return messages.RepositoryModelUnloadResponse()
 
 
-async def _single(stream: AsyncIterator[Any]) -> Any:
-    async for message in stream:
-        return message
+async def _single(stream: AsyncIterator[bytes], kind: Any) -> Any:
+    """Receive and parse the message of a request.
+
+    Raises:
+        TensorError: There is none, or it is invalid.
+    """
+    async for data in stream:
+        return await asyncio.to_thread(wire.parse, data, kind)
     error = "the request contains no message"
     raise TensorError(error)
 
 
-def _parse(request: Any) -> InferRequest:
-    """Convert a message to an `InferRequest`.
+def to_request(message: Any) -> InferRequest:
+    """Convert a message to an `InferRequest`, whose tensors stay in the message.
 
     Raises:
         TensorError: The message does not follow the protocol.
     """
-    raw = request.raw_input_contents
-    if raw and len(raw) != len(request.inputs):
-        message = f"{len(request.inputs)} inputs have {len(raw)} raw contents: send one for each"
-        raise TensorError(message)
-    timeout = request.parameters["timeout"].int64_param if "timeout" in request.parameters else 0
+    raw, inputs, outputs = message.raw_input_contents, message.inputs, message.outputs
+    if max(len(inputs), len(outputs)) > MAX_TENSORS:
+        text = f"{len(inputs)} inputs and {len(outputs)} outputs exceed the limit of {MAX_TENSORS}: send fewer"
+        raise TensorError(text)
+    if raw and len(raw) != len(inputs):
+        text = f"{len(inputs)} inputs have {len(raw)} raw contents: send one for each"
+        raise TensorError(text)
+    if any(len(name) > MAX_NAME for name in (message.id, *(tensor.name for tensor in (*inputs, *outputs)))):
+        text = f"an id or a name has more than {MAX_NAME} characters: send a shorter one"
+        raise TensorError(text)
     return InferRequest(
-        id=request.id or None,
-        inputs={tensor.name: tensor for tensor in _inputs(request.inputs, raw)},
-        outputs=tuple(_requested_output(output) for output in request.outputs),
+        id=message.id or None,
+        inputs=tuple(_to_input(tensor, raw[number] if raw else None) for number, tensor in enumerate(inputs)),
+        outputs=tuple(RequestedOutput(o.name, binary=True, classes=_integer(o, "classification")) for o in outputs),
         binary_outputs=True,
-        timeout=timeout / 1e6 if timeout > 0 else math.inf,
+        timeout=_integer(message, "timeout") / 1e6 or math.inf,
     )
 
 
-def _inputs(tensors: Any, raw: Any) -> Iterator[Input]:
-    for number, tensor in enumerate(tensors):
-        contents = tensor.contents
-        listed = contents.bytes_contents if tensor.datatype == "BYTES" else contents.uint_contents
-        data = memoryview(raw[number]) if raw else list(listed)
-        yield Input(tensor.name, tensor.datatype, tuple(tensor.shape), data)
+def _to_input(tensor: Any, raw: bytes | None) -> Input:
+    listed = ListedData(tensor.contents.uint_contents, tensor.contents.bytes_contents)
+    data = listed if raw is None else BinaryData(memoryview(raw))
+    return Input(tensor.name, tensor.datatype, tuple(tensor.shape), data)
 
 
-def _requested_output(output: Any) -> RequestedOutput:
-    classes = output.parameters["classification"].int64_param if "classification" in output.parameters else 0
-    return RequestedOutput(output.name, binary=True, classes=max(0, classes))
+def _integer(message: Any, parameter: str) -> int:
+    """Return a parameter, 0 by default.
+
+    Raises:
+        TensorError: It is negative.
+    """
+    value: int = message.parameters[parameter].int64_param if parameter in message.parameters else 0
+    if value < 0:
+        text = f"parameter {parameter} is {value}: send 0 or more"
+        raise TensorError(text)
+    return value
+
+
+def _pack(model: str, identifier: str, outputs: Sequence[Output]) -> Any:
+    response = messages.ModelInferResponse(model_name=model, model_version=VERSION, id=identifier)
+    for output in outputs:
+        response.outputs.add(name=output.requested.name, datatype=output.datatype, shape=output.tensor.shape)
+        response.raw_output_contents.append(output.to_bytes())
+    return response
 
 
 def _host(peer: str) -> str:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
+from functools import reduce
+from operator import getitem
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
-from xclip_runtime.errors import TensorError
-from xclip_runtime.serve.inference_protocol import codec
-from xclip_runtime.serve.inference_protocol.codec import Output, RequestedOutput
 from xclip_runtime.video import read_clip
 
 VIDEO = DEMO_VIDEO.read_bytes()
@@ -137,70 +134,96 @@ def test_what_does_not_fit_is_an_error_of_the_client(triton, clip, send, message
         send(triton, clip)
 
 
-def body_of(document, payload=b""):
-    head = json.dumps(document).encode()
-    return memoryview(head + payload), len(head)
+def test_the_configuration_is_as_the_client_expects(triton, model):
+    clips, videos = triton.get_model_config("xclip"), triton.get_model_config("xclip_video", "1")
+
+    assert clips["input"] == [{"name": "pixel_values", "data_type": "TYPE_UINT8", "dims": [32, 224, 224, 3]}]
+    assert clips["output"][0] == {"name": "logits_per_video", "data_type": "TYPE_FP32", "dims": [len(model.labels)]}
+    assert clips["max_batch_size"] == 32
+    assert videos["input"] == [{"name": "video", "data_type": "TYPE_STRING", "dims": [-1]}]
+    assert videos["max_batch_size"] == 0
 
 
-@settings(max_examples=60, deadline=None)
-@given(data=st.binary(max_size=300), length=st.one_of(st.none(), st.integers(0, 400)))
-def test_no_body_does_worse_than_a_tensor_error(data, length):
-    with pytest.raises(TensorError):
-        codec.parse(memoryview(data), length)
+def test_statistics_count_requests_and_their_stages(triton, clip):
+    def stats():
+        [found] = triton.get_inference_statistics("xclip")["model_stats"]
+        return found
+
+    before = stats()
+    triton.infer("xclip", [clips_input(np.stack([clip, clip]))])
+    with pytest.raises(InferenceServerException):
+        triton.infer("xclip", [clips_input(clip)])
+    after = stats()
+
+    def more(*path):
+        return reduce(getitem, path, after) - reduce(getitem, path, before)
+
+    assert after["name"] == "xclip"
+    assert more("inference_count") == 2
+    assert more("execution_count") >= 1
+    assert more("inference_stats", "success", "count") == more("inference_stats", "fail", "count") == 1
+    assert more("inference_stats", "compute_infer", "ns") > 0
+    assert after["last_inference"] > 1e12
+    assert [batch["batch_size"] for batch in after["batch_stats"]] == [1]
+    names = [each["name"] for each in triton.get_inference_statistics()["model_stats"]]
+    assert names == ["xclip", "xclip_video"]
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
+HEADER = "Inference-Header-Content-Length"
+TENSOR = '{"name":"pixel_values","datatype":"UINT8","shape":%s,"data":%s}'
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "message"),
+    [
+        (b"{}", {HEADER: "9" * 5000}, "send the length of the JSON"),
+        (b"{}", {HEADER: "\u00b2".encode()}, "send the length of the JSON"),
+        (b"{}", {HEADER: "-1"}, "send the length of the JSON"),
+        (b"{}", {HEADER: "3"}, "3 bytes of JSON exceed the body"),
+        (b"", {}, "does not follow"),
+        (b"[" * 100_000, {}, "does not follow"),
+        (b'{"inputs":[]}', {}, "the inputs are none: send pixel_values alone"),
+        (b'{"inputs":[' + (TENSOR % ([1] * 70, [])).encode() + b"]}", {}, "at most 8 sizes"),
+        (b'{"inputs":[' + (TENSOR % ([2**32, 2**32], [])).encode() + b"]}", {}, "at most 8 sizes"),
+        (b'{"inputs":[' + (TENSOR % ("[" + "9" * 5000 + "]", [])).encode() + b"]}", {}, "shape of more than"),
+        (b'{"inputs":[' + (TENSOR % ([0, 32, 224, 224, 3], [])).encode() + b"]}", {}, "batch size is 0"),
+        (
+            b'{"inputs":[' + (TENSOR % ([1, 32, 224, 224, 3], json.dumps(["a" * 30_000]))).encode() + b"]}",
+            {},
+            "has fewer than",
+        ),
+        (b'{"inputs":[],"parameters":{"timeout":-1}}', {}, ">= 0"),
+    ],
 )
-FIELDS = {
-    "name": JSON,
-    "datatype": st.sampled_from(["UINT8", "BYTES", "FP32", None]),
-    "shape": JSON,
-    "data": JSON,
-    "parameters": st.none() | st.fixed_dictionaries({}, optional={"binary_data_size": st.integers(-5, 50) | JSON}),
-}
+def test_what_no_client_would_send_is_an_error_of_the_client(server, body, headers, message):
+    answer = server.client.post("/v2/models/xclip/infer", content=body, headers=headers)
+
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    inputs=st.lists(st.fixed_dictionaries({}, optional=FIELDS), max_size=2),
-    rest=st.fixed_dictionaries({}, optional={"id": JSON, "outputs": JSON, "parameters": JSON}),
-    payload=st.binary(max_size=20),
-)
-def test_no_document_does_worse_than_a_tensor_error(inputs, rest, payload):
-    try:
-        request = codec.parse(*body_of({"inputs": inputs, **rest}, payload))
-        for tensor in request.inputs.values():
-            for read in (tensor.uint8, tensor.strings):
-                try:
-                    read()
-                except TensorError:
-                    continue
-    except TensorError:
-        return
+@pytest.mark.parametrize("body", [b"[]", b"{", b'{"ready": 1}', b"[" * 60_000])
+def test_what_is_no_request_for_an_index_is_an_error_of_the_client(server, body):
+    assert server.client.post("/v2/repository/index", content=body).status_code == 400
 
 
-@given(rows=st.lists(st.binary(max_size=20), max_size=5))
-def test_bytes_tensors_are_read_as_they_were_written(rows):
-    payload = b"".join(len(row).to_bytes(4, "little") + row for row in rows)
-    tensor = {"name": "v", "datatype": "BYTES", "shape": [len(rows)], "parameters": {"binary_data_size": len(payload)}}
-
-    assert codec.parse(*body_of({"inputs": [tensor]}, payload)).inputs["v"].strings() == rows
+def test_a_request_for_an_index_is_small(server):
+    assert server.client.post("/v2/repository/index", content=b"[]" * 100_000).status_code == 413
 
 
-def test_answers_say_where_their_json_ends():
-    values = np.arange(6, dtype=np.float32).reshape(2, 3)
-    wanted = [RequestedOutput("a", True, 0), RequestedOutput("b", False, 2)]
-    body, length = codec.pack({"model_name": "m"}, [Output(one, values, ["x", "y", "z"]) for one in wanted])
+def test_the_document_of_the_api_says_what_is_answered(server):
+    paths = server.client.get("/openapi.json").json()["paths"]
+    ours = {path: methods for path, methods in paths.items() if path.startswith("/v2") and "/health/" not in path}
 
-    document = json.loads(body[:length])
-    assert document["outputs"][0] == {
-        "name": "a",
-        "datatype": "FP32",
-        "shape": [2, 3],
-        "parameters": {"binary_data_size": 24},
-    }
-    assert body[length:] == values.tobytes()
-    assert document["outputs"][1]["data"] == ["2.000000:2:z", "1.000000:1:y", "5.000000:2:z", "4.000000:1:y"]
+    assert len(ours) == 10
+    for methods in ours.values():
+        for operation in methods.values():
+            assert operation["tags"] == ["Open Inference Protocol"]
+            assert operation["summary"]
+            assert "401" in operation["responses"]
+            assert ("422" in operation["responses"]) == operation["operationId"].startswith("infer")
+            content = operation["responses"]["200"]["content"]["application/json"]
+            assert content["schema"] != {} or "load" in operation["operationId"]
+    infer = ours["/v2/models/{model}/infer"]["post"]
+    assert set(infer["requestBody"]["content"]) == {"application/json", "application/octet-stream"}
+    assert {"400", "404", "413", "422", "502", "503", "504"} <= set(infer["responses"])

@@ -14,6 +14,9 @@ import grpc
 import httpx
 import numpy as np
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput, service_pb2
 from tritonclient.utils import InferenceServerException
 
@@ -183,10 +186,12 @@ def test_what_does_not_fit_is_an_error_of_the_client(triton, clip, send, code, m
 @pytest.mark.parametrize(
     ("shape", "raw", "message"),
     [
-        ([1, 32, 224, 224, 3], [b"few"], "has 3 values"),
+        ([1, 32, 224, 224, 3], [b"few"], "has 3 elements"),
         ([-1, -32, 224, 224, 3], [bytes(32 * 224 * 224 * 3)], "has shape"),
+        ([1] * 70, [b"few"], "at most 8 sizes"),
+        ([2**32, 2**32], [b"few"], "at most 8 sizes"),
         ([1, 32, 224, 224, 3], [b"", b""], "1 inputs have 2 raw contents"),
-        ([1, 32, 224, 224, 3], [], "has 0 values"),
+        ([1, 32, 224, 224, 3], [], "has 0 elements"),
     ],
 )
 def test_messages_that_contradict_themselves_are_errors_of_the_client(both, shape, raw, message):
@@ -195,6 +200,95 @@ def test_messages_that_contradict_themselves_are_errors_of_the_client(both, shap
         call(both, request_for("xclip", tensor, raw=raw))
 
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def raw_call(server, data, method="ModelInfer"):
+    with grpc.insecure_channel(server.server.grpc_address) as channel:
+        return channel.unary_unary(f"/{SERVICE}/{method}", bytes, bytes)(data, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\xff" * 20, "no valid ModelInferRequest"),
+        (b"\x0a\x05ab", "no valid ModelInferRequest"),
+        (b"\x0a\x02\xff\xff", "no valid ModelInferRequest"),
+        (b"\x0b\x0c", "no valid ModelInferRequest"),
+        (b"\x2a\x00" * 100_000, "more than 1000 fields"),
+        (b"\x32\x03\x0a\x01a" * 100_000, "more than 1000 fields"),
+        (b"\x32\x03\x0a\x01a" * 20, "20 outputs exceed the limit of 16"),
+        (b"\x32\x03\x0a\x01a" * 2, "two outputs have the same name"),
+        (b"\x1a\xac\x02" + b"a" * 300, "more than 256 characters"),
+    ],
+)
+def test_messages_that_no_client_would_send_are_errors_of_the_client(both, data, message):
+    with pytest.raises(grpc.RpcError, match=message) as caught:
+        raw_call(both, b"\x0a\x05xclip" + data)
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("method", ["ModelMetadata", "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad"])
+def test_every_method_refuses_what_is_no_message(both, method):
+    with pytest.raises(grpc.RpcError, match="no valid") as caught:
+        raw_call(both, b"\xff" * 20, method)
+
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("name", ["timeout", "classification"])
+def test_negative_parameters_are_errors_of_the_client(both, name):
+    request = service_pb2.ModelInferRequest(model_name="xclip")
+    where = request if name == "timeout" else request.outputs.add(name="logits_per_video")
+    where.parameters[name].int64_param = -1
+    with pytest.raises(grpc.RpcError, match=f"parameter {name} is -1"):
+        call(both, request)
+
+
+def test_the_health_service_tells_of_the_server_and_of_each_model(model):
+    with (
+        running(model, grpc_port=0, api_keys=("one",)) as server,
+        grpc.insecure_channel(server.server.grpc_address) as channel,
+    ):
+        health = HealthStub(channel)
+        for service in ("", SERVICE, "grpc.health.v1.Health", "xclip", "xclip_video"):
+            assert health.Check(HealthCheckRequest(service=service)).status == HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError, match="no model other") as caught:
+            health.Check(HealthCheckRequest(service="other"))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+        watched = health.Watch(HealthCheckRequest())
+        assert next(watched).status == HealthCheckResponse.SERVING
+        server.engine.draining = True
+        assert health.Check(HealthCheckRequest()).status == HealthCheckResponse.NOT_SERVING
+        assert next(watched).status == HealthCheckResponse.NOT_SERVING
+        watched.cancel()
+
+
+def test_reflection_describes_the_services(both):
+    with grpc.insecure_channel(both.server.grpc_address) as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        described = database.FindFileContainingSymbol(SERVICE)
+
+        assert set(database.get_services()) >= {SERVICE, "grpc.health.v1.Health"}
+        assert "ModelInfer" in [method.name for method in described.service[0].method]
+
+
+def test_the_configuration_and_the_statistics_are_those_of_http(triton, both):
+    classify(triton)
+    config = triton.get_model_config("xclip", as_json=True)["config"]
+    rest = both.client.get("/v2/models/xclip/config").json()
+    [stats] = triton.get_inference_statistics("xclip_video", as_json=True)["model_stats"]
+
+    assert config["input"][0]["data_type"] == rest["input"][0]["data_type"]
+    assert [int(n) for n in config["input"][0]["dims"]] == rest["input"][0]["dims"]
+    assert config["max_batch_size"] == rest["max_batch_size"]
+    assert int(stats["inference_count"]) >= 1
+    assert int(stats["inference_stats"]["success"]["ns"]) > 0
+    assert [each["name"] for each in triton.get_inference_statistics(as_json=True)["model_stats"]] == [
+        "xclip",
+        "xclip_video",
+    ]
 
 
 def test_a_message_over_the_limit_is_refused(model, clip):
