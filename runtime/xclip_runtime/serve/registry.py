@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -195,6 +196,13 @@ class Registry:
             raise UnknownModelError(message)
 
     def _drain(self, old: ServedModel) -> None:
-        task = asyncio.ensure_future(old.drain())
+        task = asyncio.ensure_future(_drain(old))
         self._draining.add(task)
         task.add_done_callback(self._draining.discard)
+
+
+async def _drain(old: ServedModel) -> None:
+    await old.drain()
+    del old
+    # Its sessions are in reference cycles, which might otherwise stay for several reloads.
+    await asyncio.to_thread(gc.collect)

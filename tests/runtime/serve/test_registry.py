@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import weakref
 from functools import partial
 
 import click
@@ -139,13 +140,15 @@ def reload(server):
     asyncio.run_coroutine_threadsafe(server.engine.registry.reload(), loop).result(120)
 
 
-def test_a_reload_takes_what_the_folder_holds_now(tmp_path):
+def test_a_reload_takes_what_the_folder_holds_now_and_leaves_nothing_of_the_old_model(tmp_path):
     bundle = copy_bundle(tmp_path / "bundle")
     with running({"only": partial(opened, bundle)}) as server:
         rename_labels(bundle, "new/")
         assert best(server) == expected_label()
+        old = weakref.ref(server.served.model)
         reload(server)
         assert best(server) == f"new/{expected_label()}"
+        eventually(lambda: old() is None)
 
 
 def test_a_reload_that_fails_leaves_the_old_model_in_place(tmp_path, caplog):

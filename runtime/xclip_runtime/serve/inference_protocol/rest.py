@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse, Response
 
@@ -36,6 +36,13 @@ _JSON_LENGTH = "Inference-Header-Content-Length"
 _VERSIONED = "/models/{model}/versions/{version}"
 
 Model = Annotated[str, PathParameter(description=f"Name of a model; with {VIDEOS_SUFFIX} it takes encoded videos.")]
+
+
+def _version(request: Request) -> str:
+    return str(request.path_params.get("version", VERSION))
+
+
+Version = Annotated[str, Depends(_version)]
 Options = TypeVar("Options")
 
 
@@ -120,19 +127,19 @@ def router(engine: Engine) -> APIRouter:
 
     @routes.get("/models/{model}", responses=_errors(404))
     @routes.get(_VERSIONED, include_in_schema=False)
-    async def metadata(model: Model, version: str = VERSION) -> schemas.ModelMetadata:
+    async def metadata(model: Model, version: Version) -> schemas.ModelMetadata:
         """Model metadata: inputs and outputs."""
         return schemas.ModelMetadata(**models.get(model, version).metadata)
 
     @routes.get("/models/{model}/config", responses=_errors(404))
     @routes.get(f"{_VERSIONED}/config", include_in_schema=False)
-    async def config(model: Model, version: str = VERSION) -> dict[str, Any]:
+    async def config(model: Model, version: Version) -> dict[str, Any]:
         """Model configuration, by Triton's names."""
         return models.get(model, version).config
 
     @routes.get("/models/{model}/stats", responses=_errors(404))
     @routes.get(f"{_VERSIONED}/stats", include_in_schema=False)
-    async def statistics(model: Model, version: str = VERSION) -> schemas.ModelStatistics:
+    async def statistics(model: Model, version: Version) -> schemas.ModelStatistics:
         """Model statistics, by Triton's names; `execution_count` and `batch_stats` count for both of its names."""
         return schemas.ModelStatistics(model_stats=models.statistics(model, version))
 
@@ -142,7 +149,7 @@ def router(engine: Engine) -> APIRouter:
         responses={**_errors(404), 503: {"model": schemas.ModelReady, "description": "The model is not ready."}},
     )
     @routes.get(f"{_VERSIONED}/ready", include_in_schema=False)
-    async def ready(model: Model, version: str = VERSION) -> Response:
+    async def ready(model: Model, version: Version) -> Response:
         """Model readiness."""
         is_ready = models.get(model, version).ready
         return JSONResponse({"name": model, "ready": is_ready}, 200 if is_ready else 503)
@@ -157,7 +164,7 @@ def router(engine: Engine) -> APIRouter:
         },
     )
     @routes.post(f"{_VERSIONED}/infer", include_in_schema=False)
-    async def infer(request: Request, model: Model, version: str = VERSION) -> Response:
+    async def infer(request: Request, model: Model, version: Version) -> Response:
         """Run inference on tensors, sent as JSON or as binary data behind the JSON.
 
         With binary data the header Inference-Header-Content-Length is the length of the JSON, in both directions.

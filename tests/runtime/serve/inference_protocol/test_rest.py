@@ -202,6 +202,19 @@ def test_what_no_client_would_send_is_an_error_of_the_client(server, body, heade
     assert message in answer.json()["error"]
 
 
+def test_millions_of_empty_videos_are_counted_by_their_shape(server):
+    payload = bytes(8 << 20)
+    size = {"binary_data_size": len(payload)}
+    tensor = {"name": "video", "datatype": "BYTES", "shape": [len(payload) // 4], "parameters": size}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    answer = server.client.post(
+        "/v2/models/xclip_video/infer", content=head + payload, headers={HEADER: str(len(head))}
+    )
+
+    assert answer.status_code == 400
+    assert "batch size is 2097152" in answer.json()["error"]
+
+
 @pytest.mark.parametrize("body", [b"[]", b"{", b'{"ready": 1}', b"[" * 60_000])
 def test_what_is_no_request_for_an_index_is_an_error_of_the_client(server, body):
     assert server.client.post("/v2/repository/index", content=body).status_code == 400
