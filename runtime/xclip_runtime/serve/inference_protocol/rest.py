@@ -11,9 +11,11 @@ import msgspec
 from fastapi import APIRouter, Depends, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 
 from xclip_runtime._version import __version__
 from xclip_runtime.errors import TensorError, UploadTooLargeError
+from xclip_runtime.serve.api.openapi import example
 from xclip_runtime.serve.inference_protocol import codec, schemas
 from xclip_runtime.serve.inference_protocol.models import EXTENSIONS, SERVER, VERSION, Models
 from xclip_runtime.serve.request import Deadline, admit
@@ -32,6 +34,14 @@ if TYPE_CHECKING:
 MAX_CONTROL_BYTES = 64 << 10
 """Maximum size of a body that is not an inference."""
 
+_INFER_EXAMPLE = """\
+import numpy as np
+from tritonclient.http import InferenceServerClient, InferInput
+
+video = InferInput("video", [1], "BYTES")
+video.set_data_from_numpy(np.array([open("ride.mp4", "rb").read()], dtype=object))
+print(InferenceServerClient("127.0.0.1:8000").infer("xclip_video", [video]).as_numpy("logits_per_video"))
+"""
 _JSON_LENGTH = "Inference-Header-Content-Length"
 _VERSIONED = "/models/{model}/versions/{version}"
 
@@ -215,7 +225,17 @@ def router(engine: Engine) -> APIRouter:
         await models.unload(model)
         return Response()
 
+    for route in routes.routes:
+        if isinstance(route, APIRoute):
+            route.openapi_extra = {**(route.openapi_extra or {}), **_example(route)}
     return routes
+
+
+def _example(route: APIRoute) -> dict[str, Any]:
+    if route.path.endswith("/infer"):
+        return {"x-codeSamples": [{"lang": "Python", "label": "tritonclient", "source": _INFER_EXAMPLE}]}
+    method = "" if "GET" in (route.methods or ()) else "-X POST "
+    return example(f"curl -f {method}http://127.0.0.1:8000{route.path.replace('{model}', 'xclip')}")
 
 
 async def _read_options(request: Request, kind: type[Options]) -> Options:

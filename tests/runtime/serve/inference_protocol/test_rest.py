@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
 from functools import reduce
 from operator import getitem
 
@@ -240,3 +243,18 @@ def test_the_document_of_the_api_says_what_is_answered(server):
     infer = ours["/v2/models/{model}/infer"]["post"]
     assert set(infer["requestBody"]["content"]) == {"application/json", "application/octet-stream"}
     assert {"400", "404", "413", "422", "502", "503", "504"} <= set(infer["responses"])
+
+
+def test_every_route_has_an_example_that_works(server, tmp_path):
+    shutil.copy(DEMO_VIDEO, tmp_path / "ride.mp4")
+    paths = server.client.get("/openapi.json").json()["paths"]
+    for path, methods in paths.items():
+        if not path.startswith("/v2") or "/health/" in path:
+            continue
+        for operation in methods.values():
+            [sample] = operation["x-codeSamples"]
+            command = ["bash" if sample["lang"] == "Shell" else sys.executable, "-c"]
+            source = sample["source"].replace("127.0.0.1:8000", server.address.removeprefix("http://"))
+            done = subprocess.run([*command, source], cwd=tmp_path, capture_output=True, text=True, check=False)
+            # This server lets no client load and unload models.
+            assert (done.returncode == 0) == ("/repository/models/" not in path), (source, done.stderr)
