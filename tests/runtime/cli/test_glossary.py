@@ -17,7 +17,13 @@ SHORT = {"--bundle": "-b", "--output": "-o", "--top-k": "-k", "--index": "-i", "
 UNITS = {"SECONDS": "seconds", "MS": "milliseconds", "MIB": "MiB"}
 
 HELP_VARIES = {
-    *("--output", "--top-k", "--window", "--index"),  # the object differs: labels or hits, a file or a folder
+    *(
+        "--output",
+        "--top-k",
+        "--window",
+        "--index",
+        "--bundle",
+    ),  # the object differs: labels or hits, a file or a folder
     *(
         "--device",
         "--profile",
@@ -122,8 +128,8 @@ def test_a_meaning_has_one_spelling():
 def test_a_spelling_has_one_meaning_unit_and_type():
     for name, group in by_spelling():
         assert len({option.name.removesuffix("s") for _, option in group}) == 1, name  # precision, precisions
-        assert len({option.metavar for _, option in group}) == 1 or name == "--output", name
-        assert len({type(option.type) for _, option in group}) == 1, name
+        assert len({option.metavar for _, option in group}) == 1 or name in ("--output", "--bundle"), name
+        assert len({type(option.type) for _, option in group}) == 1 or name == "--bundle", name
         assert len({option.envvar for _, option in group}) == 1 or name == "--index", name
 
 
@@ -246,7 +252,8 @@ def test_the_name_of_the_embedded_bundle_is_a_bundle_everywhere(monkeypatch):
 
     assert {*REQUIRED} - {"export"} <= takers
     for name in sorted({*REQUIRED} & takers):
-        assert context(name, REQUIRED[name]).params["bundle"] == "motion-demo"
+        params = context(name, REQUIRED[name]).params
+        assert params["bundles"] == {"xclip": "motion-demo"} if name == "serve" else params["bundle"] == "motion-demo"
 
 
 @pytest.mark.parametrize("name", sorted({*REQUIRED} - {"export", "bench", "export-triton"}))
@@ -257,7 +264,7 @@ def test_a_missing_bundle_is_one_line_with_the_fix(run, name):
 
     assert (done.code, done.out) == (2, "")
     assert len(done.err.splitlines()) == 1
-    assert "--bundle FOLDER is missing: give a bundle folder, or motion-demo for the embedded one" in done.err
+    assert "FOLDER is missing: give a bundle folder, or motion-demo for the embedded one" in done.err
 
 
 def test_an_old_spelling_is_never_suggested(run):
