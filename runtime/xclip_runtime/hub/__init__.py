@@ -1,0 +1,5 @@
+"""Model hub: repositories whose files are downloaded, when they are used, to the hub client's own cache."""
+
+from xclip_runtime.hub.repository import HubFile, Repository, at_revision, is_lfs_pointer, parse_name
+
+__all__ = ["HubFile", "Repository", "at_revision", "is_lfs_pointer", "parse_name"]
