@@ -65,7 +65,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Added", "Backoff", "BulkError", "Bundle", "BundleCorruptError", "BundleError",
     "BundleNotFoundError", "BundleSchemaError", "Classification", "Clip", "DeviceError", "EncodedLabels", "Event",
-    "EventDetector", "FrameSource", "FrameTransform", "FrameUse", "FramesError", "Gap", "Hit", "LabelScore",
+    "EventDetector", "FrameSource", "FrameTransform", "FrameUse", "FramesError", "Gap", "Hit", "HubAccessError",
+    "HubError", "HubNotFoundError", "HubUnavailableError", "LabelScore",
     "LabelsError", "Limits", "MissingExtraError", "NoFramesError", "PrecisionUnavailableError", "RawFormat",
     "Reading", "SearchResult", "ServeSettings", "Smoother", "StreamWindow", "TextScore", "ThreadPolicy", "Timings",
     "VideoDecodeError", "VideoError", "VideoFeatures", "VideoIndex", "VideoIndexError", "VideoIndexMismatchError",

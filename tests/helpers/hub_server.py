@@ -1,4 +1,4 @@
-"""A model hub on this machine that speaks the protocol of the real one: its API, files in git and in LFS, and pushes."""
+"""A model hub on this machine that speaks the real one's protocol: its API, files in git and in LFS, and pushes."""
 
 from __future__ import annotations
 
@@ -85,7 +85,12 @@ class Hub:
 
     def downloads(self) -> list[str]:
         """Names of the files whose content was sent, in the order of the requests."""
-        names = {sha256(data): name for r in self.repositories.values() for c in r.commits.values() for name, data in c.items()}
+        names = {
+            sha256(data): name
+            for r in self.repositories.values()
+            for c in r.commits.values()
+            for name, data in c.items()
+        }
         found = []
         for method, path in self.requests:
             if method == "GET" and (match := RESOLVE.fullmatch(path) or LFS.fullmatch(path)):
@@ -127,7 +132,7 @@ def is_lfs(path: str) -> bool:
     return path.endswith(LFS_SUFFIXES)
 
 
-class _Refusal(Exception):
+class _RefusalError(Exception):
     def __init__(self, status: int, code: str = "", message: str = "") -> None:
         self.status, self.code, self.message = status, code, message
 
@@ -151,21 +156,21 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer()
 
     def _answer(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+        path = urlsplit(self.path).path
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.hub.requests.append((self.command, path))
+        self.hub.requests.append((self.command, unquote(path)))
         try:
             for part, statuses in self.hub.statuses.items():
                 if part in path and statuses:
-                    raise _Refusal(statuses.pop(0))
+                    raise _RefusalError(statuses.pop(0))
             self._route(path)
-        except _Refusal as refusal:
+        except _RefusalError as refusal:
             headers = {"X-Error-Code": refusal.code, "X-Error-Message": refusal.message}
             self._send(refusal.status, {"error": refusal.message}, {k: v for k, v in headers.items() if v})
 
     def _route(self, path: str) -> None:
         if match := RESOLVE.fullmatch(path):
-            self._resolve(**match.groupdict())
+            self._resolve(**{name: unquote(part) for name, part in match.groupdict().items()})
         elif match := LFS.fullmatch(path):
             self._object(match["oid"])
         elif match := BATCH.fullmatch(path):
@@ -176,29 +181,29 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, {"errors": [], "warnings": []})
         elif match := API.fullmatch(path):
             what = match["what"] or "revision"
-            getattr(self, f"_{what}")(match["name"], match["revision"] or "main")
+            getattr(self, f"_{what}")(match["name"], unquote(match["revision"] or "main"))
         else:
-            raise _Refusal(404, "", "no such page")
+            raise _RefusalError(404, "", "no such page")
 
     def _allowed(self, name: str, *, write: bool = False, content: bool = True) -> HubRepository:
         sent = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if sent and sent != TOKEN:
-            raise _Refusal(401, "", "Invalid credentials in Authorization header")
+            raise _RefusalError(401, "", "Invalid credentials in Authorization header")
         repository = self.hub.repositories.get(name)
         if repository is None or (repository.private and not sent):
             # The real one does not tell strangers whether it exists.
-            raise _Refusal(404 if sent else 401, "RepoNotFound", "Repository not found")
+            raise _RefusalError(404 if sent else 401, "RepoNotFound", "Repository not found")
         if repository.gated and content:
-            raise _Refusal(403 if sent else 401, "GatedRepo", f"Access to model {name} is restricted")
+            raise _RefusalError(403 if sent else 401, "GatedRepo", f"Access to model {name} is restricted")
         if write and not sent:
-            raise _Refusal(401, "", "Invalid username or password.")
+            raise _RefusalError(401, "", "Invalid username or password.")
         return repository
 
     @staticmethod
     def _commit_of(repository: HubRepository, revision: str) -> str:
         commit = repository.branches.get(revision, revision)
         if commit not in repository.commits:
-            raise _Refusal(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            raise _RefusalError(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         return commit
 
     def _revision(self, name: str, revision: str) -> None:
@@ -237,9 +242,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, b"")
             return
         if self.headers.get("Authorization"):
-            raise _Refusal(400, "", "a signed address takes no token")
+            raise _RefusalError(400, "", "a signed address takes no token")
         data = self.hub.objects[oid]
-        names = (n for r in self.hub.repositories.values() for c in r.commits.values() for n, d in c.items() if d == data)
+        names = (
+            n for r in self.hub.repositories.values() for c in r.commits.values() for n, d in c.items() if d == data
+        )
         self._content(next(names), data, {"ETag": f'"{oid}"'})
 
     def _content(self, name: str, data: bytes, headers: Mapping[str, str]) -> None:
@@ -249,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.ranges.append(wanted)
             start = int(wanted.removeprefix("bytes=").partition("-")[0])
             if start >= len(data):
-                raise _Refusal(416)
+                raise _RefusalError(416)
             headers = {**headers, "Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}
         cuts = self.hub.cuts.get(name)
         cut = cuts.pop(0) if cuts and self.command == "GET" else None
@@ -259,9 +266,9 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.body)
         name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
-            raise _Refusal(401, "", "Invalid username or password.")
+            raise _RefusalError(401, "", "Invalid username or password.")
         if name.startswith("foreign/"):
-            raise _Refusal(403, "", f"You don't have the rights to create a model under the namespace {name}")
+            raise _RefusalError(403, "", f"You don't have the rights to create a model under the namespace {name}")
         found = name in self.hub.repositories
         if not found:
             self.hub.add(name, {".gitattributes": b"*.onnx filter=lfs\n"}, private=bool(asked.get("private")))
@@ -270,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _branch(self, name: str, revision: str) -> None:
         repository = self._allowed(name, write=True)
         if revision in repository.branches:
-            raise _Refusal(409, "", "Reference already exists")
+            raise _RefusalError(409, "", "Reference already exists")
         repository.branches[revision] = repository.branches["main"]
         self._send(200, {})
 
@@ -300,9 +307,11 @@ class _Handler(BaseHTTPRequestHandler):
             elif operation["key"] == "lfsFile":
                 files[value["path"]] = self.hub.objects[value["oid"]]
         commit = repository.commit(files, revision)
-        self._send(200, {"success": True, "commitOid": commit, "commitUrl": f"{self.hub.url}/{name}/commit/{commit}"})
+        # The client reads the name from it, with the endpoint that it was imported with.
+        url = f"https://huggingface.co/{name}/commit/{commit}"
+        self._send(200, {"success": True, "commitOid": commit, "commitUrl": url})
 
-    def _send(self, status: int, content: Any, headers: Mapping[str, str] = {}, *, cut: int | None = None) -> None:  # noqa: B006
+    def _send(self, status: int, content: Any, headers: Mapping[str, str] = {}, *, cut: int | None = None) -> None:
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         for name, value in headers.items():

@@ -62,10 +62,10 @@ _bundle_option = partial(
     option,
     "--bundle",
     "-b",
-    metavar="FOLDER",
+    metavar="BUNDLE",
     envvar="XCLIP_ONNX_BUNDLE",
     show_envvar=True,
-    help="Bundle written by `xclip-onnx export`, or motion-demo for the embedded one.",
+    help="Folder that `xclip-onnx export` wrote, owner/name[@revision] on a model hub, or motion-demo.",
 )
 bundle_option = _bundle_option(required=True, fix="give a bundle folder, or motion-demo for the embedded one")
 bundles_option = partial(

@@ -9,6 +9,7 @@ import errno
 import importlib
 import logging
 import os
+import re
 import threading
 import time
 import warnings
@@ -40,6 +41,7 @@ INCONSISTENT = "Consistency check failed"
 _NETWORK = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "http")
 """Packages whose errors are those of a connection."""
 _DISK = (*(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC), *(errno.EDQUOT, errno.ENOTDIR, errno.EEXIST))
+_RETRY = re.compile(r"([\d.]+)s.*\[Retry (\d+/\d+)\]")
 _LOCK = threading.RLock()
 
 
@@ -85,11 +87,11 @@ def attempt(use: Use, call: Callable[[Any], Result]) -> Result:
     client, number = _client(use), 1
     while True:
         try:
-            with _quiet(use.task):
+            with _quiet(use.task) as log:
                 return call(client)
         except Exception as error:  # the client raises many unrelated classes
             failure, transient = _explain(client, error, use)
-            if not transient or number == ATTEMPTS:
+            if not transient or log.waited or number == ATTEMPTS:
                 raise failure from error
         number += 1
         logger.warning("%s: attempt %d of %d", str(failure).rpartition(": ")[0], number, ATTEMPTS)
@@ -128,27 +130,33 @@ def _client(use: Use) -> Any:
     return client
 
 
-class _Resumptions(logging.Handler):
-    """Handler that turns the client's own log into one line of ours for each resumption."""
+class _ClientLog(logging.Handler):
+    """Handler that turns the client's own log into one line of ours for each of its attempts."""
 
     def __init__(self, task: str) -> None:
         super().__init__(logging.WARNING)
         self._task = task
+        self.waited = False
+        """True once the client has waited for the hub, as some versions do."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "resume" in record.getMessage():
+        said = record.getMessage()
+        if "Trying to resume" in said:
             logger.warning("%s was cut: resuming", self._task)
+        elif retry := _RETRY.search(said):
+            self.waited = True
+            logger.warning("%s does not answer: trying again in %s s (%s)", _host(), *retry.groups())
 
 
 @contextmanager
-def _quiet(task: str) -> Iterator[None]:
+def _quiet(task: str) -> Iterator[_ClientLog]:
     log = logging.getLogger("huggingface_hub")
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        before = log.handlers, log.propagate
-        log.handlers, log.propagate = [_Resumptions(task)], False
+        before, ours = (log.handlers, log.propagate), _ClientLog(task)
+        log.handlers, log.propagate = [ours], False
         try:
-            yield
+            yield ours
         finally:
             log.handlers, log.propagate = before
 
@@ -166,7 +174,7 @@ def _explain(client: Any, error: Exception, use: Use) -> tuple[HubError, bool]:
     message = f"{use.task} failed ({_first_line(error)}): check the name, the revision and the network"
     if status in (401, 403):
         may = "write to" if use.write else "read"
-        message = f"{host} does not let this token {may} {use.name} ({status}): set HF_TOKEN to a token that may"
+        message = f"{host} does not let you {may} {use.name} ({status}): set HF_TOKEN to a token that may"
         return HubAccessError(message), False
     if status == 429 or status >= 500:
         trouble = "gets too many requests from here" if status == 429 else "is overloaded or down"

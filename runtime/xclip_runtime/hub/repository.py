@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from xclip_runtime.errors import HubError
 from xclip_runtime.hub.client import CALLER, HOSTS, INCONSISTENT, Use, attempt, endpoint, hub_api, progress, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+Result = TypeVar("Result")
 
 DEFAULT_REVISION = "main"
+DOWNLOADING = "downloading"
+"""Start of a line of progress, after which the client draws a bar on a terminal."""
 SMALL = 1 << 20
 """Size in bytes below which a download shows no progress."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -120,6 +125,21 @@ def is_lfs_pointer(path: Path) -> bool:
     """Tell if a file is the small text that Git LFS leaves in place of the content."""
     with path.open("rb") as file:
         return file.read(len(LFS_POINTER)) == LFS_POINTER
+
+
+def write_to_hub(name: str, revision: str | None, write: Callable[[Any], Result]) -> Result:
+    """Call ``write`` with the client's ``HfApi``; errors and log are as of a download.
+
+    Raises:
+        HubError: The hub refuses, or does not answer.
+        MissingExtraError: huggingface_hub is not installed.
+    """
+
+    def call(client: Any) -> Result:
+        with progress(client, shown=sys.stderr.isatty()):
+            return write(hub_api(client))
+
+    return attempt(Use(name, revision, write=True), call)
 
 
 def _of_address(address: str) -> tuple[str, str]:
