@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import safetensors.torch
 import torch
 from transformers import XCLIPModel
+from transformers.modeling_utils import no_init_weights
 
 from xclip_runtime.errors import CheckpointError
 
@@ -57,7 +58,7 @@ def fit_state(state: State, config: XCLIPConfig, source: str) -> State:
             f"{source} has LoRA weights ({adapted}): merge them with peft's merge_and_unload(), and save the model"
         )
         raise CheckpointError(message)
-    with torch.device("meta"):
+    with torch.device("meta"), no_init_weights():
         wanted = XCLIPModel(config).state_dict()
     missing = [name for name in wanted if name not in state and not name.endswith(OPTIONAL_KEYS)]
     if missing:

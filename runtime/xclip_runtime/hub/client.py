@@ -179,16 +179,14 @@ def _explain(client: Any, error: Exception, use: Use) -> tuple[HubError, bool]:
     if status == 429 or status >= 500:
         trouble = "gets too many requests from here" if status == 429 else "is overloaded or down"
         return HubUnavailableError(f"{host} {trouble} ({status}): try again in a few minutes"), True
-    if status == 404 or (
-        not unreached and any(isinstance(cause, client.errors.EntryNotFoundError) for cause in causes)
-    ):
+    if not unreached and any(isinstance(cause, client.errors.EntryNotFoundError) for cause in causes):
         return HubNotFoundError(f"{use.name} has no {use.file} at {use.revision}: {use.missing}"), False
     if strerror is not None:
         cache = client.constants.HF_HUB_CACHE
         message = (
             f"cannot write the cache of downloads {cache} ({strerror}): free space, or set HF_HOME to another folder"
         )
-    elif any(isinstance(cause, client.errors.FileMetadataError) for cause in causes):
+    elif status == 404 or any(isinstance(cause, client.errors.FileMetadataError) for cause in causes):
         message = f"{host} does not answer as a model hub: check HF_ENDPOINT and the proxy"
     elif INCONSISTENT in str(error):
         message = f"{host} sends {use.file} of {use.name} in another size than it names: try again later"
