@@ -76,6 +76,17 @@ class TextEncoder:
     def _session(self) -> Session:
         return Session(self._bundle.checked_graph(self._bundle.graph("text", "fp32")), self._options)
 
+    def check_files(self) -> None:
+        """Check the files of the text tower, which downloads them if the bundle is on a model hub.
+
+        Raises:
+            BundleError: The bundle has no text tower, or a file is missing or changed.
+            HubError: A file cannot be downloaded.
+        """
+        for name in ("config.json", "tokenizer.json"):
+            self._bundle.checked(name)
+        self._bundle.checked_graph(self._bundle.graph("text", "fp32"))
+
     def token_ids(self, texts: Iterable[str], *, truncate: bool = False) -> list[list[int]]:
         """Tokenize texts, with start and end of text, as transformers' CLIPTokenizerFast does.
 

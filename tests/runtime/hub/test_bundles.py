@@ -22,6 +22,7 @@ from xclip_runtime.errors import (
     HubUnavailableError,
     MissingExtraError,
 )
+from xclip_runtime.text.encoder import TextEncoder
 
 VISION = "onnx/vision_model.onnx"
 LOADED = [
@@ -74,6 +75,12 @@ def test_the_text_tower_is_downloaded_once_it_is_needed(demo):
     model.with_labels(["a cat"])
 
     assert demo.downloads() == [*LOADED, *FOR_TEXT]
+
+
+def test_the_text_tower_can_be_downloaded_ahead_of_the_first_text(demo):
+    TextEncoder(Bundle.open("owner/demo")).check_files()
+
+    assert demo.downloads() == ["manifest.json", *FOR_TEXT]
 
 
 def test_nothing_is_downloaded_twice(demo):
