@@ -247,7 +247,8 @@ class _Handler(BaseHTTPRequestHandler):
         names = (
             n for r in self.hub.repositories.values() for c in r.commits.values() for n, d in c.items() if d == data
         )
-        self._content(next(names), data, {"ETag": f'"{oid}"'})
+        name = next(names)
+        self._content(name, data, {"ETag": f'"{oid}"', "Content-Disposition": f'inline; filename="{name}";'})
 
     def _content(self, name: str, data: bytes, headers: Mapping[str, str]) -> None:
         data = self.hub.lies.get(name, data)

@@ -7,9 +7,10 @@ import logging
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
-from helpers.bundles import copy_bundle, edit_manifest, flip_byte
+from helpers.bundles import copy_bundle, edit_manifest, flip_byte, reseal
 from helpers.hub_server import TOKEN
 from xclip_runtime import Bundle, XClip
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
@@ -68,6 +69,23 @@ def test_the_precision_decides_which_graph_is_downloaded(demo):
     XClip("owner/demo", device="cpu", precision="int8")
 
     assert [name for name in demo.downloads() if "vision" in name] == ["onnx/vision_model_int8.onnx"]
+
+
+def test_weights_beside_a_graph_are_downloaded_with_it_and_found_behind_the_links_of_the_cache(hub, tmp_path):
+    bundle = copy_bundle(tmp_path / "bundle")
+    graph = onnx.load(bundle / VISION)
+    (bundle / VISION).unlink()
+    onnx.save(graph, bundle / VISION, save_as_external_data=True, location="vision_model.onnx.data")
+    manifest = Bundle.open(bundle, check_sizes=False).manifest
+    entry = {**manifest["graphs"]["vision_model"], "data_files": [f"{VISION}.data"]}
+    files = {**manifest["files"], f"{VISION}.data": {}}
+    edit_manifest(bundle, files=files, graphs={**manifest["graphs"], "vision_model": entry})
+    reseal(bundle)
+    hub.add("owner/large", bundle)
+
+    XClip("owner/large", device="cpu")
+
+    assert f"{VISION}.data" in hub.downloads()
 
 
 def test_the_text_tower_is_downloaded_once_it_is_needed(demo):
