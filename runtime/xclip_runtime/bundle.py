@@ -319,17 +319,14 @@ class Bundle:
     def _check_size(self, entry: FileEntry) -> Path:
         path = self.path / entry.path
         if self.repository is not None:
-            path = self.repository.fetch(entry.path, size=entry.size)
-            if path.stat().st_size != entry.size:
-                path = self.repository.fetch(entry.path, size=entry.size, again=True)
+            other = path.is_file() and path.stat().st_size != entry.size
+            self.repository.fetch(entry.path, size=entry.size, again=other)
         if not path.is_file():
             message = f"{path} is missing: copy or export the bundle again"
             raise BundleCorruptError(message)
-        size = path.stat().st_size
-        if size != entry.size:
-            pointer = is_lfs_pointer(path)
+        if (size := path.stat().st_size) != entry.size:
             message = f"{path} has {size} bytes, its manifest says {entry.size}: {self._fix}"
-            if pointer:
+            if is_lfs_pointer(path):
                 message = f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder"
             raise BundleCorruptError(message)
         return path
@@ -345,11 +342,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        BundleCorruptError: The file cannot be read, or holds anything else.
-    """
+    """Read a JSON object of a bundle, or raise a BundleCorruptError."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
