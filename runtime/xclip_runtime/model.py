@@ -83,8 +83,7 @@ class XClip(LoadedModel):
 
     Raises:
         BundleError: The bundle is missing, changed, of another schema, or lacks the precision.
-        DeviceError: The device cannot run here, or refuses an option.
-        HubError: The hub has no such repository, or does not answer.
+        DeviceError: The device cannot run here, or refuses an option. HubError: see `from_pretrained`.
         MissingExtraError: ONNX Runtime is not installed.
         ValueError: ``batch_size`` is below 1.
     """

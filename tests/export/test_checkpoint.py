@@ -13,10 +13,10 @@ import torch
 
 from helpers.checkpoints import clip_tokenizer
 from xclip_export.checkpoint import load_checkpoint
-from xclip_export.exporter import HMDB51, _named_labels
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import CheckpointError, LabelsError
+from xclip_runtime.text.labels import read_label_names
 
 # Between start and end of text, from OpenAI's tokenizer.
 HMDB_TOKENS = {
@@ -62,7 +62,7 @@ def test_labels_become_clip_tokens(small, text, tokens):
 
 
 def test_the_51_hmdb_labels_come_in_the_checkpoints_order_with_at_most_six_tokens(small):
-    names = _named_labels(HMDB51)
+    names = read_label_names("hmdb51")
     tokens = [small.tokenize([name]).shape[1] for name in names]
 
     assert len(names) == len(set(names)) == 51
