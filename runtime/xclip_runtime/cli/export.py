@@ -63,7 +63,7 @@ class ExportCommand(click.Command):
     show_default="embedded and synthetic clips",
     help="Typical videos that set the activation scales of int8.",
 )
-@opt.option("--revision", metavar="NAME", help="Branch, tag or commit of a hub repository.")
+@opt.revision_option
 @opt.profile_option(
     default="videox", help="The bundle's default preprocessing: videox as in training, hf as in transformers."
 )

@@ -12,14 +12,14 @@ from xclip_runtime.cli.output import print_json
 @click.argument("bundle")
 @click.argument("name")
 @opt.option("--private", is_flag=True, help="Make the repository private, if it is new.")
-@opt.option("--revision", metavar="BRANCH", show_default="main", help="Branch to push to; made if there is none.")
+@opt.revision_option
 @opt.option("--dry-run", is_flag=True, help="Print the model card and the files, and send nothing.")
 @opt.json_option
 def command(bundle: str, name: str, revision: str | None, as_json: bool, **options: bool) -> None:
     """Push a bundle to a model hub, with a model card.
 
     BUNDLE is a folder that `xclip-onnx export` wrote, NAME a repository such as owner/name, which is made if there is
-    none. All files are checked first. The card (README.md) is written from the bundle's manifest: source, licence,
+    none, as is the branch that --revision names. All files are checked first. The card (README.md) is written from the bundle's manifest: source, licence,
     graphs, parity with PyTorch, and how to run it. The token of HF_TOKEN, or of `hf auth login`, must be one that may
     write. Extra [hub].
     """
