@@ -19,9 +19,9 @@ def command(bundle: str, name: str, revision: str | None, as_json: bool, **optio
     """Push a bundle to a model hub, with a model card.
 
     BUNDLE is a folder that `xclip-onnx export` wrote, NAME a repository such as owner/name, which is made if there is
-    none, as is the branch that --revision names. All files are checked first. The card (README.md) is written from the bundle's manifest: source, licence,
-    graphs, parity with PyTorch, and how to run it. The token of HF_TOKEN, or of `hf auth login`, must be one that may
-    write. Extra [hub].
+    none, as is the branch that --revision names. All files are checked first. The card (README.md) is written from the
+    bundle's manifest: source, licence, graphs, parity with PyTorch, and how to run it. The token of HF_TOKEN, or of
+    `hf auth login`, must be one that may write. Extra [hub].
     """
     from xclip_runtime.cli.render import console, table
     from xclip_runtime.model_card import Push
