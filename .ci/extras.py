@@ -102,10 +102,13 @@ PROMISES: dict[str, tuple[Call, ...]] = {
         refused("xclip-onnx score ride.mp4 red -b motion-demo", "text"),
         refused("xclip-onnx index add ride.mp4 -b motion-demo --index films", "index"),
         refused("xclip-onnx serve -b motion-demo", "serve"),
+        refused("xclip-onnx classify ride.mp4 -b owner/name", "hub"),
+        refused("xclip-onnx push motion-demo owner/name", "hub"),
         refused("xclip-onnx export-triton -b motion-demo -o models", "triton"),
         refused("xclip-onnx export export/motion_demo/checkpoint -o bundle", "cpu,export"),
         Call("python -c 'from xclip_runtime import run_bulk'", 1, "pip install 'xclip-onnx[ray]'"),
     ),
+    "cpu,hub": (Call("xclip-onnx push motion-demo owner/name --dry-run"),),
     "cpu,serve": (
         served("", "curl -fsS --data-binary @ride.mp4 http://127.0.0.1:$PORT/v1/classify"),
         refused("xclip-onnx serve -b motion-demo --port 0 --grpc-port 0", "grpc"),

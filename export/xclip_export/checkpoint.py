@@ -2,68 +2,74 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+import tokenizers
 import torch
-from transformers import CLIPTokenizerFast, XCLIPModel
+from transformers import CLIPTokenizerFast, XCLIPConfig, XCLIPModel
 
+from xclip_export.checkpoint_files import CONFIG, CheckpointFiles, damaged, read_json
+from xclip_export.state_dict import fit_state, read_state
 from xclip_runtime.errors import CheckpointError, LabelsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from transformers import XCLIPConfig
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
 MODEL_TYPE = "xclip"
-CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
-HUB_FILES = ("*.json", "*.safetensors", "*.bin", "merges.txt", "README.md")
+PREPROCESSOR = "preprocessor_config.json"
+PROCESSOR, PARTS = "processor_config.json", ("image_processor", "video_processor")
+"""File in which transformers 5 keeps the content of PREPROCESSOR, and its names there."""
+TOKENIZER, VOCABULARY, MERGES = "tokenizer.json", "vocab.json", "merges.txt"
+CARD = "README.md"
 
 # Normalisation of every published X-CLIP checkpoint, for pixels in [0, 1].
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Position ids are buffers that newer transformers no longer store.
-OPTIONAL_KEYS = ("position_ids",)
-
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """Checkpoint in memory.
+class Description:
+    """All of a checkpoint but its weights.
 
     Attributes:
-        name: The folder or hub id as the user gave it.
-        revision: Commit of the hub repository; None for a folder.
-        folder: Folder of its files.
-        model: The model in torch fp32, in evaluation mode.
+        files: Its files.
+        config: Configuration of the model.
         tokenizer: CLIP's tokenizer.
         preprocessor: Content of preprocessor_config.json.
-        sha256: Digest over its weight files, in the order of their names.
         licence: Licence that the model card names; None if it names none.
     """
 
-    name: str
-    revision: str | None
-    folder: Path
-    model: XCLIPModel
+    files: CheckpointFiles
+    config: XCLIPConfig
     tokenizer: CLIPTokenizerFast
     preprocessor: Mapping[str, Any]
-    sha256: str
     licence: str | None
+
+    @property
+    def name(self) -> str:
+        """The folder as the user gave it, or the name of the hub's repository."""
+        return self.files.name
+
+    @property
+    def revision(self) -> str | None:
+        """Commit of the hub repository; None for a folder."""
+        return self.files.commit
+
+    @property
+    def folder(self) -> Path:
+        """Folder of its files."""
+        return self.files.folder
 
     @property
     def public_name(self) -> str:
         """Name for a bundle's manifest, without a path of this machine."""
-        path = Path(self.name)
-        return path.name if path.is_absolute() else self.name
-
-    @property
-    def config(self) -> XCLIPConfig:
-        """Configuration of the model."""
-        return self.model.config
+        return self.folder.name if PurePath(self.name).is_absolute() else self.name
 
     @property
     def num_frames(self) -> int:
@@ -88,22 +94,8 @@ class Checkpoint:
     @property
     def label_names(self) -> list[str]:
         """Labels of config.json in the order of their ids; empty if it has none."""
-        id2label = _read_json(self.folder / CONFIG).get("id2label") or {}
+        id2label = read_json(self.folder / CONFIG).get("id2label") or {}
         return [id2label[i] for i in sorted(id2label, key=int)]
-
-    @property
-    def text_tower_sha256(self) -> str:
-        """Digest of the text weights and the vocabulary, which determine the embedding of a text.
-
-        Checkpoints trained with a frozen text tower share it, whatever their vision tower.
-        """
-        digest = hashlib.sha256(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
-        parts = {"text_model": self.model.text_model, "text_projection": self.model.text_projection}
-        for part, module in parts.items():
-            for name, weight in sorted(module.state_dict().items()):
-                digest.update(f"{part}.{name} {tuple(weight.shape)}".encode())
-                digest.update(weight.numpy().tobytes())
-        return digest.hexdigest()
 
     def tokenize(self, texts: Sequence[str], *, pad_to_context: bool = False) -> torch.Tensor:
         """Tokenize texts.
@@ -128,133 +120,148 @@ class Checkpoint:
         return torch.tensor([row + [row[-1]] * (length - len(row)) for row in ids])
 
 
+@dataclass(frozen=True)
+class Checkpoint(Description):
+    """Checkpoint in memory.
+
+    Attributes:
+        model: The model in torch fp32, in evaluation mode.
+        sha256: Digest over its weight files, in the order of their names.
+    """
+
+    model: XCLIPModel
+    sha256: str
+
+    @property
+    def text_tower_sha256(self) -> str:
+        """Digest of the text weights and the vocabulary, which determine the embedding of a text.
+
+        Checkpoints trained with a frozen text tower share it, whatever their vision tower.
+        """
+        digest = hashlib.sha256(json.dumps(self.tokenizer.get_vocab(), sort_keys=True).encode())
+        parts = {"text_model": self.model.text_model, "text_projection": self.model.text_projection}
+        for part, module in parts.items():
+            for name, weight in sorted(module.state_dict().items()):
+                digest.update(f"{part}.{name} {tuple(weight.shape)}".encode())
+                digest.update(weight.numpy().tobytes())
+        return digest.hexdigest()
+
+
 def load_checkpoint(source: str, revision: str | None = None) -> Checkpoint:
     """Load a checkpoint.
 
     Args:
         source: A folder with config.json, weights, tokenizer and preprocessor files, or a hub id such as
-            "microsoft/xclip-base-patch16-hmdb-2-shot".
+            "microsoft/xclip-base-patch16-hmdb-2-shot", also with "@revision" or as the address of its page.
         revision: Branch, tag or commit of a hub repository.
 
     Raises:
         CheckpointError: The checkpoint cannot be found, is not X-CLIP, is incomplete, or is unsafe to load.
+        HubError: The hub has no such repository, revision or file, or does not answer.
     """
-    folder, commit = _locate(source, revision)
-    _check_config(source, folder)
-    return Checkpoint(
-        name=source,
-        revision=commit,
-        folder=folder,
-        model=_load_model(source, folder),
-        tokenizer=_load_tokenizer(source, folder),
-        preprocessor=_load_preprocessor(source, folder),
-        sha256=_weights_digest(folder),
-        licence=_licence(folder),
+    return load_weights(describe_checkpoint(source, revision))
+
+
+def describe_checkpoint(source: str, revision: str | None = None) -> Description:
+    """Load all of a checkpoint but its weights, which are not downloaded; arguments and errors as `load_checkpoint`."""
+    files = CheckpointFiles.find(source, revision)
+    return Description(
+        files=files,
+        config=_load_config(files),
+        tokenizer=_load_tokenizer(files),
+        preprocessor=_load_preprocessor(files),
+        licence=_licence(files),
     )
 
 
-def _locate(source: str, revision: str | None) -> tuple[Path, str | None]:
-    folder = Path(source)
-    if folder.is_dir():
-        if revision is not None:
-            message = f"{source} is a folder, and --revision is for hub ids: leave it out"
-            raise CheckpointError(message)
-        return folder, None
-    if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") != 1:
-        message = f"no checkpoint folder at {source}: give a folder with config.json, or a hub id such as owner/name"
-        raise CheckpointError(message)
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - a local checkpoint needs no hub client
+def load_weights(description: Description, progress: Callable[[str], None] = lambda stage: None) -> Checkpoint:  # noqa: ARG005
+    """Load the weights of a checkpoint; ``progress`` is called with each file that is downloaded.
 
+    Raises:
+        CheckpointError: Weights are missing, truncated, unsafe, or do not fit config.json.
+        HubError: They cannot be downloaded.
+    """
+    paths = description.files.weights(progress)
+    state = fit_state(read_state(paths), description.config, description.name)
     try:
-        snapshot = Path(snapshot_download(source, revision=revision, allow_patterns=list(HUB_FILES)))
-    except Exception as error:  # the hub client raises many unrelated classes
-        message = (
-            f"cannot download {source} from the hub ({_first_line(error)}): "
-            "check name, revision and network, or give a local folder"
-        )
+        model = XCLIPModel.from_pretrained(None, config=description.config, state_dict=state, dtype=torch.float32)
+    except Exception as error:  # transformers raises many unrelated classes
+        message = f"cannot load the weights of {description.name} ({_first_line(error)}): download the checkpoint again"
         raise CheckpointError(message) from error
-    return snapshot, snapshot.name
+    fields = {field.name: getattr(description, field.name) for field in dataclasses.fields(description)}
+    return Checkpoint(**fields, model=model.eval(), sha256=_digest(paths))
 
 
-def _check_config(source: str, folder: Path) -> None:
-    if not (folder / CONFIG).is_file():
-        message = f"{source} has no {CONFIG}: give the folder of a Hugging Face X-CLIP checkpoint"
+def _load_config(files: CheckpointFiles) -> XCLIPConfig:
+    path = files.get(CONFIG)
+    if path is None:
+        message = f"{files.name} has no {CONFIG}: give the folder of a Hugging Face X-CLIP checkpoint"
         raise CheckpointError(message)
-    model_type = _read_json(folder / CONFIG).get("model_type")
+    content = read_json(path)
+    model_type = content.get("model_type")
     if model_type != MODEL_TYPE:
-        message = f"{source} is a checkpoint of type {model_type!r}, not {MODEL_TYPE!r}: only X-CLIP can be exported"
+        message = f"{files.name} is of type {model_type!r}, not {MODEL_TYPE!r}: only X-CLIP can be exported"
         raise CheckpointError(message)
-
-
-def _load_model(source: str, folder: Path) -> XCLIPModel:
     try:
-        model, report = XCLIPModel.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, weights_only=True, output_loading_info=True
-        )
-    except Exception as error:  # transformers, safetensors and pickle each raise their own classes
-        message = f"cannot load the weights of {source}: {_first_line(error)}"
-        raise CheckpointError(message) from error
-    missing = [k for k in report["missing_keys"] if not k.endswith(OPTIONAL_KEYS)]
-    wrong = [*missing, *(str(k[0]) for k in report["mismatched_keys"])]
-    if wrong:
-        message = f"{source} lacks {len(wrong)} of the model's weights ({wrong[0]}, …): download the checkpoint again"
+        return XCLIPConfig.from_dict(content)
+    except Exception as error:  # transformers raises many unrelated classes
+        raise damaged(path, _first_line(error)) from error
+
+
+def _load_tokenizer(files: CheckpointFiles) -> CLIPTokenizerFast:
+    path = files.get(TOKENIZER)
+    vocabulary, merges = (None, None) if path else (files.get(VOCABULARY), files.get(MERGES))
+    if path is None and (vocabulary is None or merges is None):
+        message = f"{files.name} has no tokenizer: it needs {TOKENIZER}, or {VOCABULARY} and {MERGES}"
         raise CheckpointError(message)
-    return model.eval()
-
-
-def _load_tokenizer(source: str, folder: Path) -> CLIPTokenizerFast:
+    if vocabulary is not None:
+        read_json(vocabulary)
     try:
-        return CLIPTokenizerFast.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # a missing file raises OSError, a broken one almost anything
-        message = f"{source} has no usable tokenizer: it needs tokenizer.json, or vocab.json and merges.txt"
-        raise CheckpointError(message) from error
+        if path is not None:
+            # transformers would take its own tokenizer in place of a file that it cannot read.
+            tokenizers.Tokenizer.from_file(str(path))
+            return CLIPTokenizerFast(tokenizer_file=str(path))
+        return CLIPTokenizerFast(vocab_file=str(vocabulary), merges_file=str(merges))
+    except Exception as error:  # tokenizers raises bare exceptions
+        kept = path or merges
+        raise damaged(kept, "not a tokenizer") if kept else error from error
 
 
-def _load_preprocessor(source: str, folder: Path) -> Mapping[str, Any]:
+def _load_preprocessor(files: CheckpointFiles) -> Mapping[str, Any]:
     # Required, since transformers' defaults for this model type normalise wrongly.
-    if not (folder / PREPROCESSOR).is_file():
+    path = files.get(PREPROCESSOR) or files.get(PROCESSOR)
+    if path is None:
         message = (
-            f"{source} has no {PREPROCESSOR}, which holds the pixel normalisation: "
+            f"{files.name} has no {PREPROCESSOR}, which holds the pixel normalisation: "
             "copy it from the checkpoint that this one was trained from"
         )
         raise CheckpointError(message)
-    content = _read_json(folder / PREPROCESSOR)
+    content = read_json(path)
+    content = next((content[part] for part in PARTS if isinstance(content.get(part), dict)), content)
     for key in ("image_mean", "image_std"):
-        if not (isinstance(content.get(key), list) and len(content[key]) == 3):
-            message = f"{PREPROCESSOR} of {source} has no {key} of three numbers: add it"
+        values = content.get(key)
+        if not (isinstance(values, list) and len(values) == 3 and all(isinstance(v, (int, float)) for v in values)):
+            message = f"{path} has no {key} of three numbers: add it"
             raise CheckpointError(message)
     return content
 
 
-def _weights_digest(folder: Path) -> str:
+def _digest(paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    for file in files:
-        with file.open("rb") as stream:
+    for path in paths:
+        with path.open("rb") as stream:
             while chunk := stream.read(1 << 22):
                 digest.update(chunk)
     return digest.hexdigest()
 
 
-def _licence(folder: Path) -> str | None:
-    card = folder / "README.md"
-    if not card.is_file():
+def _licence(files: CheckpointFiles) -> str | None:
+    card = files.get(CARD)
+    if card is None:
         return None
     lines = card.read_text(encoding="utf-8", errors="replace").splitlines()[:50]
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("license:")), None)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        message = f"{path} is not valid JSON: download the checkpoint again"
-        raise CheckpointError(message) from error
-    if not isinstance(content, dict):
-        message = f"{path} does not hold a JSON object: download the checkpoint again"
-        raise CheckpointError(message)
-    return content
-
-
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import onnxscript.optimizer
 
-from xclip_export.checkpoint import load_checkpoint
+from xclip_export.checkpoint import describe_checkpoint, load_weights
 from xclip_export.cpu import fused_vision_model
 from xclip_export.fp16 import fp16_vision_model
 from xclip_export.graph import copy_reshaped_dimensions
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from xclip_export.checkpoint import Checkpoint
+    from xclip_export.checkpoint import Checkpoint, Description
     from xclip_export.parity import Parity
     from xclip_runtime.bundle import LabelSet, Precision, Target, Tower
     from xclip_runtime.video import Profile
@@ -135,6 +135,7 @@ def export_bundle(
         BundleError: ``output`` exists.
         OutputLockedError: Another process is writing ``output``.
         CheckpointError: The checkpoint cannot be used.
+        HubError: It cannot be downloaded.
         LabelsError: The labels cannot be used.
         VideoError: A calibration video cannot be read, or there is none.
         ParityError: A graph is out of tolerance; nothing is written.
@@ -144,8 +145,10 @@ def export_bundle(
     # Before the checkpoint, which takes long: the target may be locked, or no place to write.
     with bundle_folder(target, overwrite=overwrite) as folder:
         progress("loading the checkpoint")
-        checkpoint = load_checkpoint(source, revision)
-        label_texts = label_set(names or _config_labels(checkpoint), template)
+        description = describe_checkpoint(source, revision)
+        label_texts = label_set(names or _config_labels(description), template)
+        description.tokenize(label_texts.texts)  # what is too long is refused before the weights are downloaded
+        checkpoint = load_weights(description, progress)
         clips = None
         if calibration is not None:
             progress("reading the calibration videos")
@@ -160,7 +163,7 @@ def export_bundle(
     return ExportReport(target, files, {**{g.spec.name: g.parity for g in graphs}, "chain": chain})
 
 
-def _config_labels(checkpoint: Checkpoint) -> list[str]:
+def _config_labels(checkpoint: Description) -> list[str]:
     if not checkpoint.label_names:
         message = (
             f"{checkpoint.name} has no labels in its config.json: pass --labels-file FILE, or --labels-file hmdb51"

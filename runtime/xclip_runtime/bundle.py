@@ -1,7 +1,8 @@
 """Bundle: the folder that an export writes and a model loads.
 
-A bundle can be pushed to a model hub as it is. ``manifest.json``, written last, lists every other file with its size
-and SHA-256; a folder without a manifest is not a bundle. This module does not depend on ONNX Runtime or video.
+``manifest.json``, written last, lists every other file with its size and SHA-256; a folder without a manifest is not a
+bundle. A bundle on a model hub has the same files, each of which is downloaded when it is first used. This module does
+not depend on ONNX Runtime or video.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import (
@@ -20,6 +21,7 @@ from xclip_runtime.errors import (
     BundleSchemaError,
     PrecisionUnavailableError,
 )
+from xclip_runtime.hub import Repository, is_lfs_pointer, parse_name
 
 if TYPE_CHECKING:
     import os
@@ -88,22 +90,32 @@ class Bundle:
     """Bundle with its manifest read; files are checked when they are used."""
 
     path: Path
-    """The folder."""
+    """The folder; for a bundle on a model hub, that of its commit in the cache."""
 
     manifest: Mapping[str, Any]
     """The parsed ``manifest.json``."""
+
+    repository: Repository | None = None
+    """Where files come from that the folder lacks; None for a bundle that is not on a hub."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, check_sizes: bool = True) -> Bundle:
         """Read the manifest, and check the size of every file.
 
         The SHA-256 of a file is checked when the file is used. The name "motion-demo" stands for the embedded bundle,
-        unless there is a bundle of that name in the working directory.
+        unless there is a bundle of that name in the working directory. Where there is no folder "owner/name", it is a
+        repository on a model hub, of which only the files that are used are downloaded (extra [hub]).
+
+        Args:
+            path: A folder, "owner/name" or "owner/name@revision" on a model hub, or the address of its page.
+            check_sizes: Check the sizes of a folder's files.
 
         Raises:
-            BundleNotFoundError: ``path`` is not a folder, or no path at all.
+            BundleNotFoundError: ``path`` is neither a folder nor the name of a repository, or no path at all.
             BundleSchemaError: The folder is not a bundle, or has an unknown schema.
             BundleCorruptError: A file is missing or has another size.
+            HubError: The hub has no such repository, revision or file, or does not answer.
+            MissingExtraError: huggingface_hub is not installed.
         """
         try:
             folder = Path(path)
@@ -113,8 +125,16 @@ class Bundle:
             raise BundleNotFoundError(message) from None
         if folder == Path(DEMO_BUNDLE.name) and not (folder / MANIFEST).is_file():
             folder = DEMO_BUNDLE
+        name = parse_name(path) if isinstance(path, str) and not folder.exists() else None
+        if name is not None:
+            missing = f"give the repository of a bundle, or export the checkpoint: xclip-onnx export {name[0]}"
+            repository = Repository.open(*name, MANIFEST, missing=missing)
+            return cls(repository.folder, _read_manifest(repository.folder), repository)
         if not folder.is_dir():
-            message = f"no bundle at {folder}: give the folder that `xclip-onnx export` wrote, or motion-demo"
+            message = (
+                f"no bundle at {folder}: give the folder that `xclip-onnx export` wrote, motion-demo, "
+                "or owner/name on a model hub"
+            )
             raise BundleNotFoundError(message)
         bundle = cls(folder, _read_manifest(folder))
         for entry in bundle.files if check_sizes else ():
@@ -189,22 +209,41 @@ class Bundle:
 
     @cached_property
     def preprocessor(self) -> Mapping[str, Any]:
-        """Content of ``preprocessor_config.json``."""
-        content: dict[str, Any] = json.loads(self.checked("preprocessor_config.json").read_bytes())
+        """Content of ``preprocessor_config.json``.
+
+        Raises:
+            BundleCorruptError: The file is missing, changed or damaged.
+        """
+        path = self.checked("preprocessor_config.json")
+        content = read_json(path)
+        if content.get("profile") not in get_args(Profile):
+            raise damaged(path, f"its profile is {content.get('profile')!r}")
         return content
 
     @cached_property
     def labels(self) -> LabelSet:
-        """Label set of ``labels.json``."""
-        content = json.loads(self.checked("labels.json").read_bytes())
-        return LabelSet(tuple(content["names"]), tuple(content["texts"]))
+        """Label set of ``labels.json``.
+
+        Raises:
+            BundleCorruptError: The file is missing, changed or damaged.
+        """
+        path = self.checked("labels.json")
+        content = read_json(path)
+        lists = [content.get(name) for name in ("names", "texts")]
+        if not all(isinstance(texts, list) and all(isinstance(t, str) for t in texts) for texts in lists):
+            raise damaged(path, "it lacks names or texts")
+        return LabelSet(*map(tuple, lists))  # type: ignore[arg-type]
 
     @cached_property
     def text_embeds(self) -> NDArray[np.float32]:
         """Label embeddings, float32 (N, D), in label order and not normalised."""
         import numpy as np  # noqa: PLC0415 - reading a manifest must not cost numpy's import
 
-        embeds: NDArray[np.float32] = np.load(self.checked("text_embeds.npy"), allow_pickle=False)
+        path = self.checked("text_embeds.npy")
+        try:
+            embeds: NDArray[np.float32] = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise damaged(path, "not an array of NumPy") from error
         expected = (len(self.labels.names), self.projection_dim)
         if embeds.shape != expected or embeds.dtype != np.float32:
             message = (
@@ -245,10 +284,12 @@ class Bundle:
             message = f"{self.path} does not list {name} in its manifest: export the bundle again"
             raise BundleCorruptError(message)
         path = self._check_size(entry)
-        if sha256_of(path) != entry.sha256:
-            message = f"{path} has changed since the export (SHA-256 differs): copy or export the bundle again"
-            raise BundleCorruptError(message)
-        return path
+        if sha256_of(path) == entry.sha256:
+            return path
+        if self.repository is not None and sha256_of(self.repository.fetch(name, again=True)) == entry.sha256:
+            return path
+        message = f"{path} has changed since the export (SHA-256 differs): {self._fix}"
+        raise BundleCorruptError(message)
 
     def checked_graph(self, graph: GraphEntry) -> Path:
         """Check a graph's .onnx file and weight files, and return the path of the .onnx file.
@@ -270,14 +311,23 @@ class Bundle:
                 problem = str(error)
             yield entry, problem
 
+    @property
+    def _fix(self) -> str:
+        again = "copy or export the bundle again"
+        return again if self.repository is None else f"ask the owner of {self.repository.name} to push it again"
+
     def _check_size(self, entry: FileEntry) -> Path:
         path = self.path / entry.path
+        if self.repository is not None:
+            other = path.is_file() and path.stat().st_size != entry.size
+            self.repository.fetch(entry.path, size=entry.size, again=other)
         if not path.is_file():
             message = f"{path} is missing: copy or export the bundle again"
             raise BundleCorruptError(message)
-        size = path.stat().st_size
-        if size != entry.size:
-            message = f"{path} has {size} bytes, its manifest says {entry.size}: copy or export the bundle again"
+        if (size := path.stat().st_size) != entry.size:
+            message = f"{path} has {size} bytes, its manifest says {entry.size}: {self._fix}"
+            if is_lfs_pointer(path):
+                message = f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder"
             raise BundleCorruptError(message)
         return path
 
@@ -291,17 +341,29 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a bundle, or raise a BundleCorruptError."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, "not valid JSON") from error
+    if not isinstance(content, dict):
+        raise damaged(path, "not a JSON object")
+    return content
+
+
+def damaged(path: Path, cause: str) -> BundleCorruptError:
+    """Make the error of a file whose content is not what it should be."""
+    return BundleCorruptError(f"{path} is damaged ({cause}): copy or export the bundle again")
+
+
 def _read_manifest(folder: Path) -> Mapping[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
         message = f"{folder} is not a bundle (no {MANIFEST}): give a folder that `xclip-onnx export` wrote"
         raise BundleSchemaError(message)
-    try:
-        manifest = json.loads(path.read_bytes())
-    except ValueError as error:
-        message = f"{path} is not valid JSON: copy or export the bundle again"
-        raise BundleCorruptError(message) from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    manifest = read_json(path)
+    if manifest.get("format") != FORMAT:
         message = f"{path} does not describe an xclip-onnx bundle: give a folder that `xclip-onnx export` wrote"
         raise BundleSchemaError(message)
     if manifest.get("schema_version") != SCHEMA_VERSION:

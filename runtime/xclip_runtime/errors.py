@@ -40,6 +40,10 @@
     ├── OutputLockedError(RuntimeError)         an output that another process is writing
     ├── BulkError(ValueError)                   a bulk run that cannot start or resume
     ├── CheckpointError(ValueError)             a checkpoint that cannot be exported
+    ├── HubError(OSError)                       a model hub, or the cache of its downloads, that cannot be used
+    │   ├── HubNotFoundError(FileNotFoundError) no such repository, revision or file, or a private one
+    │   ├── HubAccessError(PermissionError)     a gated repository, or a token that is not enough
+    │   └── HubUnavailableError(ConnectionError) overloaded, down, cut off, or offline mode
     ├── ParityError(RuntimeError)               an exported graph that differs from its checkpoint
     └── MissingExtraError(ImportError)          an optional dependency is not installed
 
@@ -211,6 +215,22 @@ class BulkError(XClipError, ValueError):
 
 class CheckpointError(XClipError, ValueError):
     """A checkpoint that cannot be exported."""
+
+
+class HubError(XClipError, OSError):
+    """A model hub, or the cache of its downloads, that cannot be used."""
+
+
+class HubNotFoundError(HubError, FileNotFoundError):
+    """The hub has no such repository, revision or file, or the repository is private."""
+
+
+class HubAccessError(HubError, PermissionError):
+    """The repository is gated, or the token is missing, invalid or not enough."""
+
+
+class HubUnavailableError(HubError, ConnectionError):
+    """The hub is overloaded, down or not to be reached, or offline mode is on."""
 
 
 class ParityError(XClipError, RuntimeError):

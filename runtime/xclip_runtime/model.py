@@ -60,7 +60,7 @@ class XClip(LoadedModel):
     (T, H, W, 3) or as a list of images, or a `Clip`. Threads may share an instance.
 
     Args:
-        bundle: Folder written by ``xclip-onnx export``, or "motion-demo" for the embedded bundle.
+        bundle: Folder written by ``xclip-onnx export``, "motion-demo", or a repository as in `from_pretrained`.
         device: "cpu", "cuda", "tensorrt", "openvino", or "auto": CUDA where it works, otherwise the CPU with a
             WARNING. A named device runs or raises.
         precision: "fp32", "fp16" or "int8"; None takes fp16 on CUDA and fp32 elsewhere. TensorRT and OpenVINO
@@ -83,7 +83,7 @@ class XClip(LoadedModel):
 
     Raises:
         BundleError: The bundle is missing, changed, of another schema, or lacks the precision.
-        DeviceError: The device cannot run here, or refuses an option.
+        DeviceError: The device cannot run here, or refuses an option. HubError: see `from_pretrained`.
         MissingExtraError: ONNX Runtime is not installed.
         ValueError: ``batch_size`` is below 1.
     """

@@ -18,6 +18,7 @@ from xclip_runtime.errors import (
     BundleSchemaError,
     PrecisionUnavailableError,
 )
+from xclip_runtime.text.encoder import TextEncoder
 
 FILES = [entry.path for entry in Bundle.open(DEMO_BUNDLE).files]
 
@@ -199,3 +200,34 @@ def test_a_model_has_the_name_of_its_checkpoint_whatever_folder_the_bundle_is_in
 
 def test_the_embedded_model_is_named_motion_demo():
     assert Bundle.open(DEMO_BUNDLE).checkpoint_name == "motion-demo"
+
+
+# A manifest may agree with a file that was damaged before
+
+
+USES = {
+    "preprocessor_config.json": lambda opened: opened.preprocessor,
+    "labels.json": lambda opened: opened.labels,
+    "text_embeds.npy": lambda opened: opened.text_embeds,
+    "config.json": lambda opened: TextEncoder(opened).context_length,
+    "tokenizer.json": lambda opened: TextEncoder(opened).token_ids(["a cat"]),
+}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'{"names": 3, "text_config": "a", "profile": 1}'])
+@pytest.mark.parametrize("name", USES)
+def test_a_damaged_description_is_called_damaged_with_its_file(bundle, name, content):
+    (bundle / name).write_bytes(content)
+    reseal(bundle)
+
+    with pytest.raises(BundleCorruptError, match=r"is damaged \(.*\): copy or export the bundle again") as caught:
+        USES[name](Bundle.open(bundle))
+    assert str(bundle / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe"])
+def test_a_damaged_manifest_is_called_damaged(bundle, content):
+    (bundle / MANIFEST).write_bytes(content)
+
+    with pytest.raises(BundleCorruptError, match=r"manifest.json is damaged"):
+        Bundle.open(bundle)

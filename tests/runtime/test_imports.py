@@ -71,6 +71,7 @@ PUBLIC = """
     Added Hit SearchResult VideoIndex
     Limits ServeSettings
     XClipError DeviceError FramesError LabelsError MissingExtraError BulkError
+    HubError HubAccessError HubNotFoundError HubUnavailableError
     BundleError BundleCorruptError BundleNotFoundError BundleSchemaError PrecisionUnavailableError
     VideoError VideoDecodeError VideoLimitError VideoNotFoundError VideoTimeoutError VideoTypeError NoFramesError
     VideoIndexError VideoIndexMismatchError VideoIndexNotFoundError

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("demo", "classify", "score", "stream", "embed", "index", "labels", "eval", "bench", "serve"),
-    *("info", "verify", "doctor", "export", "export-triton"),
+    *("info", "verify", "doctor", "export", "push", "export-triton"),
 )
 
 

@@ -63,7 +63,7 @@ class ExportCommand(click.Command):
     show_default="embedded and synthetic clips",
     help="Typical videos that set the activation scales of int8.",
 )
-@opt.option("--revision", metavar="NAME", help="Branch, tag or commit of a hub repository.")
+@opt.revision_option
 @opt.profile_option(
     default="videox", help="The bundle's default preprocessing: videox as in training, hf as in transformers."
 )
@@ -72,8 +72,9 @@ class ExportCommand(click.Command):
 def command(labels_file: str | None, as_json: bool, **options: Any) -> None:
     """Export a Hugging Face X-CLIP checkpoint as a bundle.
 
-    SOURCE is a folder or a hub id such as microsoft/xclip-base-patch16-hmdb-2-shot. Every graph is compared with the
-    checkpoint in PyTorch; if one is out of tolerance, nothing is written. The bundle runs without PyTorch.
+    SOURCE is a folder, a hub id such as microsoft/xclip-base-patch16-hmdb-2-shot, or the address of its page. Every
+    graph is compared with the checkpoint in PyTorch; if one is out of tolerance, nothing is written. The bundle runs
+    without PyTorch.
     """
     from xclip_runtime.cli.render import stages
 

@@ -62,25 +62,27 @@ _bundle_option = partial(
     option,
     "--bundle",
     "-b",
-    metavar="FOLDER",
+    metavar="BUNDLE",
     envvar="XCLIP_ONNX_BUNDLE",
     show_envvar=True,
-    help="Bundle written by `xclip-onnx export`, or motion-demo for the embedded one.",
+    help="Folder that `xclip-onnx export` wrote, owner/name[@revision] on a model hub, or motion-demo.",
 )
 bundle_option = _bundle_option(required=True, fix="give a bundle folder, or motion-demo for the embedded one")
 bundles_option = partial(
     _bundle_option,
     "bundles",
-    metavar="[NAME=]FOLDER",
+    metavar="[NAME=]BUNDLE",
     type=Bundle(),
     multiple=True,
     required=True,
-    help="Bundle written by `xclip-onnx export`, or motion-demo for the embedded one; several have names, the first is "
-    "the default.",
+    help="Folder that `xclip-onnx export` wrote, owner/name[@revision] on a model hub, or motion-demo; several have "
+    "names, the first is the default.",
     fix="give a bundle folder, or motion-demo for the embedded one",
 )
 demo_bundle_option = _bundle_option(default="motion-demo")
 bundle_alias = positional_alias("old_bundle", option="bundle")
+
+revision_option = option("--revision", metavar="NAME", help="Branch, tag or commit of a hub repository.")
 
 _index_option = partial(option, "--index", "-i", "folder", metavar="FOLDER", type=click.Path(file_okay=False))
 index_option = _index_option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from xclip_runtime.hub import DOWNLOADING
 from xclip_runtime.util.system_errors import naming
 
 if TYPE_CHECKING:
@@ -51,9 +52,12 @@ def stages(first: str) -> Iterator[Callable[[str], None]]:
     with err.status(first, spinner="line" if err.options.ascii_only else "dots") as status:
 
         def show(stage: str) -> None:
-            status.update(stage)
-            if not err.is_terminal:
+            if not err.is_terminal or stage.startswith(DOWNLOADING):
+                status.stop()  # the hub's client draws a bar of its own
                 err.print(stage)
+            else:
+                status.update(stage)
+                status.start()
 
         yield show
 

@@ -243,6 +243,7 @@ def command(
         feature = f"serving (it lacks {error.name})"
         raise MissingExtraError(feature, "serve") from error
     from xclip_runtime.model import XClip
+    from xclip_runtime.text.encoder import TextEncoder
     from xclip_runtime.util.cpus import default_workers
 
     keys = _keys(api_keys)
@@ -251,6 +252,8 @@ def command(
     def open_bundle(path: str, index: str | None) -> Opened:
         # A GPU prepares every batch size up to this one; the CPU takes any as it is.
         model = XClip(path, batch_size=batch_size or BATCH_ON_GPU, **options)
+        if model.bundle.repository is not None and model.bundle.graphs_of("text"):
+            TextEncoder(model.bundle).check_files()  # no request waits for a download
         if index is None:
             return Opened(model)
         from xclip_runtime.search import VideoIndex

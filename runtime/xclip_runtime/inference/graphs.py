@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import DeviceError, PrecisionUnavailableError
 from xclip_runtime.inference.providers import CUDA_PROVIDER, candidate_devices, device_of, options_for, unknown_options
-from xclip_runtime.inference.session import Session
+from xclip_runtime.inference.session import Session, check_providers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,6 +87,7 @@ def _load_on(bundle: Bundle, options: SessionOptions, precision: Compute | None)
     options = replace(options, precision=computed)
     for line in unknown_options(options):
         logger.warning("provider option %s", line)
+    check_providers(options)  # before a graph is downloaded that could not run
     size, most = bundle.image_size, options.max_batch
     shapes = {"pixel_values": ((1, most, most), bundle.num_frames, size, size, 3)}
     vision = Session(bundle.checked_graph(graph), options, shapes)

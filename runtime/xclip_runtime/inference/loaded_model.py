@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.errors import FramesError, LabelsError
+from xclip_runtime.hub import at_revision
 from xclip_runtime.inference.bound_model import BoundModel
 from xclip_runtime.inference.graphs import load
 from xclip_runtime.inference.providers import SessionOptions, check_choice, parse_providers
@@ -21,7 +23,6 @@ from xclip_runtime.util.renamed import renamed
 from xclip_runtime.video import FrameTransform
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
@@ -79,6 +80,22 @@ class LoadedModel(NotPicklable):
         self._warmup_ms = self._bound.warm_up(self._texts) if wanted else None
         if self._warmup_ms is not None:
             logger.info("warm-up took %.0f ms", self._warmup_ms)
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], *, revision: str | None = None, **options: Any) -> Self:
+        """Load a bundle from a folder or a model hub; from a hub, only the files that are used (extra [hub]).
+
+        Args:
+            source: A folder, "owner/name" on the hub, or the address of its page. A folder of that name comes first.
+            revision: Branch, tag or commit on the hub; None takes "main".
+            options: Device, precision and so on, as for the class.
+
+        Raises:
+            BundleError: The bundle is missing, changed, of another schema, or lacks the precision.
+            HubError: The hub has no such repository, revision or file, or does not answer.
+            MissingExtraError: huggingface_hub is not installed.
+        """
+        return cls(source if revision is None else at_revision(os.fspath(source), revision), **options)
 
     def __copy__(self) -> Self:
         other = object.__new__(type(self))

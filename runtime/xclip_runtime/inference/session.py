@@ -134,6 +134,11 @@ class Session:
         return options
 
 
+def check_providers(options: SessionOptions) -> None:
+    """Raise the error that a `Session` with these options would raise before it reads its graph."""
+    _require_providers(installation.onnxruntime(), options)
+
+
 def _require_providers(ort: ModuleType, options: SessionOptions) -> None:
     """Refuse providers that are not built in or do not load, with the reason."""
     built_in = ort.get_available_providers()

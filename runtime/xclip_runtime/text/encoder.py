@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xclip_runtime.bundle import damaged, read_json
 from xclip_runtime.errors import LabelsError, MissingExtraError
 from xclip_runtime.inference.providers import SessionOptions
 from xclip_runtime.inference.session import Session
@@ -47,9 +47,13 @@ class TextEncoder:
     @cached_property
     def context_length(self) -> int:
         """Largest number of tokens of a text, with start and end of text."""
-        config = json.loads(self._bundle.checked("config.json").read_bytes())
-        text = {**(config.get("text_config") or {}), **(config.get("text_config_dict") or {})}
-        return int(text.get("max_position_embeddings", DEFAULT_CONTEXT_LENGTH))
+        path = self._bundle.checked("config.json")
+        config = read_json(path)
+        try:
+            text = {**(config.get("text_config") or {}), **(config.get("text_config_dict") or {})}
+            return int(text.get("max_position_embeddings", DEFAULT_CONTEXT_LENGTH))
+        except (TypeError, ValueError) as error:
+            raise damaged(path, "its text_config is not one of X-CLIP") from error
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
@@ -58,7 +62,11 @@ class TextEncoder:
         except ImportError as error:
             feature = "encoding text"
             raise MissingExtraError(feature, "text") from error
-        tokenizer = Tokenizer.from_file(str(self._bundle.checked("tokenizer.json")))
+        path = self._bundle.checked("tokenizer.json")
+        try:
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # tokenizers raises bare exceptions
+            raise damaged(path, "not a tokenizer") from error
         # Length settings in tokenizer.json depend on the tool that saved it; the context length decides.
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -67,6 +75,17 @@ class TextEncoder:
     @cached_property
     def _session(self) -> Session:
         return Session(self._bundle.checked_graph(self._bundle.graph("text", "fp32")), self._options)
+
+    def check_files(self) -> None:
+        """Check the files of the text tower, which downloads them if the bundle is on a model hub.
+
+        Raises:
+            BundleError: The bundle has no text tower, or a file is missing or changed.
+            HubError: A file cannot be downloaded.
+        """
+        for name in ("config.json", "tokenizer.json"):
+            self._bundle.checked(name)
+        self._bundle.checked_graph(self._bundle.graph("text", "fp32"))
 
     def token_ids(self, texts: Iterable[str], *, truncate: bool = False) -> list[list[int]]:
         """Tokenize texts, with start and end of text, as transformers' CLIPTokenizerFast does.

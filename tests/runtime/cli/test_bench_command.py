@@ -84,7 +84,8 @@ def test_a_missing_bundle_is_one_line_before_anything_is_started(run):
 
     assert (done.code, done.out) == (2, "")
     assert done.err == (
-        "xclip-onnx: no bundle at nowhere: give the folder that `xclip-onnx export` wrote, or motion-demo\n"
+        "xclip-onnx: no bundle at nowhere: give the folder that `xclip-onnx export` wrote, motion-demo, "
+        "or owner/name on a model hub\n"
     )
 
 

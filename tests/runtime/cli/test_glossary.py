@@ -264,7 +264,7 @@ def test_a_missing_bundle_is_one_line_with_the_fix(run, name):
 
     assert (done.code, done.out) == (2, "")
     assert len(done.err.splitlines()) == 1
-    assert "FOLDER is missing: give a bundle folder, or motion-demo for the embedded one" in done.err
+    assert "BUNDLE is missing: give a bundle folder, or motion-demo for the embedded one" in done.err
 
 
 def test_an_old_spelling_is_never_suggested(run):

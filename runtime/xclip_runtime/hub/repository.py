@@ -1,0 +1,173 @@
+"""Names of repositories, and a commit of one with its files."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from xclip_runtime.errors import HubError
+from xclip_runtime.hub.client import CALLER, HOSTS, INCONSISTENT, Use, attempt, endpoint, hub_api, progress, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Result = TypeVar("Result")
+
+DEFAULT_REVISION = "main"
+DOWNLOADING = "downloading"
+"""Start of a line of progress, after which the client draws a bar on a terminal."""
+SMALL = 1 << 20
+"""Size in bytes below which a download shows no progress."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_PAGES = ("tree", "blob", "resolve", "raw", "commit")
+"""Pages of a repository whose address names a revision."""
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """File of a repository, as far as the hub tells."""
+
+    size: int | None = None
+    """Size in bytes."""
+    sha256: str | None = None
+    """Digest of a large file's content; None for a file that is kept in git itself."""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A commit of a model repository on a hub."""
+
+    name: str
+    """Such as "owner/name"."""
+    commit: str
+    folder: Path
+    """Folder of the commit in the cache, with the files that have been downloaded."""
+
+    @classmethod
+    def open(cls, name: str, revision: str | None, first: str, *, missing: str) -> Repository:
+        """Find a repository by a file in its root, which is downloaded; ``missing`` says what to do if it has none.
+
+        Raises:
+            HubError: The repository or the file cannot be had.
+            MissingExtraError: huggingface_hub is not installed.
+        """
+        path = _download(Use(name, revision or DEFAULT_REVISION, first, missing))
+        return cls(name, path.parent.name, path.parent)
+
+    def fetch(self, file: str, *, size: int | None = None, again: bool = False) -> Path:
+        """Return the path of a file in the cache, after downloading it if it is not there, or ``again``.
+
+        Raises:
+            HubError: The file cannot be had.
+        """
+        path = self.folder / file
+        if path.is_file() and not again:
+            return path
+        return _download(Use(self.name, self.commit, file), size=size, again=again)
+
+    def files(self) -> Mapping[str, HubFile]:
+        """List the files of the commit by their paths.
+
+        Raises:
+            HubUnavailableError: The hub does not answer, or offline mode is on.
+            HubError: It does not give the list.
+        """
+        info = attempt(
+            Use(self.name, self.commit),
+            lambda client: hub_api(client).model_info(self.name, revision=self.commit, files_metadata=True),
+        )
+        return {
+            file.rfilename: HubFile(file.size, file.lfs.sha256 if file.lfs else None) for file in info.siblings or ()
+        }
+
+
+def parse_name(source: str, revision: str | None = None) -> tuple[str, str | None] | None:
+    """Read "owner/name", "owner/name@revision", or the address of a model's page.
+
+    Returns:
+        Name and revision, or None for text that is neither.
+
+    Raises:
+        HubError: An address leads elsewhere, or there are two revisions.
+    """
+    if "://" in source or source.startswith(tuple(f"{host}/" for host in HOSTS)):
+        name, own = _of_address(source)
+    else:
+        name, _, own = source.partition("@")
+        if not _NAME.fullmatch(name):
+            return None
+    if own and revision and own != revision:
+        message = f"two revisions of {name}, {own} and {revision}: give one of them"
+        raise HubError(message)
+    return name, revision or own or None
+
+
+def at_revision(source: str, revision: str) -> str:
+    """Return "owner/name@revision" for the name or address of a repository.
+
+    Raises:
+        HubError: It is a file or folder, or has another revision.
+    """
+    named = None if Path(source).exists() else parse_name(source, revision)
+    if named is None:
+        message = f"{source} is not a repository on a model hub: leave the revision out, or give owner/name"
+        raise HubError(message)
+    return f"{named[0]}@{revision}"
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Tell if a file is the small text that Git LFS leaves in place of the content."""
+    with path.open("rb") as file:
+        return file.read(len(LFS_POINTER)) == LFS_POINTER
+
+
+def write_to_hub(name: str, revision: str | None, write: Callable[[Any], Result]) -> Result:
+    """Call ``write`` with the client's ``HfApi``; errors and log are as of a download.
+
+    Raises:
+        HubError: The hub refuses, or does not answer.
+        MissingExtraError: huggingface_hub is not installed.
+    """
+
+    def call(client: Any) -> Result:
+        with progress(client, shown=sys.stderr.isatty()):
+            return write(hub_api(client))
+
+    return attempt(Use(name, revision, write=True), call)
+
+
+def _of_address(address: str) -> tuple[str, str]:
+    parts, hub = urlsplit(address if "://" in address else f"https://{address}"), urlsplit(endpoint())
+    owner, name, page, revision, *_ = [*map(unquote, parts.path.strip("/").split("/")), "", "", "", ""]
+    ours = parts.hostname in (*HOSTS, hub.hostname) and owner not in ("datasets", "spaces")
+    if not ours or not _NAME.fullmatch(f"{owner}/{name}") or (page and page not in _PAGES):
+        message = (
+            f"{parts.hostname}{parts.path} is not the page of a model on {hub.hostname}: "
+            "write owner/name, or owner/name@revision"
+        )
+        raise HubError(message)
+    return f"{owner}/{name}", revision
+
+
+def _download(use: Use, *, size: int | None = None, again: bool = False) -> Path:
+    def get(client: Any, *, force: bool) -> Path:
+        options = {"revision": use.revision, "force_download": force, "endpoint": endpoint(), **CALLER}
+        return Path(client.hf_hub_download(use.name, use.file, **options))
+
+    def get_or_restart(client: Any) -> Path:
+        with progress(client, shown=size is not None and size >= SMALL):
+            try:
+                return get(client, force=again)
+            except OSError as error:
+                # What an earlier attempt left in the cache belongs to other content.
+                if INCONSISTENT not in str(error) and status_of(error) != 416:
+                    raise
+                return get(client, force=True)
+
+    return attempt(use, get_or_restart)
