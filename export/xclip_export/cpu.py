@@ -111,7 +111,11 @@ class VisionGraph:
 
     def block(self, index: int) -> Block:
         """Read the weights of vision layer ``index``, as the graph uses them."""
-        return read_block(cast("VisionLayer", self.tower.layers[index]))
+        return self.read_block(cast("VisionLayer", self.tower.layers[index]))
+
+    def read_block(self, layer: VisionLayer | EncoderLayer) -> Block:
+        """Read the weights of a layer as `gelu` needs them."""
+        return read_block(layer)
 
     def messenger(self, index: int) -> Messenger:
         """Read the weights of the message tokens of vision layer ``index`` ≥ 1."""
@@ -151,13 +155,17 @@ class VisionGraph:
         x = graph.reshape(pixels, [-1, grid, patch, grid, patch * 3], "patches")
         x = graph.node("Transpose", [x], "patches.transposed", perm=[0, 1, 3, 2, 4])
         x = graph.reshape(x, [-1, self.patches, patch * patch * 3], "patches.flat")
-        # A black patch in front of every frame keeps a row free for the class token.
-        x = graph.node("Pad", [x, graph.constant("embed.pads", [0, 1, 0, 0, 0, 0])], "patches.padded")
-        x = self.patch_embedding(x, "embed.projected")
+        x = self.patch_rows(x)
         x = graph.node("Add", [x, graph.constant("position_table", self.position_table())], "embed.positioned")
         return self.norm(
             self.rows(x, "embed.rows"), read_norm(self.tower.pre_layernorm), "pre_layernorm", "embed.normed"
         )
+
+    def patch_rows(self, patches: str) -> str:
+        """Project the bytes of the patches (frames, P, bytes) to (frames, 1 + P, d)."""
+        # A black patch in front of every frame keeps a row free for the class token.
+        pads = self.graph.constant("embed.pads", [0, 1, 0, 0, 0, 0])
+        return self.patch_embedding(self.graph.node("Pad", [patches, pads], "patches.padded"), "embed.projected")
 
     def layer(self, index: int, x: str) -> str:
         """Run one vision layer on (groups, G·(1 + P), d)."""
@@ -192,10 +200,26 @@ class VisionGraph:
 
     def messages(self, messenger: Messenger, site: str, cls: str) -> str:
         """Compute the message tokens of a later layer from the class tokens, both rows (B·T, d)."""
-        base = self.project(cls, messenger.fc, f"{site}.fc", f"{site}.fc")
-        normed = self.activation(self.norm(base, messenger.norm, f"{site}.norm", f"{site}.norm"), f"{site}.attention")
-        mixed = self.attention(normed, normed, (self.frames, self.frames), messenger.attention, site=site, prefix=site)
+        base, normed = self.message_rows(messenger, site, cls, site)
+        keys, lengths = self.message_keys(messenger, site, cls, normed)
+        mixed = self.attention(normed, keys, lengths, messenger.attention, site=site, prefix=site)
         return self.graph.node("Add", [base, mixed], f"{site}.told")
+
+    def message_rows(self, messenger: Messenger, site: str, cls: str, prefix: str) -> tuple[str, str]:
+        """Project class tokens, rows, to message tokens, plain and normed for the message attention."""
+        base = self.project(cls, messenger.fc, f"{site}.fc", f"{prefix}.fc")
+        normed = self.norm(base, messenger.norm, f"{site}.norm", f"{prefix}.norm")
+        return base, self.activation(normed, f"{site}.attention")
+
+    def message_keys(
+        self,
+        messenger: Messenger,
+        site: str,
+        cls: str,
+        normed: str,  # noqa: ARG002 - see `StreamGraph`
+    ) -> tuple[str, tuple[int, int]]:
+        """Return the rows that the messages attend to, and the lengths of a sequence of queries and of keys."""
+        return normed, (self.frames, self.frames)
 
     def attention(
         self, queries: str, keys: str, tokens: tuple[int, int], weights: Projections, *, site: str, prefix: str
@@ -205,7 +229,7 @@ class VisionGraph:
         Args:
             queries: Rows (sequences · tokens[0], d), prepared by `activation`.
             keys: Rows (sequences · tokens[1], d), prepared likewise.
-            tokens: Lengths of a sequence of queries and of keys.
+            tokens: Lengths of a sequence of queries and of keys; -1 for a single sequence of any length.
             weights: Weights of the attention.
             site: Prefix of the weights' names.
             prefix: Prefix of the tensors' names.
@@ -220,18 +244,25 @@ class VisionGraph:
             ("value", keys, tokens[1], weights.value),
         ):
             projected = self.linear(rows, linear, f"{site}.attention", f"{site}.{part}", f"{prefix}.{part}.rows")
-            parts.append(self.graph.reshape(projected, [-1, length, dim], f"{prefix}.{part}"))
-        mixed = self.graph.node(
-            "MultiHeadAttention", parts, f"{prefix}.mixed", domain=MICROSOFT, num_heads=weights.heads, scale=1.0
-        )
+            shape = [-1, length, dim] if length > 0 else [1, -1, dim]
+            parts.append(self.graph.reshape(projected, shape, f"{prefix}.{part}"))
+        mixed = self.mix(parts, weights.heads, f"{prefix}.mixed")
         mixed = self.activation(self.rows(mixed, f"{prefix}.mixed.rows"), f"{site}.out")
         return self.linear(mixed, weights.out, f"{site}.out", f"{site}.out", f"{prefix}.out")
+
+    def mix(self, parts: Sequence[str], heads: int, output: str) -> str:
+        """Compute softmax(q·kᵀ)·v of queries, keys and values (sequences, tokens, d) that are already scaled."""
+        return self.graph.node("MultiHeadAttention", parts, output, domain=MICROSOFT, num_heads=heads, scale=1.0)
+
+    def gelu(self, hidden: str, output: str) -> str:
+        """Apply QuickGELU, whose slope is folded into the weights."""
+        return self.graph.node("QuickGelu", [hidden], output, domain=MICROSOFT, alpha=1.0)
 
     def mlp(self, x: str, block: Block, site: str, prefix: str) -> str:
         """Run norm2, fc1, SiLU and fc2 on rows (rows, d)."""
         normed = self.activation(self.norm(x, block.norm2, f"{site}.norm2", f"{prefix}.norm2"), f"{site}.fc1")
         hidden = self.linear(normed, block.fc1, f"{site}.fc1", f"{site}.fc1", f"{prefix}.fc1")
-        hidden = self.graph.node("QuickGelu", [hidden], f"{prefix}.silu", domain=MICROSOFT, alpha=1.0)
+        hidden = self.gelu(hidden, f"{prefix}.silu")
         return self.linear(
             self.activation(hidden, f"{site}.fc2"), block.fc2, f"{site}.fc2", f"{site}.fc2", f"{prefix}.fc2"
         )
@@ -248,15 +279,22 @@ class VisionGraph:
 
     def video_embeds(self, cls: str) -> None:
         """Compute video_embeds from the class tokens (B, T, d) of the last layer, by the MIT."""
+        self.integrate(self.frame_embeds(cls, "frames"))
+
+    def frame_embeds(self, cls: str, output: str) -> str:
+        """Project class tokens (…, d) of the last layer to frame embeddings (…, D)."""
+        x = self.norm(cls, read_norm(self.tower.post_layernorm), "post_layernorm", "cls.normed")
+        weight = self.graph.constant("visual_projection.weight", matrix(self.tower.visual_projection.weight))
+        return self.graph.node("MatMul", [x, weight], output)
+
+    def integrate(self, frames: str) -> None:
+        """Compute video_embeds from the frame embeddings (B, T, D), by the MIT."""
         graph, tower = self.graph, self.tower
         dim = tower.visual_projection.out_features
-        x = self.norm(cls, read_norm(tower.post_layernorm), "post_layernorm", "cls.normed")
-        weight = graph.constant("visual_projection.weight", matrix(tower.visual_projection.weight))
-        frames = graph.node("MatMul", [x, weight], "frames")
         positioned = graph.node("Add", [frames, graph.constant("mit.position", array(tower.mit_position))], "mit.input")
         x = self.rows(positioned, "mit.rows")
         for index, layer in enumerate(tower.mit):
-            block, site = read_block(cast("EncoderLayer", layer)), f"mit.{index}"
+            block, site = self.read_block(cast("EncoderLayer", layer)), f"mit.{index}"
             normed = self.activation(self.norm(x, block.norm1, f"{site}.norm1", f"{site}.norm1"), f"{site}.attention")
             mixed = self.attention(normed, normed, (self.frames, self.frames), block.attention, site=site, prefix=site)
             x = graph.node("Add", [x, mixed], f"{site}.attended")
@@ -282,14 +320,22 @@ class VisionGraph:
 
     def project_features(self, total: str) -> None:
         """Compute img_features from the fp32 sum of the normed tokens over the frames, (B, 1 + P, d)."""
+        self.add_features_bias(self.project_patches(total, "features.projected"))
+
+    def project_patches(self, tokens: str, output: str) -> str:
+        """Project normed tokens (…, 1 + P, d) of a frame, or their sum over frames, to its share of img_features."""
         graph, axis = self.graph, self.graph.constant("index.1", [1])
         start, end = graph.constant("index.1", [1]), graph.constant("index.tokens", [1 + self.patches])
-        total = graph.node("Slice", [total, start, end, axis], "features.patches")
+        patches = graph.node("Slice", [tokens, start, end, axis], "features.patches")
         projection = read_linear(self.tower.prompts_projection)
         weight = graph.constant("prompts_projection.weight", projection.weight / np.float32(self.frames))
-        x = graph.node("MatMul", [total, weight], "features.projected")
-        graph.node("Add", [x, graph.constant("prompts_projection.bias", bias_of(projection))], "img_features")
-        graph.output("img_features", np.float32, ["batch_size", self.patches, projection.weight.shape[1]])
+        return graph.node("MatMul", [patches, weight], output)
+
+    def add_features_bias(self, total: str) -> None:
+        """Add the bias of the projection to the sum of all frames' shares, (B, P, D): img_features."""
+        bias = bias_of(read_linear(self.tower.prompts_projection))
+        self.graph.node("Add", [total, self.graph.constant("prompts_projection.bias", bias)], "img_features")
+        self.graph.output("img_features", np.float32, ["batch_size", self.patches, len(bias)])
 
     def rows(self, x: str, output: str) -> str:
         """Flatten (sequences, tokens, d) to rows (sequences · tokens, d)."""

@@ -80,10 +80,15 @@ class HalfVisionGraph(VisionGraph):
         self.project_features(self.graph.node("ReduceSum", [frames, axis], "features", keepdims=0))
         return self.graph.model()
 
+    def pixels(self) -> str:
+        """Declare the input, uint8 (B, T, H, W, 3)."""
+        size = self.tower.grid * self.tower.patch_size
+        return self.graph.input("pixel_values", np.uint8, ["batch_size", self.frames, size, size, 3])
+
     def tokens(self) -> str:
         """Embed uint8 frames as the tokens of layer 0, fp16 (B·T, 1 + P, d)."""
         graph, tower, grid, patch = self.graph, self.tower, self.tower.grid, self.tower.patch_size
-        pixels = graph.input("pixel_values", np.uint8, ["batch_size", self.frames, grid * patch, grid * patch, 3])
+        pixels = self.pixels()
         x = graph.reshape(pixels, [-1, grid, patch, grid, patch * 3], "patches")
         x = graph.node("Transpose", [x], "patches.transposed", perm=[0, 1, 3, 2, 4])
         x = graph.reshape(x, [-1, self.patches, patch * patch * 3], "patches.flat")
@@ -133,7 +138,7 @@ class HalfVisionGraph(VisionGraph):
             mixed, x, block.attention.out, block.norm2, site=f"{name}.norm2", output=f"{name}.attended"
         )
         hidden = self.linear(normed, block.fc1, f"{name}.fc1", f"{name}.fc1", f"{name}.fc1")
-        hidden = graph.node("QuickGelu", [hidden], f"{name}.silu", domain=MICROSOFT, alpha=1.0)
+        hidden = self.gelu(hidden, f"{name}.silu")
         hidden = self.project(hidden, replace(block.fc2, bias=None), f"{name}.fc2", f"{name}.fc2")
         return self.skip_norm(hidden, x, block.fc2, norm, site=site, output=f"{name}.output")
 
@@ -146,11 +151,11 @@ class HalfVisionGraph(VisionGraph):
             told = graph.node("Add", [cls, self.weight(f"{site}.shift", shift)], f"{site}.told")
             normed = self.norm(told, block.norm1, norm, f"{site}.normed")
         else:
-            weights, length = self.messenger(index), (self.frames, self.frames)
-            base = self.project(cls, weights.fc, f"{site}.fc", f"{site}.fc")
-            inner = self.norm(base, weights.norm, f"{site}.norm", f"{site}.norm")
+            weights = self.messenger(index)
+            base, inner = self.message_rows(weights, site, cls, site)
+            keys, lengths = self.message_keys(weights, site, cls, inner)
             projections = without_out_bias(weights.attention)
-            mixed = self.attention(inner, inner, length, projections, site=site, prefix=site)
+            mixed = self.attention(inner, keys, lengths, projections, site=site, prefix=site)
             _, normed = self.skip_norm(
                 mixed, base, weights.attention.out, block.norm1, site=norm, output=f"{site}.told"
             )
