@@ -64,13 +64,7 @@ class HalfVisionGraph(VisionGraph):
 
     def build(self) -> ModelProto:
         """Build the model."""
-        blocks = [self.block(index) for index in range(len(self.tower.layers))]
-        last = Norm(np.ones(self.dim, np.float32), None, self.tower.prompts_norm.eps)
-        following = [(block.norm1, f"layers.{i}.norm1") for i, block in enumerate(blocks)][1:]
-        x = self.rows(self.tokens(), "embed.rows")
-        normed = self.norm(x, blocks[0].norm1, "layers.0.norm1", "layers.0.norm1")
-        for index, (block, (norm, site)) in enumerate(zip(blocks, [*following, (last, "prompts_norm")], strict=True)):
-            x, normed = self.encoder_layer(index, block, x, normed, norm=norm, site=site)
+        x, normed = self.encode()
         cls = self.as_float(self.clips(self.cls_rows(x, "cls")), "cls.float")
         self._dtype = np.float32
         self.video_embeds(cls)
@@ -79,6 +73,17 @@ class HalfVisionGraph(VisionGraph):
         frames = self.as_float(frames, "features.float")
         self.project_features(self.graph.node("ReduceSum", [frames, axis], "features", keepdims=0))
         return self.graph.model()
+
+    def encode(self) -> tuple[str, str]:
+        """Run all vision layers; return rows (B·T·(1 + P), d), plain and normed for the prompts."""
+        blocks = [self.block(index) for index in range(len(self.tower.layers))]
+        last = Norm(np.ones(self.dim, np.float32), None, self.tower.prompts_norm.eps)
+        following = [(block.norm1, f"layers.{i}.norm1") for i, block in enumerate(blocks)][1:]
+        x = self.rows(self.tokens(), "embed.rows")
+        normed = self.norm(x, blocks[0].norm1, "layers.0.norm1", "layers.0.norm1")
+        for index, (block, (norm, site)) in enumerate(zip(blocks, [*following, (last, "prompts_norm")], strict=True)):
+            x, normed = self.encoder_layer(index, block, x, normed, norm=norm, site=site)
+        return x, normed
 
     def pixels(self) -> str:
         """Declare the input, uint8 (B, T, H, W, 3)."""

@@ -68,11 +68,11 @@ class Messenger:
     attention: Projections
 
 
-def read_block(layer: VisionLayer | EncoderLayer) -> Block:
-    """Read the weights of a layer, with the slope of QuickGELU folded into the MLP."""
+def read_block(layer: VisionLayer | EncoderLayer, *, folded: bool = True) -> Block:
+    """Read the weights of a layer, with the slope of QuickGELU folded into the MLP unless ``folded`` is False."""
     fc1, fc2 = read_linear(layer.mlp.fc1), read_linear(layer.mlp.fc2)
     # QuickGELU becomes SiLU when fc1 is scaled by its slope and fc2 divided: x·sigmoid(1.702x) = SiLU(1.702x) / 1.702.
-    slope = np.float32(SLOPE)
+    slope = np.float32(SLOPE if folded else 1)
     return Block(
         norm1=read_norm(layer.layer_norm1),
         attention=read_attention(layer.self_attn),

@@ -1,0 +1,226 @@
+"""Graphs for streams: what new frames add to a window whose other frames are cached.
+
+Frames see each other only through one message token a layer, computed from the class tokens of all frames. Here a frame
+keeps the class tokens that it had when it was new, so that a window costs its new frames and the head. That is an
+approximation, except where all frames are new: see docs/streaming.md.
+
+The stream graph runs K new frames beside T - K cached ones. The head graph makes of T frames what the prompt graph
+takes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto
+
+from xclip_export.calibration import calibration_clips, observe
+from xclip_export.cpu import VisionGraph
+from xclip_export.fp16 import HalfVisionGraph
+from xclip_export.int8 import Int8VisionGraph
+from xclip_export.towers import SLOPE
+from xclip_export.weights import Norm, read_block
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from onnx import ModelProto
+
+    from xclip_export.towers import EncoderLayer, VisionLayer, VisionTower
+    from xclip_export.weights import Block, Messenger
+    from xclip_runtime.bundle import Precision, Target
+
+NEW, CACHED = "new_frames", "cached_frames"
+
+
+def stream_model(
+    tower: VisionTower,
+    precision: Precision,
+    target: Target,
+    *,
+    calibration: Sequence[NDArray[np.uint8]] | None = None,
+) -> ModelProto:
+    """Build the stream graph of a precision and target.
+
+    Args:
+        tower: The tower to build.
+        precision: As that of the vision graph.
+        target: "any" takes operators of the ONNX standard only; fp32 only.
+        calibration: As for `xclip_export.int8.int8_vision_model`; the scales are then the same.
+
+    Returns:
+        A model with inputs pixel_values uint8 (K, H, W, 3) and cached_tokens float32 (L - 1, T - K, d), in any order of
+        the frames, for L layers; and outputs class_tokens float32 (L - 1, K, d), to be cached, frame_embeds float32
+        (K, D) and patch_features float32 (K, P, D), for the head graph.
+    """
+    if precision == "fp16":
+        return HalfStreamGraph(tower).build()
+    if precision == "int8":
+        size = tower.grid * tower.patch_size
+        clips = calibration_clips(tower.num_frames, size) if calibration is None else calibration
+        return Int8StreamGraph(tower, observe(tower, clips)).build()
+    return PortableStreamGraph(tower).build() if target == "any" else StreamGraph(tower).build()
+
+
+def head_model(tower: VisionTower) -> ModelProto:
+    """Build the head graph, of standard operators and for every precision.
+
+    Returns:
+        A model with inputs frame_embeds float32 (B, T, D), in order, and patch_features float32 (B, T, P, D), in any
+        order; and outputs video_embeds float32 (B, D) and img_features float32 (B, P, D).
+    """
+    return HeadGraph(tower).build()
+
+
+class CachedMessages(VisionGraph):
+    """Part of a builder whose message tokens also hear the cached frames."""
+
+    def declare(self) -> str:
+        """Declare the inputs; return the new frames."""
+        size, layers = self.tower.grid * self.tower.patch_size, len(self.tower.layers)
+        self.cached = self.graph.input("cached_tokens", np.float32, [layers - 1, CACHED, self.dim])
+        self.tokens_of: list[str] = []
+        return self.graph.input("pixel_values", np.uint8, [NEW, size, size, 3])
+
+    def message_keys(self, messenger: Messenger, site: str, cls: str, normed: str) -> tuple[str, tuple[int, int]]:  # noqa: ARG002 - the queries
+        """Let the new frames' messages attend to the class tokens of all frames."""
+        layer = len(self.tokens_of)
+        self.tokens_of.append(cls)
+        index = self.graph.constant(f"layer.{layer}", np.int64(layer))
+        cached = self.graph.node("Gather", [self.cached, index], f"{site}.cached", axis=0)
+        everyone = self.graph.node("Concat", [self.as_computed(cached, site), cls], f"{site}.everyone", axis=0)
+        _, keys = self.message_rows(messenger, site, everyone, f"{site}.all")
+        return keys, (-1, -1)
+
+    def as_computed(self, cached: str, site: str) -> str:  # noqa: ARG002 - see `HalfStreamGraph`
+        """Convert cached class tokens to the type that the graph computes in."""
+        return cached
+
+    def as_float(self, x: str, output: str) -> str:  # noqa: ARG002 - see `HalfStreamGraph`
+        """Convert to fp32."""
+        return x
+
+    def finish(self, x: str, normed: str) -> ModelProto:
+        """Declare the outputs, from the tokens of the last layer and the same normed for the prompts, both rows."""
+        graph, dim = self.graph, self.tower.visual_projection.out_features
+        rows = [graph.reshape(cls, [1, -1, self.dim], f"{cls}.layer") for cls in self.tokens_of]
+        tokens = graph.node("Concat", rows, "class_tokens.all", axis=0)
+        graph.node("Cast", [tokens], "class_tokens", to=TensorProto.FLOAT)
+        graph.output("class_tokens", np.float32, [len(rows), NEW, self.dim])
+        cls = self.as_float(self.cls_rows(x, "cls"), "cls.float")
+        frames = self.as_float(
+            graph.reshape(normed, [-1, 1 + self.patches, self.dim], "features.frames"), "features.float"
+        )
+        self.end_precision()
+        self.frame_embeds(cls, "frame_embeds")
+        graph.output("frame_embeds", np.float32, [NEW, dim])
+        self.project_patches(frames, "patch_features")
+        graph.output("patch_features", np.float32, [NEW, self.patches, dim])
+        return graph.model()
+
+    def end_precision(self) -> None:
+        """Compute in fp32 from here."""
+
+
+class StreamGraph(CachedMessages):
+    """Builder of the stream graph in fp32; all new frames go through a layer together."""
+
+    def build(self) -> ModelProto:
+        """Build the model."""
+        x = self.embed_group(self.declare())
+        for index in range(len(self.tower.layers)):
+            x = self.layer(index, x)
+        norm = Norm(np.ones(self.dim, np.float32), None, self.tower.prompts_norm.eps)
+        return self.finish(x, self.norm(x, norm, "prompts_norm", "features.normed"))
+
+    def layer(self, index: int, x: str) -> str:
+        """Run one vision layer on rows (K·(1 + P), d)."""
+        block, site = self.block(index), f"layers.{index}"
+        cls = self.cls_rows(x, f"{site}.cls")
+        if index == 0:
+            messages = self.first_messages(cls, f"{site}.message")
+        else:
+            messages = self.messages(self.messenger(index), f"{site}.message", cls)
+        message = self.graph.reshape(messages, [-1, 1, self.dim], f"{site}.messages")
+        return self.layer_group(block, site, x, message)
+
+
+class Int8StreamGraph(StreamGraph, Int8VisionGraph):
+    """Builder of the stream graph in int8, with the weights and scales of the int8 vision graph."""
+
+
+class HalfStreamGraph(CachedMessages, HalfVisionGraph):
+    """Builder of the stream graph in fp16."""
+
+    def build(self) -> ModelProto:
+        """Build the model."""
+        return self.finish(*self.encode())
+
+    def pixels(self) -> str:
+        """Declare the inputs; return the new frames."""
+        return self.declare()
+
+    def as_computed(self, cached: str, site: str) -> str:
+        """Convert cached class tokens to fp16, which they were before."""
+        return self.graph.node("Cast", [cached], f"{site}.cached.half", to=TensorProto.FLOAT16)
+
+    def as_float(self, x: str, output: str) -> str:
+        """Convert to fp32."""
+        return HalfVisionGraph.as_float(self, x, output)
+
+    def end_precision(self) -> None:
+        """Compute in fp32 from here."""
+        self._dtype = np.float32
+
+
+class PortableGraph(VisionGraph):
+    """Part of a builder that takes operators of the ONNX standard, and the weights as the portable vision graph."""
+
+    def read_block(self, layer: VisionLayer | EncoderLayer) -> Block:
+        """Read the weights of a layer, with the slope of QuickGELU not folded."""
+        return read_block(layer, folded=False)
+
+    def gelu(self, hidden: str, output: str) -> str:
+        """Apply QuickGELU."""
+        steep = self.graph.node("Mul", [hidden, self.graph.constant("slope", float(SLOPE))], f"{output}.steep")
+        return self.graph.node("Mul", [hidden, self.graph.node("Sigmoid", [steep], f"{output}.gate")], output)
+
+    def mix(self, parts: Sequence[str], heads: int, output: str) -> str:
+        """Compute softmax(q·kᵀ)·v by products of matrices."""
+        graph, split = self.graph, []
+        for part, perm in zip(parts, ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]), strict=True):
+            # The last dimension is inferred: heads divide it.
+            by_head = graph.reshape(part, [0, 0, heads, -1], f"{part}.by_head")
+            split.append(graph.node("Transpose", [by_head], f"{part}.heads", perm=perm))
+        query, key, value = split
+        scores = graph.node("MatMul", [query, key], f"{output}.scores")
+        shares = graph.node("Softmax", [scores], f"{output}.shares", axis=-1)
+        mixed = graph.node("MatMul", [shares, value], f"{output}.heads")
+        mixed = graph.node("Transpose", [mixed], f"{output}.tokens", perm=[0, 2, 1, 3])
+        return graph.reshape(mixed, [0, 0, -1], output)
+
+    def patch_rows(self, patches: str) -> str:
+        """Project the bytes of the patches; TensorRT and CUDA cannot pad bytes."""
+        pads = self.graph.constant("embed.pads", [0, 1, 0, 0, 0, 0])
+        return self.graph.node("Pad", [self.patch_embedding(patches, "embed.patches"), pads], "embed.projected")
+
+
+class PortableStreamGraph(PortableGraph, StreamGraph):
+    """Builder of the stream graph in fp32 of standard operators."""
+
+
+class HeadGraph(PortableGraph):
+    """Builder of the head graph."""
+
+    def build(self) -> ModelProto:
+        """Build the model."""
+        graph, dim = self.graph, self.tower.visual_projection.out_features
+        frames = graph.input("frame_embeds", np.float32, ["batch_size", self.frames, dim])
+        features = graph.input("patch_features", np.float32, ["batch_size", self.frames, self.patches, dim])
+        self.integrate(frames)
+        axis = graph.constant("index.1", [1])
+        self.add_features_bias(graph.node("ReduceSum", [features, axis], "features", keepdims=0))
+        return graph.model()
+
