@@ -211,13 +211,7 @@ class VisionGraph:
         normed = self.norm(base, messenger.norm, f"{site}.norm", f"{prefix}.norm")
         return base, self.activation(normed, f"{site}.attention")
 
-    def message_keys(
-        self,
-        messenger: Messenger,
-        site: str,
-        cls: str,
-        normed: str,  # noqa: ARG002 - see `StreamGraph`
-    ) -> tuple[str, tuple[int, int]]:
+    def message_keys(self, messenger: Messenger, site: str, cls: str, normed: str) -> tuple[str, tuple[int, int]]:  # noqa: ARG002 - other graphs need more
         """Return the rows that the messages attend to, and the lengths of a sequence of queries and of keys."""
         return normed, (self.frames, self.frames)
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import tempfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +14,18 @@ import numpy as np
 import onnx
 import onnxscript.optimizer
 
+from xclip_export.calibration import calibration_clips, observe
 from xclip_export.checkpoint import describe_checkpoint, load_weights
 from xclip_export.cpu import fused_vision_model
 from xclip_export.fp16 import fp16_vision_model
 from xclip_export.graph import copy_reshaped_dimensions
-from xclip_export.int8 import int8_vision_model
+from xclip_export.int8 import Int8VisionGraph
 from xclip_export.optimum_config import OPSET, export_tower
 from xclip_export.parity import Gate, parity_clips
+from xclip_export.stream import head_model, stream_model
+from xclip_export.stream_parity import StreamGate
 from xclip_export.towers import VisionTower
-from xclip_export.writer import bundle_folder, save_graph, write_manifest
+from xclip_export.writer import WrittenWeights, bundle_folder, save_graph, write_manifest
 from xclip_runtime._version import __version__
 from xclip_runtime.bundle import Bundle, sha256_of
 from xclip_runtime.errors import LabelsError, VideoNotFoundError
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from xclip_export.calibration import Observation
     from xclip_export.checkpoint import Checkpoint, Description
     from xclip_export.parity import Parity
     from xclip_runtime.bundle import LabelSet, Precision, Target, Tower
@@ -65,6 +70,7 @@ VISION_GRAPHS = (
     GraphSpec("vision_model_fp16", "vision", "fp16", "cuda"),
     GraphSpec("vision_model_int8", "vision", "int8", "cpu"),
 )
+HEAD_GRAPH = GraphSpec("head_model", "head", "fp32", "any")
 FUSED = "vision_model_cpu"
 MAX_CALIBRATION_CLIPS = 32
 GOLDEN_LOGITS = 64
@@ -112,6 +118,7 @@ def export_bundle(
     profile: Profile = "videox",
     precisions: Sequence[Precision] = ("fp32",),
     fused: bool = True,
+    stream: bool = False,
     calibration: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Progress = lambda stage: None,  # noqa: ARG005
@@ -127,6 +134,7 @@ def export_bundle(
         profile: Default preprocessing profile of the bundle.
         precisions: Vision graphs to write beside the portable one, which every bundle has.
         fused: Write the fp32 graph that is fused for ONNX Runtime's CPU provider.
+        stream: Write a stream graph beside each vision graph, whose weights it shares, and the head graph.
         calibration: Folder of videos that set the activation scales of int8; None takes synthetic and embedded clips.
         overwrite: Replace an existing bundle.
         progress: Called with the name of each stage as it begins.
@@ -155,7 +163,7 @@ def export_bundle(
             clips = _calibration_clips(Path(calibration), checkpoint, profile)
         bench = _Workbench(checkpoint, label_texts, folder, progress, clips)
         wanted = [g for g in VISION_GRAPHS if g.precision in {"fp32", *precisions} and (fused or g.name != FUSED)]
-        graphs, chain, golden = bench.write_graphs(wanted)
+        graphs, chain, golden = bench.write_graphs(wanted, stream=stream)
         progress("writing the bundle")
         _write_descriptions(checkpoint, label_texts, profile, folder)
         write_manifest(folder, {**_manifest(checkpoint, folder, graphs, chain), "golden_logits": golden})
@@ -195,8 +203,25 @@ class _Workbench:
     ) -> None:
         self.checkpoint, self.labels, self.folder, self.progress = checkpoint, labels, folder, progress
         self.calibration = calibration
+        self.written = WrittenWeights()
 
-    def write_graphs(self, vision_specs: Sequence[GraphSpec]) -> tuple[list[WrittenGraph], Parity, list[float]]:
+    @cached_property
+    def tower(self) -> VisionTower:
+        """The vision tower."""
+        checkpoint = self.checkpoint
+        return VisionTower(checkpoint.model, checkpoint.mean, checkpoint.std).eval()
+
+    @cached_property
+    def observations(self) -> Mapping[str, Observation]:
+        """Ranges of the tower's activations on the calibration clips."""
+        clips = self.calibration
+        if clips is None:
+            clips = calibration_clips(self.checkpoint.num_frames, self.checkpoint.image_size)
+        return observe(self.tower, clips)
+
+    def write_graphs(
+        self, vision_specs: Sequence[GraphSpec], *, stream: bool
+    ) -> tuple[list[WrittenGraph], Parity, list[float]]:
         """Write every graph and the label embeddings that the text graph gives.
 
         Returns:
@@ -219,14 +244,42 @@ class _Workbench:
             parity, outputs = gate.check_vision(file[0], spec.precision)
             graphs.append(WrittenGraph(spec, *file, parity))
             answers.append(outputs)
+        if stream:
+            graphs += self._write_stream_graphs(gate, vision_specs)
         golden = gate.reference.logits_per_video[0, :GOLDEN_LOGITS].tolist()
         return graphs, gate.check_chain(prompt_file[0], answers[0], text_embeds), golden
 
+    def _write_stream_graphs(self, gate: Gate, vision_specs: Sequence[GraphSpec]) -> list[WrittenGraph]:
+        for spec in vision_specs:
+            self.written.add(self._path(spec))
+        head = self._save(HEAD_GRAPH)
+        stream_gate = StreamGate(gate, self.tower, head[0])
+        graphs = []
+        for exact in vision_specs:
+            spec = GraphSpec(exact.name.replace("vision", "stream"), "stream", exact.precision, exact.target)
+            file = self._save(spec)
+            self.progress(f"comparing {spec.name} with caching in torch")
+            parity = stream_gate.check(file[0], self._path(exact), spec.precision)
+            graphs.append(WrittenGraph(spec, *file, parity))
+        # The first is portable and in fp32, as the head is, which ran behind it.
+        return [*graphs, WrittenGraph(HEAD_GRAPH, *head, graphs[0].parity)]
+
+    def _path(self, spec: GraphSpec) -> Path:
+        return self.folder / "onnx" / f"{spec.name}.onnx"
+
     def _save(self, spec: GraphSpec) -> tuple[Path, tuple[Path, ...]]:
         self.progress(f"building {spec.name}")
-        path = self.folder / "onnx" / f"{spec.name}.onnx"
-        model = self._trace(spec.tower) if spec.target == "any" else self._author(spec.precision)
-        return path, save_graph(model, path, _graph_facts(self.checkpoint, spec))
+        return self._path(spec), save_graph(
+            self._build(spec), self._path(spec), _graph_facts(self.checkpoint, spec), self.written
+        )
+
+    def _build(self, spec: GraphSpec) -> onnx.ModelProto:
+        if spec.tower == "head":
+            return head_model(self.tower)
+        if spec.tower == "stream":
+            observations = self.observations if spec.precision == "int8" else {}
+            return stream_model(self.tower, spec.precision, spec.target, observations)
+        return self._trace(spec.tower) if spec.target == "any" else self._author(spec.precision)
 
     def _trace(self, tower: Tower) -> onnx.ModelProto:
         checkpoint = self.checkpoint
@@ -238,13 +291,11 @@ class _Workbench:
             return model
 
     def _author(self, precision: Precision) -> onnx.ModelProto:
-        checkpoint = self.checkpoint
-        tower = VisionTower(checkpoint.model, checkpoint.mean, checkpoint.std).eval()
         if precision == "fp16":
-            return fp16_vision_model(tower)
+            return fp16_vision_model(self.tower)
         if precision == "int8":
-            return int8_vision_model(tower, calibration=self.calibration)
-        return fused_vision_model(tower)
+            return Int8VisionGraph(self.tower, self.observations).build()
+        return fused_vision_model(self.tower)
 
 
 def _save_array(path: Path, array: NDArray[np.float32]) -> None:

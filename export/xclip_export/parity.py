@@ -188,7 +188,7 @@ class Gate:
 
     def __init__(self, checkpoint: Checkpoint, texts: Sequence[str], clips: NDArray[np.uint8]) -> None:
         self._torch = TorchReference(checkpoint, texts)
-        self._clips = clips
+        self.clips = clips
         self._input_ids = checkpoint.tokenize(texts).numpy()
         self.reference = _stack([self._torch(clip) for clip in clips])
 
@@ -199,31 +199,31 @@ class Gate:
         the batch cannot pass.
         """
         run = Session(graph, SessionOptions("cpu")).run
-        batches = [self._clips[:2], *(clip[None] for clip in self._clips[2:])]
+        batches = [self.clips[:2], *(clip[None] for clip in self.clips[2:])]
         rows = [run({"pixel_values": batch}) for batch in batches]
         found = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-        outputs = self._complete(**found)
-        parity = _compare(outputs, self.reference, ("video_embeds", "img_features"), precision)
+        outputs = self.complete(**found)
+        parity = compare(outputs, self.reference, ("video_embeds", "img_features"), precision)
         self._require_sight(graph, outputs)
         if precision == "fp16":
             parity = replace(parity, max_abs_activation=self._largest_activation(graph))
         if not parity.passed:
-            raise _out_of_tolerance(graph, parity, self._moved_layer(graph, precision))
+            raise out_of_tolerance(graph, parity, self._moved_layer(graph, precision))
         return parity, outputs
 
     def check_prompt(self, graph: Path) -> Parity:
         """Check the prompt graph on the checkpoint's own embeddings, all clips in one batch."""
         parity = self._compare_logits(self._run_prompt(graph, self.reference))
         if not parity.passed:
-            raise _out_of_tolerance(graph, parity, "the prompt generator")
+            raise out_of_tolerance(graph, parity, "the prompt generator")
         return parity
 
     def check_text(self, graph: Path) -> tuple[Parity, Floats]:
         """Check the text graph, on ids padded to the longest label, by the logits that torch computes from them."""
         embeds = Session(graph, SessionOptions("cpu")).run({"input_ids": self._input_ids})["text_embeds"]
-        parity = _compare(self._complete(text_embeds=embeds), self.reference, ("text_embeds",), "fp32")
+        parity = compare(self.complete(text_embeds=embeds), self.reference, ("text_embeds",), "fp32")
         if not parity.passed:
-            raise _out_of_tolerance(graph, parity, "the text encoder")
+            raise out_of_tolerance(graph, parity, "the text encoder")
         return parity, embeds
 
     def check_chain(self, prompt: Path, vision: Outputs, text_embeds: Floats) -> Parity:
@@ -231,7 +231,7 @@ class Gate:
         outputs = Outputs(vision.video_embeds, vision.img_features, text_embeds, vision.logits_per_video)
         parity = self._compare_logits(self._run_prompt(prompt, outputs))
         if not parity.passed:
-            raise _out_of_tolerance(prompt, parity, "the chain of graphs, each of which passed alone")
+            raise out_of_tolerance(prompt, parity, "the chain of graphs, each of which passed alone")
         return parity
 
     def _run_prompt(self, graph: Path, inputs: Outputs) -> Floats:
@@ -239,9 +239,9 @@ class Gate:
         return Session(graph, SessionOptions("cpu")).run(feeds)["logits_per_video"]
 
     def _compare_logits(self, logits: Floats) -> Parity:
-        return _compare(self._complete(logits_per_video=logits), self.reference, ("logits_per_video",), "fp32")
+        return compare(self.complete(logits_per_video=logits), self.reference, ("logits_per_video",), "fp32")
 
-    def _complete(self, **found: Floats) -> Outputs:
+    def complete(self, **found: Floats) -> Outputs:
         """Fill the outputs that a graph lacks with the reference's, and compute the logits in torch."""
         outputs = Outputs(**{**vars(self.reference), **found})
         if "logits_per_video" in found:
@@ -261,7 +261,7 @@ class Gate:
             ParityError: The magnitude is over `HALF_RANGE`.
         """
         worst, where = 0.0, ""
-        for clip in self._clips[:2]:
+        for clip in self.clips[:2]:
             for name, values in _run_probe(graph, _add_magnitudes, clip[None]).items():
                 largest = float(values)
                 if not largest <= worst:
@@ -277,8 +277,8 @@ class Gate:
     def _moved_layer(self, graph: Path, precision: str) -> str:
         """Name the first vision layer whose output differs from the checkpoint's, on the first clip."""
         probes = _layer_outputs(onnx.load(graph))
-        found = _run_with_outputs(graph, probes, self._clips[:1])
-        for index, (name, wanted) in enumerate(zip(probes, self._torch.layers(self._clips[0]), strict=True)):
+        found = _run_with_outputs(graph, probes, self.clips[:1])
+        for index, (name, wanted) in enumerate(zip(probes, self._torch.layers(self.clips[0]), strict=True)):
             got = found[name].reshape(wanted.shape)
             off = float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
             if not off <= LAYER_TOLERANCE[precision]:
@@ -286,7 +286,8 @@ class Gate:
         return "something after the last encoder layer"
 
 
-def _compare(outputs: Outputs, reference: Outputs, compared: Sequence[str], precision: str) -> Parity:
+def compare(outputs: Outputs, reference: Outputs, compared: Sequence[str], precision: str) -> Parity:
+    """Measure the errors of outputs relative to a reference; cosines are those of the ``compared`` fields."""
     delta = np.abs(outputs.logits_per_video - reference.logits_per_video)
     best, wanted = outputs.logits_per_video.argmax(-1), reference.logits_per_video.argmax(-1)
     tolerance = TOLERANCE.get(precision)
@@ -317,7 +318,8 @@ def _stack(rows: Sequence[Outputs]) -> Outputs:
     )
 
 
-def _out_of_tolerance(graph: Path, parity: Parity, culprit: str) -> ParityError:
+def out_of_tolerance(graph: Path, parity: Parity, culprit: str) -> ParityError:
+    """Make the error of a graph that is out of its tolerance."""
     return ParityError(
         f"{graph.name} is off by {parity.max_abs_logit:.3g} in a logit, {parity.tolerance} is allowed; "
         f"the first to differ is {culprit}: nothing was written"

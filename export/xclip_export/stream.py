@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx import TensorProto
 
-from xclip_export.calibration import calibration_clips, observe
 from xclip_export.cpu import VisionGraph
 from xclip_export.fp16 import HalfVisionGraph
 from xclip_export.int8 import Int8VisionGraph
@@ -23,11 +22,11 @@ from xclip_export.towers import SLOPE
 from xclip_export.weights import Norm, read_block
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
     from onnx import ModelProto
 
+    from xclip_export.calibration import Observation
     from xclip_export.towers import EncoderLayer, VisionLayer, VisionTower
     from xclip_export.weights import Block, Messenger
     from xclip_runtime.bundle import Precision, Target
@@ -36,11 +35,7 @@ NEW, CACHED = "new_frames", "cached_frames"
 
 
 def stream_model(
-    tower: VisionTower,
-    precision: Precision,
-    target: Target,
-    *,
-    calibration: Sequence[NDArray[np.uint8]] | None = None,
+    tower: VisionTower, precision: Precision, target: Target, observations: Mapping[str, Observation]
 ) -> ModelProto:
     """Build the stream graph of a precision and target.
 
@@ -48,7 +43,7 @@ def stream_model(
         tower: The tower to build.
         precision: As that of the vision graph.
         target: "any" takes operators of the ONNX standard only; fp32 only.
-        calibration: As for `xclip_export.int8.int8_vision_model`; the scales are then the same.
+        observations: Those of the int8 vision graph, whose scales it takes; other precisions need none.
 
     Returns:
         A model with inputs pixel_values uint8 (K, H, W, 3) and cached_tokens float32 (L - 1, T - K, d), in any order of
@@ -58,9 +53,7 @@ def stream_model(
     if precision == "fp16":
         return HalfStreamGraph(tower).build()
     if precision == "int8":
-        size = tower.grid * tower.patch_size
-        clips = calibration_clips(tower.num_frames, size) if calibration is None else calibration
-        return Int8StreamGraph(tower, observe(tower, clips)).build()
+        return Int8StreamGraph(tower, observations).build()
     return PortableStreamGraph(tower).build() if target == "any" else StreamGraph(tower).build()
 
 
@@ -223,4 +216,3 @@ class HeadGraph(PortableGraph):
         axis = graph.constant("index.1", [1])
         self.add_features_bias(graph.node("ReduceSum", [features, axis], "features", keepdims=0))
         return graph.model()
-

@@ -34,7 +34,8 @@ FORMAT = "xclip-onnx-bundle"
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 
-Tower = Literal["vision", "prompt", "text"]
+Tower = Literal["vision", "prompt", "text", "stream", "head"]
+"""Part of the model that a graph computes; "stream" and "head" are the vision tower for streams."""
 Precision = Literal["fp32", "fp16", "int8"]
 Profile = Literal["videox", "hf"]
 """Preprocessing of frames; see `xclip_runtime.FrameTransform`."""

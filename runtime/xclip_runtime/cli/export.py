@@ -57,6 +57,11 @@ class ExportCommand(click.Command):
     "--fused/--no-fused", default=True, help="Also write the fp32 graph that is fused for ONNX Runtime's CPU provider."
 )
 @opt.option(
+    "--stream/--no-stream",
+    default=False,
+    help="Also write graphs for `stream --reuse`, which share the weights of the others.",
+)
+@opt.option(
     "--calibration",
     metavar="FOLDER",
     type=click.Path(exists=True, file_okay=False),
