@@ -39,12 +39,14 @@ if TYPE_CHECKING:
         VideoTypeError,
         XClipError,
     )
+    from xclip_runtime.inference.cached_frames import Reuse
     from xclip_runtime.integrations.ray_cluster import BulkReport as BulkReport
     from xclip_runtime.integrations.ray_cluster import run_bulk as run_bulk
     from xclip_runtime.integrations.ray_cluster import xclip_deployment as xclip_deployment
     from xclip_runtime.model import XClip
     from xclip_runtime.results import (
         Classification,
+        Encoding,
         Event,
         FrameUse,
         Gap,
@@ -67,23 +69,25 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [
-    "Added", "Backoff", "BulkError", "Bundle", "BundleCorruptError", "BundleError",
-    "BundleNotFoundError", "BundleSchemaError", "Classification", "Clip", "DeviceError", "EncodedLabels", "Event",
+    "Added", "Backoff", "BulkError", "Bundle", "BundleCorruptError", "BundleError", "BundleNotFoundError",
+    "BundleSchemaError", "Classification", "Clip", "DeviceError", "EncodedLabels", "Encoding", "Event",
     "EventDetector", "FrameSource", "FrameTransform", "FrameUse", "FramesError", "Gap", "Hit", "HubAccessError",
-    "HubError", "HubNotFoundError", "HubUnavailableError", "LabelScore",
-    "LabelsError", "Limits", "MissingExtraError", "NoFramesError", "PrecisionUnavailableError", "RawFormat",
-    "Reading", "SearchResult", "ServeSettings", "Smoother", "StreamWindow", "TextScore", "ThreadPolicy", "Timings",
-    "VideoDecodeError", "VideoError", "VideoFeatures", "VideoIndex", "VideoIndexError", "VideoIndexMismatchError",
-    "VideoIndexNotFoundError", "VideoLimitError", "VideoNotFoundError", "VideoScores", "VideoTimeoutError",
-    "VideoTypeError", "Views", "Window", "WindowResult", "XClip", "XClipError", "__version__", "load_labels",
-    "open_source", "read_clip", "sampling", "save_labels",
+    "HubError", "HubNotFoundError", "HubUnavailableError", "LabelScore", "LabelsError", "Limits", "MissingExtraError",
+    "NoFramesError", "PrecisionUnavailableError", "RawFormat", "Reading", "Reuse", "SearchResult", "ServeSettings",
+    "Smoother", "StreamWindow", "TextScore", "ThreadPolicy", "Timings", "VideoDecodeError", "VideoError",
+    "VideoFeatures", "VideoIndex", "VideoIndexError", "VideoIndexMismatchError", "VideoIndexNotFoundError",
+    "VideoLimitError", "VideoNotFoundError", "VideoScores", "VideoTimeoutError", "VideoTypeError", "Views", "Window",
+    "WindowResult", "XClip", "XClipError", "__version__", "load_labels", "open_source", "read_clip", "sampling",
+    "save_labels",
 ]
 # fmt: on
 
 _MODULES = {
     "bundle": "Bundle",
     "model": "XClip",
-    "results": "Classification Event FrameUse Gap LabelScore TextScore Timings VideoFeatures VideoScores WindowResult",
+    "inference.cached_frames": "Reuse",
+    "results": "Classification Encoding Event FrameUse Gap LabelScore TextScore Timings VideoFeatures VideoScores "
+    "WindowResult",
     "search": "Added Hit SearchResult VideoIndex",
     "serve.settings": "Limits ServeSettings",
     "streaming.events": "EventDetector Smoother",

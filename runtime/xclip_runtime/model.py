@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -11,36 +10,28 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 
 from xclip_runtime.errors import FramesError, XClipError
-from xclip_runtime.inference.loaded_model import LoadedModel
 from xclip_runtime.inference.scoring import (
     best_labels,
     check_top_k,
     score_clips,
-    softmax,
     text_scores,
     views_of,
 )
-from xclip_runtime.results import Classification, FrameUse, VideoFeatures, VideoScores, WindowResult
-from xclip_runtime.streaming.events import Smoother
-from xclip_runtime.streaming.feed import WindowFeed
-from xclip_runtime.streaming.sources import earliest_end, open_source
-from xclip_runtime.streaming.windows import StreamWindow
+from xclip_runtime.results import Classification, FrameUse, VideoFeatures, VideoScores
 from xclip_runtime.text.encoder import TextEncoder
 from xclip_runtime.text.label_embeddings import EncodedLabels, encode_labels
 from xclip_runtime.text.labels import PLACEHOLDER, as_names
 from xclip_runtime.util.inputs import check_several, is_several, name_of
 from xclip_runtime.util.prefetch import pipelined_or_errors
 from xclip_runtime.video.load import Reading, read_video
+from xclip_runtime.windowed_model import WindowedModel
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from xclip_runtime.inference.scoring import ViewScores
-    from xclip_runtime.streaming.feed import Taken
-    from xclip_runtime.streaming.sources import FrameSource
     from xclip_runtime.util.inputs import VideoFile
     from xclip_runtime.video import Clip
     from xclip_runtime.video.load import Video
@@ -53,7 +44,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 
-class XClip(LoadedModel):
+class XClip(WindowedModel):
     """An X-CLIP model, ready to classify videos.
 
     A video is a path, the content of a file as ``bytes`` or as a binary file, frames as uint8 RGB of shape
@@ -281,61 +272,6 @@ class XClip(LoadedModel):
         """
         self._text_encoder.token_ids(texts)
 
-    def windows(
-        self, window: float = 4.0, hop: float | None = None, *, fps: float | None = None, ends_after: float = 0.0
-    ) -> StreamWindow:
-        """Create windows of this model's size to push frames into; ``logits(window.frames)`` scores them.
-
-        Args:
-            window: Seconds.
-            hop: Seconds from one window to the next; None takes half a window.
-            fps: Frames per second, if known.
-            ends_after: Seconds before which the stream does not end, see `StreamWindow`.
-
-        Raises:
-            ValueError: ``window`` or ``hop`` is out of its range.
-        """
-        hop = window / 2 if hop is None else hop
-        frames = self.bundle.num_frames
-        return StreamWindow(window, hop, num_frames=frames, transform=self.transform, fps=fps, ends_after=ends_after)
-
-    def stream(
-        self,
-        source: str | int | os.PathLike[str] | FrameSource,
-        *,
-        window: float = 4.0,
-        hop: float | None = None,
-        top_k: int | None = 5,
-        smooth: float = 0.0,
-        newest_wins: bool | None = None,
-    ) -> Iterator[WindowResult]:
-        """Classify a live or long video, window by window.
-
-        Frames are read in a thread of their own. A window of a live source that still waits for the model when the next
-        one is complete is dropped and counted; other sources wait for the model.
-
-        Args:
-            source: Number of a camera, an address such as rtsp://…, a file, "-" for standard input, or a source that
-                `xclip_runtime.streaming.sources.open_source` opened.
-            window: Duration of a window, seconds.
-            hop: Seconds from one window to the next; None takes half a window.
-            top_k: Number of labels to return, best first; None returns all.
-            smooth: Time constant of exponential smoothing of the probabilities, seconds; 0 for none.
-            newest_wins: Drop windows that wait; None does so for live sources.
-
-        Raises:
-            VideoError: The source cannot be opened, contains no frames, or, while iterating, is lost for too long.
-            ValueError: An option is out of its range.
-        """
-        check_top_k(top_k)
-        smoother = Smoother(smooth)
-        opened: FrameSource = source if hasattr(source, "live") else open_source(source)  # type: ignore[assignment]
-        windows = self.windows(window, hop, fps=opened.fps, ends_after=earliest_end(opened))
-        newest_wins = opened.live if newest_wins is None else newest_wins
-        feed = WindowFeed(opened, windows, self.transform, newest_wins=newest_wins)
-        scored = ((taken, self.logits(taken.window.frames)) for taken in feed)
-        return (window_result(self, self.labels, *window, smoother, top_k=top_k) for window in scored)
-
     def _with_texts(self, texts: Iterable[str] | EncodedLabels, *, truncate: bool) -> XClip:
         given = texts if isinstance(texts, EncodedLabels) else as_names(texts, "text", "texts")
         return self.with_labels(given, truncate=truncate)
@@ -376,23 +312,6 @@ class XClip(LoadedModel):
         for (video, clip), (scores, timings) in zip(videos, scored, strict=True):
             ran = {"provider": self.provider, "precision": self.precision, "timings_ms": timings}
             yield scores, {"video": name_of(video), "frames": FrameUse.of(clip), **ran}
-
-
-def window_result(
-    model: XClip,
-    labels: Sequence[str],
-    taken: Taken,
-    logits: NDArray[np.float32],
-    smoother: Smoother,
-    *,
-    top_k: int | None,
-) -> WindowResult:
-    """Smooth the probabilities of a window of a stream, whose logits are float32 (N,), and make its result."""
-    window = taken.window
-    probs = smoother.update(softmax(logits), window.end, anew=window.gap is not None)
-    best, latency_ms = best_labels(labels, probs, logits, top_k), 1000 * (time.perf_counter() - window.arrived)
-    lost = taken.dropped_windows, taken.dropped_frames, window.gap
-    return WindowResult(window.start, window.end, best, latency_ms, *lost, model.provider, model.precision)
 
 
 def _check_single(views: int) -> None:

@@ -172,6 +172,34 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Encoding:
+    """Where the features of a window come from."""
+
+    exact: bool
+    """True if every frame was computed for this window."""
+
+    new_frames: int
+    """Number of frames that were computed for this window; the others were cached."""
+
+    frames: int
+    """Number of frames in the window."""
+
+    drift: float | None
+    """Largest difference of a logit between exact and cached at the last refresh; None before the first."""
+
+    @classmethod
+    def all_new(cls, frames: int) -> Encoding:
+        """Make that of a window without a cache."""
+        return cls(exact=True, new_frames=frames, frames=frames, drift=None)
+
+    def __str__(self) -> str:
+        if self.exact:
+            return "exact" if self.drift is None else f"exact, drift {self.drift:.2g}"
+        drift = "not measured yet" if self.drift is None else f"{self.drift:.2g}"
+        return f"cached, {self.new_frames} of {self.frames} new, drift {drift}"
+
+
+@dataclass(frozen=True)
 class WindowResult(JsonResult, _BestFirst):
     """The labels of one window of a stream, best first."""
 
@@ -201,6 +229,9 @@ class WindowResult(JsonResult, _BestFirst):
 
     precision: str
     """Precision of the vision graph, such as "fp32"."""
+
+    encoding: Encoding
+    """Whether all frames were computed for this window, or some came from a cache."""
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def print_scores(scores: VideoScores) -> None:
 
 def window_line(result: WindowResult) -> str:
     """Format a window: times, best label, latency, dropped windows and gap."""
-    notes = [f"{result.top.label} {result.top.prob:.1%}", f"{result.latency_ms:.0f} ms late"]
+    notes = [f"{result.top.label} {result.top.prob:.1%}", f"{result.latency_ms:.0f} ms late", str(result.encoding)]
     if result.dropped_windows:
         notes.append(f"{result.dropped_windows} windows with {result.dropped_frames} frames dropped")
     if result.gap:

@@ -60,6 +60,18 @@ LABELS_SHOWN = 5
     help="Time without frames after which a live source ends in an error, seconds.",
 )
 @opt.option("--raw", metavar="WIDTHxHEIGHT@FPS", help="Read raw frames (rawvideo, rgb24) from standard input.")
+@opt.option(
+    "--reuse/--exact",
+    default=False,
+    help="Compute the new frames of a window only, an approximation; the hop becomes a multiple of a frame's share.",
+)
+@opt.option(
+    "--refresh",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=64,
+    help="Compute every N-th window exactly, and report the drift; 0 for never (with --reuse).",
+)
 @opt.json_option
 @opt.label_options
 @opt.model_options
@@ -76,6 +88,8 @@ def command(
     live: bool | None,
     reconnect_timeout: float | None,
     raw: str | None,
+    reuse: bool,
+    refresh: int,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -87,12 +101,11 @@ def command(
     With --json, prints one JSON document per line and window, or with --events one when an event starts
     ("end": null) and one when it ends.
     """
-    if not events and opt.given("threshold", "min_duration"):
-        message = "--threshold and --min-duration are those of events: give --events too"
-        raise click.UsageError(message)
+    _check_together(events=events, reuse=reuse)
     opt.silence_native_logs()
     with_labels = opt.pop_labels(options)
     from xclip_runtime.cli.render import event_line, window_line
+    from xclip_runtime.inference.cached_frames import Reuse
     from xclip_runtime.model import XClip
     from xclip_runtime.streaming.events import EventDetector
     from xclip_runtime.streaming.sources import Backoff, RawFormat, open_source
@@ -104,7 +117,8 @@ def command(
         opened = open_source(source, live=live, raw=RawFormat.parse(raw) if raw else None, backoff=backoff)
         # An event may be of any label, however low its rank.
         top_k = None if events else LABELS_SHOWN
-        results = model.stream(opened, window=window, hop=hop, top_k=top_k, smooth=smooth)
+        policy = Reuse(refresh=refresh) if reuse else False
+        results = model.stream(opened, window=window, hop=hop, top_k=top_k, smooth=smooth, reuse=policy)
     except XClipError:
         raise
     except ValueError as error:
@@ -137,3 +151,13 @@ def command(
     for event in detector.finish() if detector else ():
         show(event)
     sys.exit(1 if failed else 0)
+
+
+def _check_together(*, events: bool, reuse: bool) -> None:
+    """Refuse options that have no effect without another."""
+    if not events and opt.given("threshold", "min_duration"):
+        message = "--threshold and --min-duration are those of events: give --events too"
+        raise click.UsageError(message)
+    if not reuse and opt.given("refresh"):
+        message = "--refresh is that of cached frames: give --reuse too"
+        raise click.UsageError(message)

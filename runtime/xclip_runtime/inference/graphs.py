@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import DeviceError, PrecisionUnavailableError
+from xclip_runtime.inference.cached_frames import CachedTower
 from xclip_runtime.inference.providers import CUDA_PROVIDER, candidate_devices, device_of, options_for, unknown_options
 from xclip_runtime.inference.session import Session, check_providers
 
@@ -79,6 +80,28 @@ def select_vision_graph(bundle: Bundle, device: SessionDevice, precision: Comput
         held = {g.precision for g in bundle.graphs_of("vision")}
         precision = "fp16" if device == "cuda" and "fp16" in held else "fp32"
     return bundle.graph("vision", precision, target)
+
+
+def load_cached_tower(bundle: Bundle, loaded: Loaded) -> CachedTower:
+    """Load the stream graph beside a vision graph, and the head graph.
+
+    Raises:
+        BundleError: The bundle has none for that vision graph, or a file is changed.
+        DeviceError: The device cannot run them.
+    """
+    graph = loaded.graph
+    wanted = ("stream", graph.precision, graph.target), ("head", "fp32", "any")
+    found = [next((g for g in bundle.graphs if (g.tower, g.precision, g.target) == facts), None) for facts in wanted]
+    options = _prompt_options(loaded.vision.options) if loaded.vision.options.device == "tensorrt" else None
+    sessions = [
+        Session(bundle.checked_graph(g), options or own)
+        for g, own in zip(found, (loaded.vision.options, loaded.prompt.options), strict=True)
+        if g is not None
+    ]
+    if len(sessions) < len(wanted):
+        message = f"{bundle.path} has no stream graph beside {graph.name}: export it again with --stream"
+        raise PrecisionUnavailableError(message)
+    return CachedTower(sessions[0], sessions[1], bundle.num_frames)
 
 
 def _load_on(bundle: Bundle, options: SessionOptions, precision: Compute | None) -> Loaded:

@@ -22,11 +22,11 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
 from xclip_runtime.errors import DeadlineError, FramesError, UnauthorizedError, UploadTooLargeError
-from xclip_runtime.model import window_result
 from xclip_runtime.serve.api.schemas import LabelChange, LiveOptions
 from xclip_runtime.serve.error_responses import INTERNAL, describe, first_problem
 from xclip_runtime.streaming.events import Smoother
 from xclip_runtime.streaming.feed import Taken
+from xclip_runtime.windowed_model import window_result
 
 if TYPE_CHECKING:
     from xclip_runtime.serve.api_keys import ApiKeys

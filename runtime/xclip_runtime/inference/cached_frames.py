@@ -1,0 +1,215 @@
+"""Windows of a stream at the cost of their new frames.
+
+In X-CLIP frames see each other through one message token a layer only. A cached frame keeps the class tokens that it
+had when it was new, for the message attention of later frames, with its embedding and its share of the patch features:
+a window is then its new frames and a small head. Where all frames are new that is exact.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from xclip_runtime.results import Encoding, VideoFeatures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from xclip_runtime.inference.session import Session
+
+    Floats = NDArray[np.float32]
+
+logger = logging.getLogger(__name__)
+
+# Pixels of a prepared frame that are compared for scene cuts: one of so many in each direction.
+_CUT_STRIDE = 8
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """Policy of a stream whose windows share what their frames computed."""
+
+    refresh: int = 64
+    """Every so many windows one is also computed exactly, and the cache starts anew from it; 0 for never."""
+    max_drift: float = 1.0
+    """Difference of a logit between a cached window and the exact one above which the next one is exact, too."""
+    cut: float = 0.2
+    """Mean difference of two neighbouring frames, of the range of pixels, that is a scene cut: the window is exact."""
+
+    def __post_init__(self) -> None:
+        if self.refresh < 0 or not self.max_drift >= 0 or not self.cut >= 0:
+            message = f"refresh, max_drift and cut are {self.refresh}, {self.max_drift} and {self.cut}: give 0 or more"
+            raise ValueError(message)
+
+
+class SampledWindow(Protocol):
+    """Part of `xclip_runtime.streaming.windows.Window` that is read here."""
+
+    @property
+    def sampled(self) -> tuple[int, ...]:
+        """Numbers of the frames."""
+
+    @property
+    def prepared(self) -> tuple[NDArray[np.uint8], ...]:
+        """The frames, uint8 RGB (size, size, 3)."""
+
+    @property
+    def gap(self) -> object | None:
+        """Gap before the window."""
+
+
+class FrameCache:
+    """What T frames of one stream computed, in rows that are written over in turn.
+
+    Args:
+        shapes: Shape of a frame's part of each tensor; class tokens have the layers before the frames.
+        frames: T.
+    """
+
+    def __init__(self, shapes: tuple[tuple[int, int], int, tuple[int, int]], frames: int) -> None:
+        (layers, dim), embed, features = shapes
+        self.numbers: list[int | None] = [None] * frames
+        self.class_tokens: Floats = np.zeros((layers, frames, dim), np.float32)
+        self.frame_embeds: Floats = np.zeros((frames, embed), np.float32)
+        self.patch_features: Floats = np.zeros((frames, *features), np.float32)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return self.class_tokens.nbytes + self.frame_embeds.nbytes + self.patch_features.nbytes
+
+    def clear(self) -> None:
+        """Forget all frames."""
+        self.numbers = [None] * len(self.numbers)
+
+    def place(self, numbers: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Give each frame of a window a row.
+
+        Returns:
+            The row of each frame, and the positions in the window of those that are new.
+        """
+        free: dict[int | None, list[int]] = {}
+        for row, number in enumerate(self.numbers):
+            free.setdefault(number, []).append(row)
+        rows = [free[number].pop() if free.get(number) else None for number in numbers]
+        new = [position for position, row in enumerate(rows) if row is None]
+        left = (row for rows_of in free.values() for row in rows_of)
+        placed = [next(left) if row is None else row for row in rows]
+        for row, number in zip(placed, numbers, strict=True):
+            self.numbers[row] = number
+        return placed, new
+
+
+class CachedTower:
+    """The stream graph and the head graph of a model. Any thread may use it, each `FrameCache` one at a time.
+
+    Args:
+        stream: Session of the stream graph.
+        head: Session of the head graph.
+        frames: T.
+    """
+
+    def __init__(self, stream: Session, head: Session, frames: int) -> None:
+        self._stream, self._head, self.frames = stream, head, frames
+        shapes = {tensor.name: tensor.shape for tensor in (*stream.outputs, *stream.inputs)}
+        layers, _, dim = shapes["class_tokens"]
+        _, patches, embed = shapes["patch_features"]
+        self._shapes = (int(layers), int(dim)), int(embed), (int(patches), int(embed))
+
+    def cache(self) -> FrameCache:
+        """Make an empty cache for one stream."""
+        return FrameCache(self._shapes, self.frames)
+
+    def encode(
+        self, cache: FrameCache, numbers: Sequence[int], frames: Sequence[NDArray[np.uint8]]
+    ) -> tuple[VideoFeatures, int]:
+        """Compute the features of T frames, uint8 RGB (size, size, 3), of which the cache knows those of equal number.
+
+        Returns:
+            The features, and how many frames were new.
+        """
+        rows, new = cache.place(numbers)
+        if new:
+            written = [rows[position] for position in new]
+            kept = np.delete(np.arange(self.frames), written)
+            feeds = {
+                "pixel_values": np.stack([frames[position] for position in new]),
+                "cached_tokens": np.ascontiguousarray(cache.class_tokens[:, kept]),
+            }
+            found = self._stream.run(feeds)
+            cache.class_tokens[:, written] = found["class_tokens"]
+            cache.frame_embeds[written] = found["frame_embeds"]
+            cache.patch_features[written] = found["patch_features"]
+        inputs = {"frame_embeds": cache.frame_embeds[rows][None], "patch_features": cache.patch_features[None]}
+        outputs = self._head.run(inputs)
+        return VideoFeatures(outputs["video_embeds"][0], outputs["img_features"][0]), len(new)
+
+
+class WindowEncoder:
+    """Encoder of the windows of one stream, by the policy of `Reuse`. One thread at a time may use it.
+
+    Args:
+        tower: Graphs.
+        logits: Logits, float32 (N,), of features, for the drift.
+        reuse: Policy.
+    """
+
+    def __init__(self, tower: CachedTower, logits: Callable[[VideoFeatures], Floats], reuse: Reuse) -> None:
+        self._tower, self._logits, self._reuse = tower, logits, reuse
+        self._cache = tower.cache()
+        self._since_exact = 0
+        self.drift: float | None = None
+        """Largest difference of a logit between the last refreshed window and the same from cached frames."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are held for the stream."""
+        return self._cache.nbytes
+
+    def encode(self, window: SampledWindow) -> tuple[VideoFeatures, Encoding]:
+        """Compute the features of the next window of the stream."""
+        if window.gap is not None or self._is_cut(window):
+            self._cache.clear()
+        features, new = self._tower.encode(self._cache, window.sampled, window.prepared)
+        if new < self._tower.frames and self._is_due():
+            approximate = self._logits(features)
+            self._cache.clear()
+            features, new = self._tower.encode(self._cache, window.sampled, window.prepared)
+            self.drift = float(np.abs(self._logits(features) - approximate).max())
+            logger.info("drift of cached frames after %d windows: %.3g in a logit", self._since_exact, self.drift)
+        exact = new == self._tower.frames
+        self._since_exact = 0 if exact else self._since_exact + 1
+        return features, Encoding(exact, new, self._tower.frames, self.drift)
+
+    def _is_due(self) -> bool:
+        if not self._reuse.refresh:
+            return False
+        drifted = self.drift is not None and self.drift > self._reuse.max_drift and self._since_exact == 0
+        return drifted or self._since_exact + 1 >= self._reuse.refresh
+
+    def _is_cut(self, window: SampledWindow) -> bool:
+        """Compare each frame that the cache lacks with the one before it in the window."""
+        known = set(self._cache.numbers)
+        pairs = zip(window.sampled[1:], window.prepared, window.prepared[1:], strict=False)
+        return any(number not in known and self._differ(before, frame) for number, before, frame in pairs)
+
+    def _differ(self, before: NDArray[np.uint8], frame: NDArray[np.uint8]) -> bool:
+        if before is frame:
+            return False
+        return float(np.abs(_thumbnail(frame) - _thumbnail(before)).mean()) > self._reuse.cut * 255
+
+
+def _thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.int16]:
+    return frame[::_CUT_STRIDE, ::_CUT_STRIDE].astype(np.int16)
+
+
+def hop_on_grid(window: float, hop: float, frames: int) -> float:
+    """Return the multiple of window / T next to ``hop``, with which consecutive windows share their frames."""
+    step = window / frames
+    return max(1, round(hop / step)) * step if math.isfinite(hop / step) else hop
