@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -138,7 +138,7 @@ class CachedTower:
         if new:
             written = [rows[position] for position in new]
             kept = np.delete(np.arange(self.frames), written)
-            feeds = {
+            feeds: dict[str, NDArray[Any]] = {
                 "pixel_values": np.stack([frames[position] for position in new]),
                 "cached_tokens": np.ascontiguousarray(cache.class_tokens[:, kept]),
             }
@@ -164,8 +164,10 @@ class WindowEncoder:
         self._tower, self._logits, self._reuse = tower, logits, reuse
         self._cache = tower.cache()
         self._since_exact = 0
-        self.drift: float | None = None
-        """Largest difference of a logit between the last refreshed window and the same from cached frames."""
+        self.encoding = Encoding.all_new(tower.frames)
+        """Encoding of the last window."""
+        self.refreshed = False
+        """True if the last window was computed both ways, which measured the drift."""
 
     @property
     def nbytes(self) -> int:
@@ -177,20 +179,23 @@ class WindowEncoder:
         if window.gap is not None or self._is_cut(window):
             self._cache.clear()
         features, new = self._tower.encode(self._cache, window.sampled, window.prepared)
-        if new < self._tower.frames and self._is_due():
+        drift = self.encoding.drift
+        self.refreshed = new < self._tower.frames and self._is_due()
+        if self.refreshed:
             approximate = self._logits(features)
             self._cache.clear()
             features, new = self._tower.encode(self._cache, window.sampled, window.prepared)
-            self.drift = float(np.abs(self._logits(features) - approximate).max())
-            logger.info("drift of cached frames after %d windows: %.3g in a logit", self._since_exact, self.drift)
+            drift = float(np.abs(self._logits(features) - approximate).max())
+            logger.info("drift of cached frames after %d windows: %.3g in a logit", self._since_exact, drift)
         exact = new == self._tower.frames
         self._since_exact = 0 if exact else self._since_exact + 1
-        return features, Encoding(exact, new, self._tower.frames, self.drift)
+        self.encoding = Encoding(exact, new, self._tower.frames, drift)
+        return features, self.encoding
 
     def _is_due(self) -> bool:
         if not self._reuse.refresh:
             return False
-        drifted = self.drift is not None and self.drift > self._reuse.max_drift and self._since_exact == 0
+        drifted = self.refreshed and (self.encoding.drift or 0.0) > self._reuse.max_drift
         return drifted or self._since_exact + 1 >= self._reuse.refresh
 
     def _is_cut(self, window: SampledWindow) -> bool:

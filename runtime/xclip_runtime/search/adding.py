@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from xclip_runtime.errors import XClipError
+    from xclip_runtime.inference.cached_frames import Reuse
     from xclip_runtime.model import XClip
     from xclip_runtime.results import VideoFeatures
     from xclip_runtime.streaming.windows import Window
@@ -72,11 +73,15 @@ def _features(model: XClip, clip: Clip) -> WindowFeatures:
     return WindowFeatures(0.0, clip.total / (clip.fps or ASSUMED_FPS), model.features(clip))
 
 
-def window_features(model: XClip, job: Job, skip: set[float]) -> Iterator[WindowFeatures]:
-    """Compute the features of the windows of a file, except those with starts to skip, while a thread reads on."""
+def window_features(model: XClip, job: Job, skip: set[float], reuse: Reuse | None) -> Iterator[WindowFeatures]:
+    """Compute the features of the windows of a file, except those with starts to skip, while a thread reads on.
+
+    With ``reuse`` from cached frames, see `xclip_runtime.inference.cached_frames`.
+    """
     window, hop = job.source.window, job.source.hop
     opened = open_source(job.source.path)
     windows = model.windows(window or 0.0, hop, fps=opened.fps, ends_after=earliest_end(opened))
+    encoder = model.window_encoder(reuse) if reuse else None
     origin = None
     for item in WindowFeed(opened, windows, model.transform, newest_wins=False):
         cut = item.window
@@ -84,7 +89,8 @@ def window_features(model: XClip, job: Job, skip: set[float]) -> Iterator[Window
         start = cut.start - origin
         # A clock that is set back within a file repeats starts; the first window of a start stays.
         if start not in skip:
-            yield WindowFeatures(start, cut.end - origin, model.features(_clip_of(cut)))
+            features = encoder.encode(cut)[0] if encoder else model.features(_clip_of(cut))
+            yield WindowFeatures(start, cut.end - origin, features)
 
 
 def _clip_of(window: Window) -> Clip:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
+    from xclip_runtime.inference.cached_frames import Reuse
     from xclip_runtime.model import XClip
     from xclip_runtime.search.store import Span
 
@@ -191,6 +192,7 @@ class VideoIndex(NotPicklable):
         *,
         window: float | None = None,
         hop: float | None = None,
+        reuse: Reuse | None = None,
         workers: int | None = None,
         on_window: Note | None = None,
     ) -> Iterator[Added]:
@@ -203,6 +205,7 @@ class VideoIndex(NotPicklable):
             videos: Paths; duplicates are added once.
             window: Seconds of the windows that files are cut into; None takes a file as one window.
             hop: Seconds from one window to the next; None takes half a window.
+            reuse: Compute the new frames of a window only, see `XClip.stream`; None computes all.
             workers: Threads that read whole files ahead; files cut into windows are read by one.
             on_window: Called after each window that was added, see `Note`.
 
@@ -220,9 +223,8 @@ class VideoIndex(NotPicklable):
         note = on_window or (lambda *_: None)
         if window is None:
             return self._while_locked(self._add_whole(self._plan(videos, None, None), workers, note))
-        hop = window / 2 if hop is None else hop
-        self.model.windows(window, hop)
-        return self._while_locked(self._add_windows(self._plan(videos, window, hop), note))
+        hop = self.model.windows(window, hop, reuse=reuse is not None).hop
+        return self._while_locked(self._add_windows(self._plan(videos, window, hop), note, reuse))
 
     @renamed(k="top_k")
     def search(
@@ -362,14 +364,14 @@ class VideoIndex(NotPicklable):
                 note(job.name, window.end)
                 yield Added(job.name, job.outcome, 1)
 
-    def _add_windows(self, plan: Iterator[Job | Added], note: Note) -> Iterator[Added]:
+    def _add_windows(self, plan: Iterator[Job | Added], note: Note, reuse: Reuse | None) -> Iterator[Added]:
         for job in plan:
             if isinstance(job, Added):
                 yield job
                 continue
             done = self.store.starts(job.source.path) if job.outcome == "resumed" else set()
             try:
-                for window in window_features(self.model, job, done):
+                for window in window_features(self.model, job, done, reuse):
                     self.store.put(job.source, window.start, window.end, window.features, first=not done, last=False)
                     done.add(window.start)
                     note(job.name, window.end)

@@ -19,6 +19,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 # A local path; and the batch size that a GPU is warmed up for, where xclip_batch_size shows the real ones.
 _NOT_EXPORTED = ("bundle", "batch_size")
+_DRIFTS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 STAGES = ("decode_queue", "decode", "prepare", "vision_queue", "vision", "prompt")
 WORKER_LOSSES = ("crashed", "timeout", "stalled", "cancelled", "idle")
 CLOSED = ("idle", "full", "header", "stalled", "files", "malformed")
@@ -74,6 +75,17 @@ class Metrics:
         self.decode_restarts = Counter(
             "xclip_decode_worker_restarts", "Decode workers replaced.", ["reason"], registry=self.registry
         )
+        self.live_windows = Counter(
+            "xclip_live_windows",
+            "Windows of cameras, exact or from cached frames.",
+            ["encoding"],
+            registry=self.registry,
+        )
+        self.live_drift = Histogram(
+            "xclip_live_drift",
+            "Largest difference of a logit between a window from cached frames and the exact one, where both were run.",
+            buckets=_DRIFTS,
+            registry=self.registry,
         self._connections = Gauge("xclip_connections", "Open HTTP connections.", registry=self.registry)
         self._connections_closed = Counter(
             "xclip_connections_closed", "Connections given up by the server.", ["reason"], registry=self.registry

@@ -9,7 +9,7 @@ from collections import OrderedDict, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -27,12 +27,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from xclip_runtime.inference.cached_frames import WindowEncoder
     from xclip_runtime.model import XClip
+    from xclip_runtime.results import Encoding
     from xclip_runtime.search import VideoIndex
     from xclip_runtime.serve.decode.pool import DecodePool
     from xclip_runtime.serve.metrics import Metrics
     from xclip_runtime.serve.settings import ServeSettings
     from xclip_runtime.serve.text_cache import LabelEmbeds
+    from xclip_runtime.streaming.windows import Window
     from xclip_runtime.video import Views
 
 Result = TypeVar("Result")
@@ -62,6 +65,13 @@ class EncodedVideo:
     """Frames of the first view, uint8 RGB (T, size, size, 3); None for a kept video."""
 
 
+class CachedWindow(NamedTuple):
+    """Window of a camera, with the encoder that caches the camera's frames."""
+
+    encoder: WindowEncoder
+    window: Window
+
+
 class ServedModel:
     """A model with its batches, label embeddings and kept videos. Constructed on any thread, used on one event loop.
 
@@ -85,7 +95,7 @@ class ServedModel:
         self._metrics = metrics
         self._pool = pool
         self.batch_size = settings.batch_size or (1 if self.model.provider == CPU_PROVIDER else BATCH_ON_GPU)
-        self.batcher: Batcher[NDArray[np.uint8], tuple[VideoFeatures, float]] = Batcher(
+        self.batcher: Batcher[NDArray[np.uint8] | CachedWindow, tuple[VideoFeatures, float]] = Batcher(
             self._run_batch, size=self.batch_size, delay=settings.batch_delay, on_batch=metrics.batch_size.observe
         )
         self.runs: defaultdict[int, Duration] = defaultdict(Duration)
@@ -181,6 +191,18 @@ class ServedModel:
             pixels=views[0],
         )
 
+    async def encode_window(self, encoder: WindowEncoder, window: Window) -> tuple[EncodedVideo, Encoding]:
+        """Run the next window of a camera, whose frames are cached in `encoder`, in turn with all other work."""
+        features, vision_ms = (await gather([self.batcher.submit(CachedWindow(encoder, window))]))[0]
+        self._observe_stages(vision=vision_ms)
+        encoding = encoder.encoding
+        self._metrics.live_windows.labels("exact" if encoding.exact else "cached").inc()
+        if encoder.refreshed and encoding.drift is not None:
+            self._metrics.live_drift.observe(encoding.drift)
+        count = len(window.prepared)
+        video = EncodedVideo((features,), FrameUse(tuple(range(count)), count, count), {"vision": vision_ms})
+        return video, encoding
+
     async def score(self, video: EncodedVideo, labels: LabelEmbeds) -> tuple[NDArray[np.float32], float]:
         """Return the logits of every view, float32 (V, N), and their time in milliseconds."""
         start = time.perf_counter()
@@ -243,13 +265,24 @@ class ServedModel:
         for size in range(2, self.batch_size + 1):
             self.model.features_batch(np.stack([clip] * size))
 
-    def _run_batch(self, clips: Sequence[NDArray[np.uint8]]) -> list[tuple[VideoFeatures, float]]:
+    def _run_batch(self, items: Sequence[NDArray[np.uint8] | CachedWindow]) -> list[tuple[VideoFeatures, float]]:
+        clips = self._run_clips([item for item in items if isinstance(item, np.ndarray)])
+        return [self._run_window(item) if isinstance(item, CachedWindow) else next(clips) for item in items]
+
+    def _run_window(self, item: CachedWindow) -> tuple[VideoFeatures, float]:
+        start = time.perf_counter()
+        features, _ = item.encoder.encode(item.window)
+        return features, 1000 * (time.perf_counter() - start)
+
+    def _run_clips(self, clips: Sequence[NDArray[np.uint8]]) -> Iterator[tuple[VideoFeatures, float]]:
+        if not clips:
+            return iter(())
         start = time.perf_counter()
         batch = clips[0][None] if len(clips) == 1 else np.stack(clips)
         features = self.model.features_batch(batch)
         vision_ms = 1000 * (time.perf_counter() - start)
         self.runs[len(clips)].add(vision_ms)
-        return [(one, vision_ms) for one in features]
+        return iter([(one, vision_ms) for one in features])
 
     def _prompt_logits(self, features: Sequence[VideoFeatures], embeds: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.stack([self.model.prompt_logits(one, embeds) for one in features])

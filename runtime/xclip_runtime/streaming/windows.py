@@ -123,8 +123,8 @@ class StreamWindow:
                 f"the hop is {hop} s: it must be at least the window divided by {num_frames}, {window / num_frames} s"
             )
             raise ValueError(message)
+        self.hop = hop
         self._window = window
-        self._hop = hop
         self._num_frames = num_frames
         self._transform = transform
         self._interval = min(1 / fps, window) if fps else 0.0
@@ -214,7 +214,7 @@ class StreamWindow:
         frame = self._pending
         if frame is None:
             return []
-        while (start := self._opened * self._hop) + self._rounding < until:
+        while (start := self._opened * self.hop) + self._rounding < until:
             self._open.append(_Open(start, frame.number))
             self._opened += 1
         wanted = [bisect_left(self._moments, until - window.start) - len(window.slots) for window in self._open]

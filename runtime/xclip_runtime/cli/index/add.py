@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @opt.bundle_option
 @opt.window_option(show_default="the whole video", help="Length of a window, seconds. Windows are found one by one.")
 @opt.hop_option
+@opt.option("--reuse/--exact", default=False, help="Compute the new frames of a window only, an approximation.")
 @opt.option(
     "--features",
     type=click.Choice(["fp16", "fp32"]),
@@ -44,6 +45,7 @@ def command(
     bundle: str,
     window: float | None,
     hop: float | None,
+    reuse: bool,
     features: Any,
     workers: int | None,
     as_json: bool,
@@ -59,7 +61,11 @@ def command(
     if hop is not None and window is None:
         message = "--hop needs --window: give the length of a window, too"
         raise click.UsageError(message)
+    if reuse and window is None:
+        message = "--reuse needs --window: give the length of a window, too"
+        raise click.UsageError(message)
     opt.silence_native_logs()
+    from xclip_runtime.inference.cached_frames import Reuse
     from xclip_runtime.model import XClip
     from xclip_runtime.search import VideoIndex
 
@@ -69,7 +75,9 @@ def command(
             added.outcome
             for added in add(
                 names,
-                lambda note: index.add(names, window=window, hop=hop, workers=workers, on_window=note),
+                lambda note: index.add(
+                    names, window=window, hop=hop, reuse=Reuse() if reuse else None, workers=workers, on_window=note
+                ),
                 as_json=as_json,
             )
         )

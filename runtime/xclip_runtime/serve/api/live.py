@@ -22,6 +22,7 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
 from xclip_runtime.errors import DeadlineError, FramesError, UnauthorizedError, UploadTooLargeError
+from xclip_runtime.inference.cached_frames import Reuse
 from xclip_runtime.serve.api.schemas import LabelChange, LiveOptions
 from xclip_runtime.serve.error_responses import INTERNAL, describe, first_problem
 from xclip_runtime.streaming.events import Smoother
@@ -29,9 +30,11 @@ from xclip_runtime.streaming.feed import Taken
 from xclip_runtime.windowed_model import window_result
 
 if TYPE_CHECKING:
+    from xclip_runtime.inference.cached_frames import WindowEncoder
+    from xclip_runtime.results import Encoding
     from xclip_runtime.serve.api_keys import ApiKeys
     from xclip_runtime.serve.engine import Engine
-    from xclip_runtime.serve.served_model import ServedModel
+    from xclip_runtime.serve.served_model import EncodedVideo, ServedModel
     from xclip_runtime.serve.text_cache import LabelEmbeds
     from xclip_runtime.streaming.windows import Window
 
@@ -87,24 +90,36 @@ class Connection:
         served: The model.
         socket: The accepted WebSocket.
         options: First message of the client.
+        encoder: Encoder of the windows from cached frames, or None to compute all.
 
     Raises:
         FramesError: The model cannot cut such windows.
     """
 
-    def __init__(self, engine: Engine, served: ServedModel, socket: WebSocket, options: LiveOptions) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        served: ServedModel,
+        socket: WebSocket,
+        options: LiveOptions,
+        *,
+        encoder: WindowEncoder | None,
+    ) -> None:
         self._engine = engine
         self._served = served
         self._socket = socket
         self._options = options
         self._smoother = Smoother(options.smooth)
         try:
-            self._window_feed = served.model.windows(options.window, options.hop, ends_after=math.inf)
+            self._window_feed = served.model.windows(
+                options.window, options.hop, ends_after=math.inf, reuse=options.reuse
+            )
         except ValueError as error:
             raise FramesError(str(error)) from error
         self._labels: LabelEmbeds | None = None
         self._changes: Latest[LabelChange] = Latest()
         self._changes.put(options)
+        self._encoder = encoder
         self._frames: Latest[tuple[float, bytes]] = Latest()
         self._windows: Latest[Window] = Latest()
 
@@ -157,13 +172,18 @@ class Connection:
             window = await self._windows.take()
             if self._labels is None:
                 continue
-            video = await self._served.encode_frames(window.frames[None])
+            video, encoding = await self._encode(window)
             labels, smoother = self._labels, self._smoother
             logits, _ = await self._served.score(video, labels)
             taken = Taken(window, self._windows.take_dropped(), self._frames.take_dropped())
             top_k, model = self._options.top_k, self._served.model
-            result = window_result(model, labels.names, taken, logits[0], smoother, top_k=top_k)
+            result = window_result(model, labels.names, taken, logits[0], smoother, top_k=top_k, encoding=encoding)
             await self._socket.send_json({"type": "window", **result.to_dict()})
+
+    async def _encode(self, window: Window) -> tuple[EncodedVideo, Encoding | None]:
+        if self._encoder is None:
+            return await self._served.encode_frames(window.frames[None]), None
+        return await self._served.encode_window(self._encoder, window)
 
 
 def router(engine: Engine, keys: ApiKeys) -> APIRouter:
@@ -199,7 +219,10 @@ def router(engine: Engine, keys: ApiKeys) -> APIRouter:
             message = "missing or unknown API key: send it as api_key in the first message"
             raise UnauthorizedError(message)
         with engine.live_connection(), engine.registry.use(options.model) as served:
-            await Connection(engine, served, socket, options).run()
+            encoder = None
+            if options.reuse:
+                encoder = await asyncio.to_thread(served.model.window_encoder, Reuse(refresh=options.refresh))
+            await Connection(engine, served, socket, options, encoder=encoder).run()
 
     return routes
 
