@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 COMMANDS = (
-    *("demo", "classify", "score", "stream", "embed", "index", "labels", "eval", "bench", "serve"),
-    *("info", "verify", "doctor", "export", "push", "export-triton"),
+    *("demo", "classify", "score", "stream", "embed", "index", "labels", "eval", "eval-stream", "bench"),
+    *("serve", "info", "verify", "doctor", "export", "push", "export-triton"),
 )
 
 
