@@ -30,11 +30,45 @@ def test_a_file_gives_one_document_a_window(run):
     for d in documents:
         assert set(d) == {
             *("start", "end", "labels", "latency_ms", "dropped_windows", "dropped_frames", "gap"),
-            *("provider", "precision"),
+            *("provider", "precision", "encoding"),
         }
         assert set(d["labels"][0]) == {"label", "prob", "logit"}
         assert (d["dropped_windows"], d["dropped_frames"], d["gap"]) == (0, 0, None)
         assert d["latency_ms"] > 0
+
+
+def test_windows_from_cached_frames_say_so(run):
+    arguments = ("stream", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--window", 1, "--hop", "0.25", "--reuse", "--refresh", 3)
+    documents = run(*arguments, "--json").json_lines
+    text = run(*arguments).out.splitlines()
+
+    assert [d["encoding"]["exact"] for d in documents[:4]] == [True, False, False, True]
+    assert documents[1]["encoding"] == {"exact": False, "new_frames": 8, "frames": 32, "drift": None}
+    assert documents[3]["encoding"]["drift"] > 0
+    assert " · exact" in text[0]
+    assert "cached, 8 of 32 new, drift not measured yet" in text[1]
+
+
+def test_a_refresh_without_cached_frames_is_refused(run):
+    done = run("stream", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--refresh", 3)
+
+    assert done.code == 2
+    assert "--reuse" in done.err
+
+
+def test_exact_and_cached_windows_are_compared_on_videos_of_ones_own(run, tmp_path):
+    arguments = ("eval-stream", "-b", DEMO_BUNDLE, "--window", 1, "--hop", "0.25", "--limit", 4)
+    done = run(*arguments, DEMO_VIDEO, tmp_path / "missing.mp4", "--json")
+    text = run(*arguments, DEMO_VIDEO).out
+
+    one, all_of_them = done.json_lines
+    assert done.code == 1
+    assert (one["windows"], one["agreement"]["n"], one["new_frames"]) == (4, 4, 14)
+    assert {k: v for k, v in all_of_them.items() if k != "video"} == {k: v for k, v in one.items() if k != "video"}
+    assert one["abs_logit_p50"] <= one["abs_logit_p99"] <= one["abs_logit_max"] < one["logit_std"]
+    assert min(one["exact_ms"], one["cached_ms"]) > 0
+    assert "same best label" in text
+    assert "times as fast" in text
 
 
 def test_people_get_a_line_a_window(run):

@@ -1,0 +1,221 @@
+"""Measure windows from cached frames against exact ones: accuracy on motion-demo streams, and latency at full size.
+
+    python benchmarks/stream_cache.py accuracy --cache runs/stream-cache --json benchmarks/results/stream-cache.json
+    python benchmarks/stream_cache.py latency --cache runs/stream-cache --json benchmarks/results/stream-latency.json
+
+"accuracy" cuts unseen clips of motion-demo together into one encoded file, so that the label changes every few seconds,
+and computes each window of 32 consecutive frames exactly, and from cached frames with 16, 8, 4 and 2 new ones: without
+any refresh, as a bound, and with the default policy. 96 clips are 2,288 windows of 4 new frames and take half an hour
+for both precisions; ``--clips 4`` tries it in a minute.
+
+"latency" runs a seeded ViT-B/16 of 32 frames in int8: milliseconds from prepared frames to logits, median over rounds
+that take turns. Exporting the bundle takes ten minutes and is kept in ``--cache``; the measurement takes two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+from records import ROOT, is_current, mark_current, record
+from rich.console import Console
+from rich.progress import track
+
+from motion_demo.labels import LABELS
+from motion_demo.scenes import EVALUATION_SEEDS, frame_times, render, sample_scene
+from xclip_export import export_bundle
+from xclip_runtime import Reuse, XClip
+from xclip_runtime.evaluation.intervals import mcnemar, wilson
+from xclip_runtime.streaming.sources import earliest_end, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from xclip_runtime.inference.cached_frames import WindowEncoder
+    from xclip_runtime.streaming.windows import Window
+
+FPS = 25
+FRAMES = 32
+CLIP_FRAMES = 96
+NEW_FRAMES = (16, 8, 4, 2)
+STEP = min(NEW_FRAMES)
+SIZE = 256
+POLICIES = {"never refreshed": Reuse(refresh=0, cut=1.0), "default policy": Reuse()}
+PRECISIONS = ("fp32", "int8")
+
+
+def write_stream(path: Path, clips: int) -> list[str]:
+    """Encode clips of unseen seeds and changing labels as one file; return their labels, in order."""
+    rng = np.random.default_rng(2)
+    labels = [LABELS[i] for i in rng.permutation(np.arange(clips) % len(LABELS))]
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=Fraction(FPS), options={"crf": "23"})
+        stream.width = stream.height = SIZE
+        stream.pix_fmt = "yuv420p"
+        for number, label in enumerate(track(labels, description="clips", console=Console(stderr=True))):
+            scene = sample_scene(EVALUATION_SEEDS.start + 50_000 + number, label)
+            for frame in render(scene, frame_times(CLIP_FRAMES), size=(SIZE, SIZE), scale=1.0):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+    return [label.text for label in labels]
+
+
+def windows_of(model: XClip, path: Path) -> Iterator[Window]:
+    """Cut the stream into windows of consecutive frames, one every `STEP` frames."""
+    source = open_source(path)
+    windows = model.windows(FRAMES / FPS, STEP / FPS, fps=FPS, ends_after=earliest_end(source), reuse=True)
+    for frame in source:
+        yield from windows.advance(frame.time, lambda frame=frame: model.transform(frame.to_rgb()))  # type: ignore[misc]
+
+
+def accuracy(options: argparse.Namespace) -> dict[str, Any]:
+    """Compare every number of new frames and policy with exact windows, in every precision."""
+    path = options.cache / f"stream-{options.clips}.mp4"
+    texts = write_stream(path, options.clips)
+    bundle = exported(ROOT / "export/motion_demo/checkpoint", options.cache / "motion-demo", None)
+    return {precision: _accuracy(XClip(bundle, "cpu", precision), path, texts) for precision in PRECISIONS}  # type: ignore[arg-type]
+
+
+def _accuracy(model: XClip, path: Path, texts: list[str]) -> dict[str, Any]:
+    arms: dict[tuple[str, int], WindowEncoder] = {
+        (policy, new): model.window_encoder(reuse) for policy, reuse in POLICIES.items() for new in NEW_FRAMES
+    }
+    ends: dict[int, list[float]] = {new: [] for new in NEW_FRAMES}
+    exact: dict[int, list[Any]] = {new: [] for new in NEW_FRAMES}
+    cached: dict[tuple[str, int], list[Any]] = {arm: [] for arm in arms}
+    for number, window in enumerate(windows_of(model, path)):
+        logits = model.logits(window.frames)
+        for new in NEW_FRAMES:
+            if number * STEP % new == 0:
+                ends[new].append(window.end)
+                exact[new].append(logits)
+        for (policy, new), encoder in arms.items():
+            if number * STEP % new == 0:
+                cached[policy, new].append(model.label_logits(encoder.encode(window)[0]))
+    return {
+        policy: {new: _row(model, texts, ends[new], exact[new], cached[policy, new]) for new in NEW_FRAMES}
+        for policy in POLICIES
+    }
+
+
+def _row(model: XClip, texts: list[str], ends: list[float], exact: list[Any], cached: list[Any]) -> dict[str, Any]:
+    here, there, until = np.stack(exact), np.stack(cached), np.array(ends)
+    best, cached_best = here.argmax(1), there.argmax(1)
+    clip_seconds = CLIP_FRAMES / FPS
+    # The label of a window is that of the clip in its middle.
+    places = np.minimum(((until - FRAMES / FPS / 2) / clip_seconds).astype(int), len(texts) - 1)
+    right = np.array([model.labels.index(texts[place]) for place in places])
+    inside = (until - FRAMES / FPS + 1e-6) // clip_seconds == (until - 1e-6) // clip_seconds
+    error = np.abs(here - there)
+    first, second = best == right, cached_best == right
+    return {
+        "windows": len(until),
+        "agreement": asdict(wilson(int((best == cached_best).sum()), len(until))),
+        "agreement_inside_a_clip": asdict(wilson(int((best == cached_best)[inside].sum()), int(inside.sum()))),
+        "abs_logit": {
+            "p50": float(np.median(error)),
+            "p99": float(np.quantile(error, 0.99)),
+            "max": float(error.max()),
+        },
+        "logit_std": float(here.std()),
+        "accuracy_exact": asdict(wilson(int(first.sum()), len(until))),
+        "accuracy_cached": asdict(wilson(int(second.sum()), len(until))),
+        "mcnemar_p": mcnemar(int((first & ~second).sum()), int((second & ~first).sum())),
+        "detection_s_exact": detection(model, texts, until, best),
+        "detection_s_cached": detection(model, texts, until, cached_best),
+    }
+
+
+def detection(model: XClip, texts: list[str], ends: Any, best: Any) -> dict[str, float]:
+    """Measure the seconds from a change of label to the first window whose best label is the new one."""
+    delays = []
+    for place, text in enumerate(texts):
+        begin, end = place * CLIP_FRAMES / FPS, (place + 1) * CLIP_FRAMES / FPS
+        seen = ends[(ends > begin) & (ends <= end + 1e-6) & (best == model.labels.index(text))]
+        if place and len(seen):
+            delays.append(float(seen[0] - begin))
+    found = {"changes": len(texts) - 1, "detected": len(delays)}
+    return {**found, "mean": statistics.mean(delays), "median": statistics.median(delays)} if delays else found
+
+
+def latency(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure an exact window against windows of few new frames, at full size."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from helpers.checkpoints import write_seeded_checkpoint
+
+    checkpoint = options.cache / "seeded-checkpoint"
+    if not checkpoint.exists():
+        write_seeded_checkpoint(checkpoint)
+    model = XClip(exported(checkpoint, options.cache / "seeded", "hmdb51"), "cpu", options.precision)
+    size = model.bundle.image_size
+    frames = list(np.random.default_rng(0).integers(0, 256, (FRAMES, size, size, 3), np.uint8))
+    tower = model.window_encoder()._tower  # noqa: SLF001 - without the policy, whose refreshes are exact windows
+    cache, number = tower.cache(), 0
+    times: dict[str, list[float]] = {"exact": [], **{f"{new} new": [] for new in (4, 2, 1)}}
+    for _ in track(range(options.rounds + 1), description="rounds", console=Console(stderr=True)):
+        for arm, taken in times.items():
+            new = FRAMES if arm == "exact" else int(arm.split()[0])
+            number += new
+            start = time.perf_counter()
+            if arm == "exact":
+                model.logits(np.stack(frames))
+                taken.append(time.perf_counter() - start)
+                tower.encode(cache, range(number, number + FRAMES), frames)
+            else:
+                features, computed = tower.encode(cache, range(number, number + FRAMES), frames)
+                model.label_logits(features)
+                taken.append(time.perf_counter() - start)
+                assert computed == new, computed
+    # The first round warms up.
+    medians = {arm: 1000 * statistics.median(taken[1:]) for arm, taken in times.items()}
+    return {
+        "precision": options.precision,
+        "threads": model.info["intra_op_threads"],
+        "rounds": options.rounds,
+        "ms": medians,
+        "share_of_exact": {arm: ms / medians["exact"] for arm, ms in medians.items()},
+        "windows_a_second": {arm: 1000 / ms for arm, ms in medians.items()},
+        "cache_mb_a_stream": cache.nbytes / 1e6,
+    }
+
+
+def exported(checkpoint: Path, bundle: Path, labels: str | None) -> Path:
+    """Export a checkpoint with its stream graphs, unless that is done already."""
+    if not is_current(bundle):
+        export_bundle(
+            str(checkpoint), bundle, labels=labels, precisions=PRECISIONS, stream=True, overwrite=True,
+            progress=lambda stage: print(stage, file=sys.stderr),
+        )  # fmt: skip
+        mark_current(bundle)
+    return bundle
+
+
+def main() -> None:
+    """Measure, print and write the result."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("part", choices=["accuracy", "latency"])
+    parser.add_argument("--cache", type=Path, required=True, help="folder to keep bundles and the stream")
+    parser.add_argument("--clips", type=int, default=96, help="clips of the stream (accuracy)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="int8", help="precision (latency)")
+    parser.add_argument("--rounds", type=int, default=15, help="rounds (latency)")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
+    options = parser.parse_args()
+    options.cache.mkdir(parents=True, exist_ok=True)
+    found = {"accuracy": accuracy, "latency": latency}[options.part](options)
+    document = json.dumps({**record(), "clips": options.clips, options.part: found}, indent=2)
+    print(document)
+    if options.json:
+        options.json.write_text(document + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

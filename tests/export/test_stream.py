@@ -1,0 +1,175 @@
+"""The stream graphs: exact where all frames are new, and the same as caching in torch where some are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from helpers.small_towers import MEAN, SHAPES, STD, clips, run
+from xclip_export.calibration import observe
+from xclip_export.cpu import fused_vision_model
+from xclip_export.exporter import export_bundle
+from xclip_export.fp16 import fp16_vision_model
+from xclip_export.int8 import Int8VisionGraph
+from xclip_export.seeded import seeded_config, seeded_model
+from xclip_export.stream import head_model, stream_model
+from xclip_export.stream_parity import StreamGate, run_new_frames
+from xclip_export.towers import VisionTower
+from xclip_runtime import Bundle
+from xclip_runtime.errors import ParityError
+
+GRAPHS = [("fp32", "any"), ("fp32", "cpu"), ("int8", "cpu"), ("fp16", "cuda")]
+SMALLEST = 1e-4  # of outputs of about 1, between graphs of the same arithmetic
+
+
+@pytest.fixture(scope="module")
+def tower():
+    return VisionTower(seeded_model(seeded_config(**SHAPES["B/32"])), MEAN, STD).eval()
+
+
+@pytest.fixture(scope="module")
+def observations(tower):
+    return observe(tower, clips(tower, 2, seed=5))
+
+
+@pytest.fixture(scope="module")
+def head(tower):
+    return open_session(head_model(tower))
+
+
+@pytest.fixture(scope="module", params=GRAPHS, ids=" ".join)
+def graph(request, tower, observations):
+    """Precision, session of the stream graph, and the exact graph."""
+    precision, target = request.param
+    exact = {
+        "fp32": fused_vision_model,
+        "fp16": fp16_vision_model,
+        "int8": lambda tower: Int8VisionGraph(tower, observations).build(),
+    }[precision](tower)
+    return precision, open_session(stream_model(tower, precision, target, observations)), exact
+
+
+def open_session(model):
+    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+def run_stream(session, frames, cached):
+    names = ["class_tokens", "frame_embeds", "patch_features"]
+    return dict(zip(names, session.run(names, {"pixel_values": frames, "cached_tokens": cached}), strict=True))
+
+
+def nothing(tower):
+    return np.zeros((len(tower.layers) - 1, 0, tower.embed_dim), np.float32)
+
+
+def followed_by(first, new, count):
+    return {name: np.concatenate([first[name][count:], new[name]]) for name in ("frame_embeds", "patch_features")}
+
+
+def run_head(head, window):
+    return head.run(
+        ["video_embeds", "img_features"],
+        {name: window[name][None] for name in ("frame_embeds", "patch_features")},
+    )
+
+
+def test_a_window_of_new_frames_is_what_the_exact_graph_computes(graph, tower, head):
+    _, session, exact = graph
+    clip = clips(tower, 1)
+
+    outputs = run_head(head, run_stream(session, clip[0], nothing(tower)))
+
+    for found, wanted in zip(outputs, run(exact, clip), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=SMALLEST)
+
+
+@pytest.mark.parametrize("new", [1, 2, 5])
+def test_a_cached_window_is_what_the_same_caching_in_torch_computes(graph, tower, head, new):
+    precision, session, _ = graph
+    one, two = clips(tower, 2)
+    first = run_stream(session, one, nothing(tower))
+    second = run_stream(session, two[:new], first["class_tokens"][:, new:])
+    found = run_head(head, followed_by(first, second, new))
+
+    there = run_new_frames(tower, one, torch.from_numpy(nothing(tower)))
+    there = there.followed_by(run_new_frames(tower, two[:new], there.class_tokens[:, new:]))
+    with torch.no_grad():
+        wanted = tower.video_embeds(there.last[:, 0]), tower.img_features(there.last[:, 1:])
+    exact = run(fused_vision_model(tower), np.concatenate([one[new:], two[:new]])[None])
+
+    tolerance = {"fp32": SMALLEST, "fp16": 0.02, "int8": 0.5}[precision]
+    for output, reference in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(output, reference.numpy(), atol=tolerance)
+    # It is an approximation: otherwise this test could not tell the two apart.
+    assert np.abs(wanted[0].numpy() - exact[0]).max() > 5 * SMALLEST
+
+
+def test_the_order_of_the_cached_frames_does_not_matter(graph, tower):
+    _, session, _ = graph
+    one, two = clips(tower, 2)
+    cached = run_stream(session, one, nothing(tower))["class_tokens"][:, 2:]
+
+    outputs = [run_stream(session, two[:2], part) for part in (cached, np.ascontiguousarray(cached[:, ::-1]))]
+
+    for name, value in outputs[0].items():
+        np.testing.assert_allclose(value, outputs[1][name], atol=SMALLEST)
+
+
+def test_the_portable_graphs_take_standard_operators_without_arithmetic_of_shapes(tower):
+    for model in (stream_model(tower, "fp32", "any", {}), head_model(tower)):
+        assert {node.domain for node in model.graph.node} == {""}
+        assert not {"Shape", "Scan", "Loop", "If"} & {node.op_type for node in model.graph.node}
+
+
+def test_the_graph_for_cuda_computes_nothing_from_shapes(tower):
+    assert "Shape" not in {node.op_type for node in stream_model(tower, "fp16", "cuda", {}).graph.node}
+
+
+@pytest.fixture(scope="module")
+def bundle(small_checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles") / "small"
+    export_bundle(str(small_checkpoint), folder, labels="hmdb51", precisions=("fp32", "int8"), stream=True)
+    return Bundle.open(folder)
+
+
+def test_a_bundle_has_a_stream_graph_beside_each_vision_graph_and_a_head(bundle):
+    names = {graph.name for graph in bundle.graphs}
+
+    assert {"stream_model", "stream_model_cpu", "stream_model_int8", "head_model"} <= names
+    for graph in bundle.graphs:
+        assert graph.parity["passed"]
+
+
+def test_their_weights_are_those_of_the_other_graphs(bundle):
+    sizes = {entry.path: entry.size for entry in bundle.files}
+    for graph in bundle.graphs:
+        if graph.tower not in ("stream", "head"):
+            continue
+        shared = [path for path in graph.data_files if "vision_model" in path]
+        assert shared
+        assert sizes[graph.file] < 0.1 * sum(sizes[path] for path in shared)
+        bundle.checked_graph(graph)
+        onnx.checker.check_model(str(bundle.path / graph.file))
+
+
+def test_a_graph_that_is_not_the_same_caching_is_refused(demo, tmp_path):
+    """The gate fails where cached frames are ignored."""
+    from xclip_export.parity import Gate, parity_clips
+    from xclip_export.writer import save_graph
+
+    tower = VisionTower(demo.model, demo.mean, demo.std).eval()
+    model = stream_model(tower, "fp32", "any", {})
+    for node in model.graph.node:
+        if node.op_type == "Concat" and node.output[0].endswith("everyone"):
+            node.input[0] = node.input[1]
+    for name, built in (("stream", model), ("head", head_model(tower)), ("vision", fused_vision_model(tower))):
+        save_graph(built, tmp_path / f"{name}.onnx", {})
+    gate = Gate(demo, ["a red shape moving left", "a blue shape standing still"], parity_clips(32, 224))
+
+    with pytest.raises(ParityError, match="stream"):
+        StreamGate(gate, tower, tmp_path / "head.onnx").check(
+            tmp_path / "stream.onnx", tmp_path / "vision.onnx", "fp32"
+        )
