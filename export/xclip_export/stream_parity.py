@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-SAME_AS_EXACT = 1e-3
-"""Largest |Δlogit| between a window of new frames only and the exact graph of the same precision."""
+SAME_AS_EXACT = {"fp32": 1e-3, "int8": 1e-3, "fp16": 1e-2}
+"""Largest |Δlogit| between a window of new frames only and the exact graph; other shapes round fp16 otherwise."""
 
 _NEW = 4
 
@@ -101,20 +101,20 @@ class StreamGate:
         second = session.run({"pixel_values": self._new[1], "cached_tokens": np.ascontiguousarray(kept)})
         rows = [first, {name: np.concatenate([first[name][_NEW:], second[name]]) for name in _HEAD_INPUTS}]
         outputs = self._complete([self._run_head(row) for row in rows])
-        self._check_exact(graph, exact, outputs)
+        self._check_exact(graph, exact, outputs, SAME_AS_EXACT[precision])
         parity = compare(outputs, self._reference, ("video_embeds", "img_features"), precision)
         if not parity.passed:
             raise out_of_tolerance(graph, parity, "the cached window, or the one before it")
         return parity
 
-    def _check_exact(self, graph: Path, exact: Path, outputs: Outputs) -> None:
+    def _check_exact(self, graph: Path, exact: Path, outputs: Outputs, allowed: float) -> None:
         found = Session(exact, SessionOptions("cpu")).run({"pixel_values": self._new[0][None]})
         logits = self._complete([found]).logits_per_video[0]
         worst = float(np.abs(outputs.logits_per_video[0] - logits).max())
-        if not worst <= SAME_AS_EXACT:
+        if not worst <= allowed:
             message = (
                 f"{graph.name} is off by {worst:.3g} in a logit from {exact.name} where all frames are new, "
-                f"{SAME_AS_EXACT} is allowed: nothing was written"
+                f"{allowed} is allowed: nothing was written"
             )
             raise ParityError(message)
 

@@ -64,10 +64,10 @@ def test_no_module_has_the_name_of_a_standard_or_imported_one():
 
 PUBLIC = """
     Bundle XClip __version__
-    Classification Event FrameUse Gap LabelScore TextScore Timings VideoFeatures VideoScores WindowResult
+    Classification Encoding Event FrameUse Gap LabelScore TextScore Timings VideoFeatures VideoScores WindowResult
     EncodedLabels load_labels save_labels
     Clip FrameTransform Reading ThreadPolicy Views read_clip
-    Backoff EventDetector FrameSource RawFormat Smoother StreamWindow Window open_source
+    Backoff EventDetector FrameSource RawFormat Reuse Smoother StreamWindow Window open_source
     Added Hit SearchResult VideoIndex
     Limits ServeSettings
     XClipError DeviceError FramesError LabelsError MissingExtraError BulkError

@@ -51,7 +51,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Compare `stream --reuse` with exact windows on your own videos.
+    """Compare cached with exact windows on your own videos.
 
     VIDEO is as for `classify`. Every window is computed exactly and from cached frames. Prints how often both give the
     same best label, how far their logits are apart, and what a window costs.

@@ -57,8 +57,8 @@ class ExportCommand(click.Command):
     "--fused/--no-fused", default=True, help="Also write the fp32 graph that is fused for ONNX Runtime's CPU provider."
 )
 @opt.option(
-    "--stream/--no-stream",
-    default=False,
+    "--stream",
+    is_flag=True,
     help="Also write graphs for `stream --reuse`, which share the weights of the others.",
 )
 @opt.option(
