@@ -13,7 +13,7 @@ from transformers import CLIPTokenizerFast, XCLIPModel
 
 from helpers.bundles import copy_bundle, edit_manifest, reseal
 from motion_demo.checkpoint import CHECKPOINT
-from xclip_runtime import XClip
+from xclip_runtime import Reuse, XClip
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import (
     LabelsError,
@@ -134,6 +134,19 @@ def test_a_window_has_the_logit_of_that_part_of_the_file(windowed, model, film):
     expected = model.prompt_logits(part, model.text_embeds(["a blue shape growing"]))[0]
 
     assert windowed.search("a blue shape growing").hits[0].logit == pytest.approx(expected, abs=0.02)
+
+
+def test_windows_from_cached_frames_are_found_as_exact_ones_are(tmp_path, model, film, windowed):
+    text = "a blue shape growing"
+    with VideoIndex.create(tmp_path / "index", model) as index:
+        list(index.add([film], window=2.0, hop=0.26, reuse=Reuse()))
+        (entry,) = index.store.entries()
+        found, exact = (one.search(text, exact=True).hits[0] for one in (index, windowed))
+
+    # The nearest multiple of a 32nd of the window, with which windows share their frames.
+    assert entry.source.hop == 0.25
+    assert found.start == pytest.approx(exact.start, abs=0.5)
+    assert found.logit > exact.logit - 1
 
 
 def test_what_has_not_changed_is_skipped_and_what_has_is_replaced(tmp_path, model, clips):

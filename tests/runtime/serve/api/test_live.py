@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 
 import av
 import cv2
+import httpx
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -74,6 +75,21 @@ def test_windows_are_answered_as_the_library_answers_them(server, model):
     assert [s["logit"] for s in answer["labels"]] == pytest.approx([s.logit for s in here.labels], abs=1e-3)
     assert answer["latency_ms"] > 0
     assert {"dropped_windows", "dropped_frames", "provider", "precision"} <= set(answer)
+
+
+def test_windows_may_come_from_cached_frames_and_say_so(server):
+    with live(server) as socket:
+        begin(socket, window=1, hop=0.25, reuse=True, refresh=2)
+        with camera(socket, cv2.imencode(".png", still())[1].tobytes()):
+            encodings = [json.loads(socket.recv(60))["encoding"] for _ in range(4)]
+    shown = httpx.get(f"{server.address}/metrics").text
+
+    assert [e["exact"] for e in encodings[::2]] == [True, True]
+    assert all(e["new_frames"] <= 32 and e["frames"] == 32 for e in encodings)
+    # Every frame shows the same, so that cached ones are right.
+    assert encodings[2]["drift"] < 1e-3
+    assert 'xclip_live_windows_total{encoding="exact"}' in shown
+    assert "xclip_live_drift_count" in shown
 
 
 def test_labels_can_be_changed_while_it_runs(server):
