@@ -86,6 +86,7 @@ class Metrics:
             "Largest difference of a logit between a window from cached frames and the exact one, where both were run.",
             buckets=_DRIFTS,
             registry=self.registry,
+        )
         self._connections = Gauge("xclip_connections", "Open HTTP connections.", registry=self.registry)
         self._connections_closed = Counter(
             "xclip_connections_closed", "Connections given up by the server.", ["reason"], registry=self.registry
