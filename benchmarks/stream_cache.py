@@ -8,7 +8,7 @@ and computes each window of 32 frames exactly, and from cached frames with 16, 8
 as a bound, and with the default policy. 96 clips are 2,289 windows of 2 new frames and take half an hour for both
 precisions; ``--clips 4`` tries it in a minute.
 
-"latency" runs a seeded ViT-B/16 of 32 frames in int8: milliseconds from prepared frames to logits, median over rounds
+"latency" runs a seeded ViT-B/16 of 32 frames, in int8 or on CUDA in fp16: milliseconds from prepared frames to logits, median over rounds
 that take turns. Exporting the bundle takes ten minutes and is kept in ``--cache``; the measurement takes two.
 """
 
@@ -52,7 +52,7 @@ NEW_FRAMES = (16, 8, 4, 2)
 STEP = min(NEW_FRAMES)
 SIZE = 256
 POLICIES = {"never refreshed": Reuse(refresh=0, cut=1.0), "default policy": Reuse()}
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp32", "fp16")}
 
 
 def write_stream(path: Path, clips: int) -> list[str]:
@@ -83,8 +83,9 @@ def accuracy(options: argparse.Namespace) -> dict[str, Any]:
     """Compare every number of new frames and policy with exact windows, in every precision."""
     path = options.cache / f"stream-{options.clips}.mp4"
     texts = write_stream(path, options.clips)
-    bundle = exported(ROOT / "export/motion_demo/checkpoint", options.cache / "motion-demo", None)
-    return {precision: _accuracy(XClip(bundle, "cpu", precision), path, texts) for precision in PRECISIONS}  # type: ignore[arg-type]
+    bundle = exported(ROOT / "export/motion_demo/checkpoint", options.cache / "motion-demo", None, options.device)
+    models = {precision: XClip(bundle, options.device, precision) for precision in PRECISIONS[options.device]}  # type: ignore[arg-type]
+    return {precision: _accuracy(model, path, texts) for precision, model in models.items()}
 
 
 def _accuracy(model: XClip, path: Path, texts: list[str]) -> dict[str, Any]:
@@ -157,7 +158,9 @@ def latency(options: argparse.Namespace) -> dict[str, Any]:
     checkpoint = options.cache / "seeded-checkpoint"
     if not checkpoint.exists():
         write_seeded_checkpoint(checkpoint)
-    model = XClip(exported(checkpoint, options.cache / "seeded", "hmdb51"), "cpu", options.precision)
+    bundle = exported(checkpoint, options.cache / "seeded", "hmdb51", options.device)
+    precision = PRECISIONS[options.device][-1]
+    model = XClip(bundle, options.device, precision)  # type: ignore[arg-type]
     size = model.bundle.image_size
     frames = list(np.random.default_rng(0).integers(0, 256, (FRAMES, size, size, 3), np.uint8))
     tower = model.window_encoder()._tower  # noqa: SLF001 - without the policy, whose refreshes are exact windows
@@ -180,7 +183,8 @@ def latency(options: argparse.Namespace) -> dict[str, Any]:
     # The first round warms up.
     medians = {arm: 1000 * statistics.median(taken[1:]) for arm, taken in times.items()}
     return {
-        "precision": options.precision,
+        "device": options.device,
+        "precision": precision,
         "threads": model.info["intra_op_threads"],
         "rounds": options.rounds,
         "ms": medians,
@@ -190,11 +194,12 @@ def latency(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def exported(checkpoint: Path, bundle: Path, labels: str | None) -> Path:
-    """Export a checkpoint with its stream graphs, unless that is done already."""
+def exported(checkpoint: Path, bundle: Path, labels: str | None, device: str) -> Path:
+    """Export a checkpoint with the stream graphs of a device, unless that is done already."""
+    bundle = bundle.with_name(f"{bundle.name}-{device}")
     if not is_current(bundle):
         export_bundle(
-            str(checkpoint), bundle, labels=labels, precisions=PRECISIONS, stream=True, overwrite=True,
+            str(checkpoint), bundle, labels=labels, precisions=PRECISIONS[device], stream=True, overwrite=True,
             progress=lambda stage: print(stage, file=sys.stderr),
         )  # fmt: skip
         mark_current(bundle)
@@ -207,7 +212,7 @@ def main() -> None:
     parser.add_argument("part", choices=["accuracy", "latency"])
     parser.add_argument("--cache", type=Path, required=True, help="folder to keep bundles and the stream")
     parser.add_argument("--clips", type=int, default=96, help="clips of the stream (accuracy)")
-    parser.add_argument("--precision", choices=PRECISIONS, default="int8", help="precision (latency)")
+    parser.add_argument("--device", choices=list(PRECISIONS), default="cpu", help="device")
     parser.add_argument("--rounds", type=int, default=15, help="rounds (latency)")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     options = parser.parse_args()

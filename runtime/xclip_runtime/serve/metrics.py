@@ -113,6 +113,8 @@ class Metrics:
             self.stage_seconds.labels(stage)
         for reason in WORKER_LOSSES:
             self.decode_restarts.labels(reason)
+        for encoding in ("exact", "cached"):
+            self.live_windows.labels(encoding)
         for reason in CLOSED:
             self._connections_closed.labels(reason)
 
