@@ -8,8 +8,9 @@ and computes each window of 32 frames exactly, and from cached frames with 16, 8
 as a bound, and with the default policy. 96 clips are 2,289 windows of 2 new frames and take half an hour for both
 precisions; ``--clips 4`` tries it in a minute.
 
-"latency" runs a seeded ViT-B/16 of 32 frames, in int8 or on CUDA in fp16: milliseconds from prepared frames to logits, median over rounds
-that take turns. Exporting the bundle takes ten minutes and is kept in ``--cache``; the measurement takes two.
+"latency" runs a seeded ViT-B/16 of 32 frames, in int8 or on CUDA in fp16: milliseconds from prepared frames to logits,
+median over rounds that take turns. Exporting the bundle takes ten minutes and is kept in ``--cache``; the measurement
+takes two.
 """
 
 from __future__ import annotations
