@@ -103,7 +103,7 @@ class Connection:
         socket: WebSocket,
         options: LiveOptions,
         *,
-        encoder: WindowEncoder | None,
+        encoder: WindowEncoder | None = None,
     ) -> None:
         self._engine = engine
         self._served = served

@@ -60,7 +60,7 @@ class SmallModel:
     def __init__(self):
         self.windows_of_a_frame = [0]
 
-    def windows(self, window, hop, **options):
+    def windows(self, window, hop, *, reuse, **options):
         cutter = StreamWindow(window, hop, num_frames=NUM_FRAMES, transform=FrameTransform("videox", SIZE), **options)
         push = cutter.push
 
