@@ -129,6 +129,13 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     help="Processes that decode videos.",
 )
 @opt.option(
+    "--decode-memory",
+    metavar="MIB",
+    type=click.IntRange(512, 1 << 20),
+    default=4096,
+    help="Maximum address space of a decode worker, MiB; a video of 9 megapixels takes 1600.",
+)
+@opt.option(
     "--client-limit",
     metavar="N",
     type=opt.COUNT,
@@ -210,6 +217,7 @@ def command(
     queue: int,
     request_timeout: float,
     decode_workers: int | None,
+    decode_memory: int,
     batch_size: int | None,
     batch_delay: float,
     max_upload: float,
@@ -271,6 +279,7 @@ def command(
             duration=max_duration,
             pixels=max_pixels,
             time_limit=time_limit,
+            decode_bytes=decode_memory * MIB,
             connections=max_connections,
             header_timeout=header_timeout,
             idle_timeout=idle_timeout,

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from xclip_runtime.errors import DeadlineError, FramesError, UnauthorizedError, UploadTooLargeError
 from xclip_runtime.inference.cached_frames import Reuse
 from xclip_runtime.serve.api.schemas import LabelChange, LiveOptions
+from xclip_runtime.serve.api_keys import key_in
 from xclip_runtime.serve.error_responses import INTERNAL, describe, first_problem
 from xclip_runtime.streaming.events import Smoother
 from xclip_runtime.streaming.feed import Taken
@@ -187,7 +188,7 @@ class Connection:
 
 
 def router(engine: Engine, keys: ApiKeys) -> APIRouter:
-    """Return the route of /v1/live, whose clients send their key in the first message."""
+    """Return the route of /v1/live, whose clients send their key in a header, or as browsers in the first message."""
     routes = APIRouter()
 
     @routes.websocket("/v1/live")
@@ -215,8 +216,8 @@ def router(engine: Engine, keys: ApiKeys) -> APIRouter:
             message = "the first message is binary: send a JSON text of options, such as {}"
             raise FramesError(message)
         options = await _parse(LiveOptions, first)
-        if not keys.accepts(options.api_key):
-            message = "missing or unknown API key: send it as api_key in the first message"
+        if not keys.accepts(options.api_key or key_in(socket.headers)):
+            message = "missing or unknown API key: send it as api_key in the first message, or in a header as over HTTP"
             raise UnauthorizedError(message)
         with engine.live_connection(), engine.registry.use(options.model) as served:
             encoder = None

@@ -62,6 +62,7 @@ class _DecodeProcess:
         self._process = process
         self._lengths: tuple[int, int] | None = None
         self._header: dict[str, Any] | None = None
+        self.busy = False
 
     @classmethod
     async def start(cls, config: Mapping[str, Any]) -> _DecodeProcess:
@@ -97,6 +98,9 @@ class _DecodeProcess:
     @property
     def alive(self) -> bool:
         return self._process.returncode is None
+
+    async def wait(self) -> None:
+        await self._process.wait()
 
     async def send(self, header: Mapping[str, Any], payload: bytes) -> None:
         pipe = self._process.stdin
@@ -291,7 +295,7 @@ class DecodePool:
             raise DecoderCrashedError(message) from None
         finally:
             if lost is None:
-                self._idle.put_nowait(worker)
+                self._put(worker)
             elif lost == "cancelled":
                 self._start(self._settle(worker))
             else:
@@ -305,10 +309,10 @@ class DecodePool:
         try:
             while True:
                 worker = await self._idle.get()
+                # One that died while idle is replaced by its watcher, and no request is lost.
                 if worker.alive:
+                    worker.busy = True
                     return worker
-                # It died while idle, so no request is lost.
-                self._replace(worker, "idle")
         finally:
             self.waiting -= 1
 
@@ -321,7 +325,20 @@ class DecodePool:
         except (TimeoutError, asyncio.IncompleteReadError, ConnectionError, ValueError):
             self._replace(worker, "cancelled")
         else:
+            self._put(worker)
+
+    def _put(self, worker: _DecodeProcess) -> None:
+        if worker.alive:
+            worker.busy = False
             self._idle.put_nowait(worker)
+        else:
+            self._replace(worker, "idle")
+
+    async def _watch(self, worker: _DecodeProcess) -> None:
+        """Replace a worker that dies while it is idle, so that no request finds it dead."""
+        await worker.wait()
+        if not worker.busy:
+            self._replace(worker, "idle")
 
     def _replace(self, worker: _DecodeProcess, reason: str) -> None:
         logger.warning("a decode worker is replaced", extra={"fields": {"reason": reason, "pid": worker.pid}})
@@ -351,6 +368,7 @@ class DecodePool:
         worker = await _DecodeProcess.start(self._config)
         self._workers.add(worker)
         self._idle.put_nowait(worker)
+        self._start(self._watch(worker))
 
 
 def _array(payload: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:

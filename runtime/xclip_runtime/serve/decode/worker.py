@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from xclip_runtime.errors import FramesError, VideoDecodeError, XClipError
@@ -38,6 +39,7 @@ def main() -> None:
     # requests are answered.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _be_killed_first()
     jobs = _jobs(config)
     _limit_resources(config["memory"])
     responses.write(pack({"ready": True}))
@@ -133,6 +135,12 @@ def _take_stdout() -> IO[bytes]:
 
         fcntl.fcntl(pipe, _F_SETPIPE_SZ, PIPE_BYTES)
     return os.fdopen(pipe, "wb")
+
+
+def _be_killed_first() -> None:
+    """Let the kernel, where memory runs out, kill this process: the server replaces it and serves the others."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
 
 def _set_alarm(seconds: float) -> None:

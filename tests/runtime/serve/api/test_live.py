@@ -209,6 +209,10 @@ def test_a_connection_needs_a_key_where_requests_do_and_cameras_are_counted(mode
     with running(model, api_keys=("secret",), limits=Limits(live_connections=1)) as server:
         with live(server) as socket:
             assert "API key" in begin(socket)["message"]
+        for header in ({"X-API-Key": "secret"}, {"Authorization": "Bearer secret"}):
+            with live(server, additional_headers=header) as socket:
+                assert begin(socket) == {"type": "ready"}
+            eventually(lambda: server.engine.live == 0)
         with live(server) as socket:
             assert begin(socket, api_key="secret") == {"type": "ready"}
             with live(server) as second:

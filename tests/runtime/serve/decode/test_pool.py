@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import struct
+import sys
 import zlib
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -242,16 +244,31 @@ def test_killing_a_worker_costs_the_request_that_it_had():
     assert restarts == ["crashed"]
 
 
-def test_killing_an_idle_worker_costs_nothing():
+def test_an_idle_worker_that_dies_is_counted_and_replaced_before_anybody_asks_for_it():
+    restarts = []
+
     async def main():
-        async with pool_of() as pool:
+        async with pool_of(restarts=restarts) as pool:
+            await sample(pool)
             [victim] = pool.pids
             os.kill(victim, signal.SIGKILL)
-            while victim in pool.pids:
+            while not set(pool.pids) - {victim}:
                 await asyncio.sleep(0.01)
+            assert restarts == ["idle"]
+            assert len(pool.pids) == 1
             return await sample(pool)
 
     assert asyncio.run(main()).total == 75
+    assert restarts == ["idle"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ranks processes for this")
+def test_where_memory_runs_out_the_kernel_takes_a_worker_before_the_server():
+    async def main():
+        async with pool_of() as pool:
+            return [int(Path(f"/proc/{pid}/oom_score_adj").read_text()) for pid in pool.pids]
+
+    assert asyncio.run(main()) == [1000]
 
 
 @pytest.mark.parametrize("leaves_after", [0, 0.001, 0.02, 0.05])
