@@ -22,13 +22,7 @@ if TYPE_CHECKING:
 @opt.videos_argument
 @opt.bundle_option
 @opt.window_option(default=4.0, help="Length of a window, seconds.")
-@opt.option(
-    "--hop",
-    metavar="SECONDS",
-    type=opt.POSITIVE,
-    show_default="an eighth of a window",
-    help="Time from the start of one window to the next, seconds.",
-)
+@opt.hop_option
 @opt.option(
     "--refresh",
     metavar="N",
