@@ -63,7 +63,7 @@ LABELS_SHOWN = 5
 @opt.option(
     "--reuse/--exact",
     default=False,
-    help="Compute the new frames of a window only, an approximation; the hop becomes a multiple of a frame's share.",
+    help="Compute the new frames of a window only, an approximation.",
 )
 @opt.option(
     "--refresh",
