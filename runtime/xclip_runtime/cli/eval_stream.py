@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     metavar="N",
     type=click.IntRange(min=0),
     default=64,
-    help="Compute every N-th window exactly, and start the cache anew; 0 for never.",
+    help="Compute every N-th window exactly, and measure the drift of cached frames; 0 for never.",
 )
 @opt.option("--limit", metavar="N", type=opt.COUNT, show_default="all", help="Maximum number of windows of a video.")
 @opt.json_option

@@ -70,7 +70,7 @@ LABELS_SHOWN = 5
     metavar="N",
     type=click.IntRange(min=0),
     default=64,
-    help="Compute every N-th window exactly, and report the drift; 0 for never (with --reuse).",
+    help="Compute every N-th window exactly, and measure the drift of cached frames; 0 for never.",
 )
 @opt.json_option
 @opt.label_options
