@@ -22,21 +22,17 @@ if TYPE_CHECKING:
 @opt.videos_argument
 @opt.bundle_option
 @opt.window_option(default=4.0, help="Length of a window, seconds.")
-@opt.option(
-    "--hop",
-    metavar="SECONDS",
-    type=opt.POSITIVE,
-    show_default="an eighth of a window",
-    help="Time from the start of one window to the next, seconds.",
-)
+@opt.hop_option
 @opt.option(
     "--refresh",
     metavar="N",
     type=click.IntRange(min=0),
     default=64,
-    help="Compute every N-th window exactly, and start the cache anew; 0 for never.",
+    help="Compute every N-th window exactly, and measure the drift of cached frames; 0 for never.",
 )
-@opt.option("--limit", metavar="N", type=opt.COUNT, show_default="all", help="Maximum number of windows of a video.")
+@opt.option(
+    "--max-windows", metavar="N", type=opt.COUNT, show_default="all", help="Maximum number of windows of a video."
+)
 @opt.json_option
 @opt.label_options
 @opt.model_options
@@ -47,7 +43,7 @@ def command(
     window: float,
     hop: float | None,
     refresh: int,
-    limit: int | None,
+    max_windows: int | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -70,7 +66,7 @@ def command(
     for name in names:
         try:
             windows = compare_windows(model, name, window=window, hop=hop, reuse=Reuse(refresh=refresh))
-            found = list(islice(windows, limit))
+            found = list(islice(windows, max_windows))
         except XClipError as error:
             print_error(error)
             failed += 1

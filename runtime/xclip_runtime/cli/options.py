@@ -138,7 +138,7 @@ hop_option = option(
     "--hop",
     metavar="SECONDS",
     type=POSITIVE,
-    show_default="half a window",
+    show_default="half a window, of cached frames an eighth",
     help="Time from the start of one window to the next, seconds.",
 )
 profile_option = partial(option, "--profile", type=click.Choice(get_args(Profile)))

@@ -63,14 +63,14 @@ LABELS_SHOWN = 5
 @opt.option(
     "--reuse/--exact",
     default=False,
-    help="Compute the new frames of a window only, an approximation; the hop becomes a multiple of a frame's share.",
+    help="Compute the new frames of a window only, an approximation.",
 )
 @opt.option(
     "--refresh",
     metavar="N",
     type=click.IntRange(min=0),
     default=64,
-    help="Compute every N-th window exactly, and report the drift; 0 for never (with --reuse).",
+    help="Compute every N-th window exactly, and measure the drift of cached frames; 0 for never.",
 )
 @opt.json_option
 @opt.label_options

@@ -57,7 +57,7 @@ def test_a_refresh_without_cached_frames_is_refused(run):
 
 
 def test_exact_and_cached_windows_are_compared_on_videos_of_ones_own(run, tmp_path):
-    arguments = ("eval-stream", "-b", DEMO_BUNDLE, "--window", 1, "--hop", "0.25", "--limit", 4)
+    arguments = ("eval-stream", "-b", DEMO_BUNDLE, "--window", 1, "--hop", "0.25", "--max-windows", 4)
     done = run(*arguments, DEMO_VIDEO, tmp_path / "missing.mp4", "--json")
     text = run(*arguments, DEMO_VIDEO).out
 
