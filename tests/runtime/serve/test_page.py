@@ -91,7 +91,7 @@ def test_part_of_a_video_and_its_views_are_chosen_on_a_timeline(open_page):
     page.fill("#from", "1")
     page.fill("#to", "2.5")
     page.select_option("#views", "4x1")
-    page.wait_for_text("#marks-note", "in 4 clips")
+    page.wait_for_text("#marks-note", "at 4 positions")
     page.wait_for_text("#film-note", "of 38 in this part")
     indices = json.loads(page.copied("json"))["frames"]["indices"]
     marks = [float(x) for x in re.findall(r"M([\d.]+)", page.locator("#marks path").get_attribute("d"))]

@@ -86,10 +86,10 @@ def test_an_unknown_model_is_404_and_says_which_there_are(two):
 
 
 def test_a_kept_video_belongs_to_its_model(two):
-    token = two.client.post("/v1/embed?keep=true&model=second", content=VIDEO).json()["clip"]
+    token = two.client.post("/v1/embed?keep=true&model=second", content=VIDEO).json()["token"]
 
-    assert two.client.post("/v1/classify", json={"clip": token, "model": "second"}).status_code == 200
-    assert two.client.post("/v1/classify", json={"clip": token}).status_code == 404
+    assert two.client.post("/v1/classify", json={"token": token, "model": "second"}).status_code == 200
+    assert two.client.post("/v1/classify", json={"token": token}).status_code == 404
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])

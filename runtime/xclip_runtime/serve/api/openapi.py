@@ -72,12 +72,12 @@ def upload_body(options: type[BaseModel], command: str) -> dict[str, Any]:
     properties, binary = schema["properties"], {"type": "string", "format": "binary"}
     closed = {"type": "object", "additionalProperties": False}
     form = {**closed, "required": ["video"], "properties": {"video": binary, **properties}}
-    kept = {**closed, "required": ["clip"], "properties": {**properties, "clip": {"type": "string"}}}
+    kept = {**closed, "required": ["token"], "properties": {**properties, "token": {"type": "string"}}}
     return {
         "requestBody": {
             "required": True,
             "description": "A form with the video and any of the options, a bare video, or JSON with the options and "
-            "the `clip` token of a kept video. Options of the body take precedence over those of the address.",
+            "the `token` of a kept video. Options of the body take precedence over those of the address.",
             "content": {
                 "multipart/form-data": {"schema": form},
                 "application/octet-stream": {"schema": binary},

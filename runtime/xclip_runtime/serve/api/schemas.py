@@ -42,6 +42,13 @@ class RequestOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+def _renamed(values: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    """Take the former name of an option; both at once leave it unknown."""
+    if old in values and new not in values:
+        return {(new if name == old else name): value for name, value in values.items()}
+    return values
+
+
 class VideoOptions(RequestOptions):
     """Part of the video to read, and extras of the response."""
 
@@ -53,13 +60,18 @@ class VideoOptions(RequestOptions):
     track: int | None = Field(
         None, ge=0, le=MAX_TRACK, description="Number of the video track, from 0; default: FFmpeg's best."
     )
-    clip: str | None = Field(None, description="Token of a kept video, instead of an upload.")
+    token: str | None = Field(None, description="Token of a kept video, instead of an upload.")
     keep: bool = Field(
-        False, description="Keep the video's features; the response's `clip` is the token to reuse them."
+        False, description="Keep the video's features; the response's `token` is what to reuse them by."
     )
     thumbnails: int = Field(
         0, ge=0, le=MAX_THUMBNAILS, description="Number of sampled frames to return, as data URLs (JPEG)."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_former_name(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return _renamed(values, "clip", "token")
 
     @model_validator(mode="after")
     def _check_range(self) -> Self:
@@ -148,9 +160,7 @@ class SearchOptions(RequestOptions):
     @model_validator(mode="before")
     @classmethod
     def _accept_former_name(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if "k" in values and "top_k" not in values:
-            return {("top_k" if name == "k" else name): value for name, value in values.items()}
-        return values
+        return _renamed(values, "k", "top_k")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +184,7 @@ class VideoResponse:
     """Fields that HTTP adds to a result."""
 
     timings_ms: RequestTimings
-    clip: Annotated[str | None, Field(description="Token of the kept video, with `keep` or `clip`.")] = None
+    token: Annotated[str | None, Field(description="Token of the kept video, with `keep` or `token`.")] = None
     thumbnails: tuple[Thumbnail, ...] = ()
 
 

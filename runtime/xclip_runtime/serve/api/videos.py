@@ -159,8 +159,8 @@ def _source(served: ServedModel, upload: Upload, options: VideoOptions, views: V
     limit = served.settings.limits.views
     if len(views) > limit:
         raise HTTPException(422, f"{len(views)} views exceed the limit of {limit}: send fewer")
-    if options.clip is not None:
-        video = served.kept(options.clip)
+    if options.token is not None:
+        video = served.kept(options.token)
         if video is None:
             raise HTTPException(404, "the kept video has been dropped: send it again")
         return video
@@ -187,14 +187,14 @@ async def _common(
     prompt_ms: float = 0.0,
 ) -> dict[str, Any]:
     """Return the fields that all responses have."""
-    stages = dict.fromkeys(video.timings_ms, 0.0) if options.clip else video.timings_ms
+    stages = dict.fromkeys(video.timings_ms, 0.0) if options.token else video.timings_ms
     timings = RequestTimings(upload=admitted.upload_ms, prompt=prompt_ms, total=admitted.elapsed_ms, **stages)
     return {
         "video": None if upload.path is None else upload.name,
         "frames": video.frames,
         "provider": served.model.provider,
         "precision": served.model.precision,
-        "clip": options.clip or (served.keep(video) if options.keep else None),
+        "token": options.token or (served.keep(video) if options.keep else None),
         "thumbnails": await _thumbnails(video, options.thumbnails),
         "timings_ms": timings,
     }

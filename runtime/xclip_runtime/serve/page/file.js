@@ -14,7 +14,7 @@ export const SHOWN = 6;
 const THUMBNAILS = 16;
 
 let info = null;
-let shown = null; // {file, sample, clip}: the video in the preview, and its token on the server.
+let shown = null; // {file, sample, token}: the video in the preview, and its token on the server.
 
 function clear() {
   clearScores();
@@ -36,7 +36,7 @@ export const isOpen = () => shown !== null;
 
 export function open(file, sample = false) {
   leave();
-  shown = { file, sample, clip: null };
+  shown = { file, sample, token: null };
   timeline.open();
   player.showFile(file);
   if (info) classify(); // Otherwise start() does.
@@ -61,7 +61,7 @@ export function leave() {
 
 export function relabel() {
   if (!shown) return;
-  if (!shown.clip) classify();
+  if (!shown.token) classify();
   else rescore();
 }
 
@@ -82,7 +82,7 @@ function rescore() {
   return answers.run(async (signal) => {
     const options = { top_k: SHOWN, ...models.options(), ...labels.options() };
     try {
-      const body = JSON.stringify({ clip: current.clip, ...options });
+      const body = JSON.stringify({ token: current.token, ...options });
       show(current, await ask("/v1/classify", { method: "POST", body, signal }));
     } catch (error) {
       if (error.status !== 404) throw error;
@@ -96,7 +96,7 @@ const chosen = () => ({ ...models.options(), ...timeline.options(), ...labels.op
 function classify() {
   if (stopIfEmpty()) return undefined;
   const current = shown;
-  current.clip = null;
+  current.token = null;
   return answers.run((signal) => upload(current, signal));
 }
 
@@ -114,7 +114,7 @@ async function upload(current, signal) {
     const onUpload = (part) => showProgress(part, current.file);
     const answer = await ask("/v1/classify", { method: "POST", body: form, signal, onUpload });
     player.setReadable();
-    current.clip = answer.clip;
+    current.token = answer.token;
     showFilm(answer, timeline.timeOf(answer.frames), timeline.name());
     timeline.mark(answer.frames);
     show(current, answer);
@@ -124,7 +124,7 @@ async function upload(current, signal) {
 }
 
 function show(current, answer) {
-  const { clip, thumbnails, ...document } = answer;
+  const { token, thumbnails, ...document } = answer;
   showScores(answer.labels, labels.count());
   showTimings(answer);
   showSnippets({

@@ -3,7 +3,7 @@
 import { $, counted, debounced, make, seconds } from "./dom.js";
 import { player } from "./player.js";
 
-const VIEWS = [["1x1", "1 view"], ["4x1", "4 clips"], ["1x3", "3 crops"], ["4x3", "4 clips × 3 crops"]];
+const VIEWS = [["1x1", "1 view"], ["4x1", "4 positions"], ["1x3", "3 crops"], ["4x3", "4 positions × 3 crops"]];
 const STEP = 0.1; // Seconds.
 const MARKS = "http://www.w3.org/2000/svg";
 
@@ -15,8 +15,8 @@ export const timeline = {
   load(info) {
     numFrames = info.num_frames;
     const allowed = VIEWS.filter(([value]) => {
-      const [clips, crops] = value.split("x");
-      return clips * crops <= info.max_views;
+      const [positions, crops] = value.split("x");
+      return positions * crops <= info.max_views;
     });
     views.replaceChildren(...allowed.map(([value, textContent]) => make("option", { value, textContent })));
   },
@@ -53,13 +53,13 @@ export const timeline = {
     const spread = isWhole() ? length : to.value - from.value;
     return (index) => Math.min((index + 0.5) / frames.total * spread, length);
   },
-  // Draws a line of marks for each temporal clip.
+  // Draws a line of marks for each temporal position.
   mark(frames) {
     const timeOf = this.timeOf(frames);
     const { indices } = frames;
-    const clips = Math.max(Math.round(indices.length / numFrames), 1);
+    const positions = Math.max(Math.round(indices.length / numFrames), 1);
     $("marks-note").textContent = `${counted(indices.length, "frame")} sampled`
-      + (clips > 1 ? ` in ${counted(clips, "clip")}` : "");
+      + (positions > 1 ? ` at ${counted(positions, "position")}` : "");
     const path = indices.map((index, place) => {
       const time = timeOf(index);
       const row = Math.floor(place / numFrames);
@@ -67,7 +67,7 @@ export const timeline = {
     });
     const lines = document.createElementNS(MARKS, "path");
     lines.setAttribute("d", path.join(""));
-    marks.setAttribute("viewBox", `0 0 1000 ${clips}`);
+    marks.setAttribute("viewBox", `0 0 1000 ${positions}`);
     marks.replaceChildren(lines);
   },
 };

@@ -12,8 +12,8 @@ from xclip_runtime.search import SearchResult
 from xclip_runtime.serve.api import schemas
 
 ADDED = {
-    "ClassifyResponse": {"clip", "thumbnails"},
-    "ScoreResponse": {"clip", "thumbnails"},
+    "ClassifyResponse": {"token", "thumbnails"},
+    "ScoreResponse": {"token", "thumbnails"},
     "SearchResponse": set(),
     "HitResponse": {"media", "thumbnails"},
     "RequestTimings": {"upload", "queue"},

@@ -135,24 +135,24 @@ def test_an_embedding_is_that_of_the_library(server, model):
 
 def test_a_kept_clip_answers_again_without_its_video(server):
     first = server.client.post("/v1/classify?keep=true", content=VIDEO).json()
-    again = server.client.post("/v1/classify", json={"clip": first["clip"]}).json()
-    scored = server.client.post("/v1/score", json={"clip": first["clip"], "texts": ["a cat"]}).json()
+    again = server.client.post("/v1/classify", json={"token": first["token"]}).json()
+    scored = server.client.post("/v1/score", json={"token": first["token"], "texts": ["a cat"]}).json()
 
     assert again["labels"] == first["labels"]
-    assert again["clip"] == first["clip"]
+    assert again["token"] == first["token"]
     assert (again["timings_ms"]["decode"], again["timings_ms"]["vision"]) == (0, 0)
     assert scored["texts"][0]["prob"] == 1
 
 
 def test_only_so_many_clips_are_kept_and_none_is_guessed(server):
-    tokens = [server.client.post("/v1/embed?keep=true", content=VIDEO).json()["clip"] for _ in range(2)]
+    tokens = [server.client.post("/v1/embed?keep=true", content=VIDEO).json()["token"] for _ in range(2)]
     seen = server.served.kept(tokens[1])
     for _ in range(server.engine.settings.limits.kept_videos - 1):
         server.served.keep(seen)
 
-    assert server.client.post("/v1/embed", json={"clip": tokens[1]}).status_code == 200
-    assert problem(server.client.post("/v1/embed", json={"clip": tokens[0]}))[0] == 404
-    assert problem(server.client.post("/v1/embed", json={"clip": ""}))[0] == 404
+    assert server.client.post("/v1/embed", json={"token": tokens[1]}).status_code == 200
+    assert problem(server.client.post("/v1/embed", json={"token": tokens[0]}))[0] == 404
+    assert problem(server.client.post("/v1/embed", json={"token": ""}))[0] == 404
 
 
 def test_thumbnails_are_the_sampled_frames(server):
@@ -244,7 +244,7 @@ def test_no_number_is_too_odd_for_a_client_error(server, option, number):
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1", "true", "[]", "{}", '"\\ud800"'])
 @pytest.mark.parametrize(
-    "option", ["start", "end", "thumbnails", "top_k", "texts", "labels", "views", "clip", "\\ud800"]
+    "option", ["start", "end", "thumbnails", "top_k", "texts", "labels", "views", "token", "\\ud800"]
 )
 def test_no_json_value_is_too_odd_for_a_client_error(server, option, number):
     body = f'{{"{option}": {number}}}'
@@ -269,7 +269,7 @@ TEXTS = [f"a text of its own {i}" for i in range(60)]
     "request_",
     [
         {"json": {"texts": TEXTS}},
-        {"json": {"texts": TEXTS, "clip": "gone"}},
+        {"json": {"texts": TEXTS, "token": "gone"}},
         {"params": {"texts": TEXTS}, "content": b""},
         {"params": {"texts": TEXTS}, "content": b"no video"},
         {"data": {"texts": TEXTS}, "files": {"nothing": (None, "x")}},
@@ -317,3 +317,10 @@ def test_the_documentation_names_every_route(server):
 
     assert {"/v1/classify", "/v1/embed", "/v1/score", "/v1/info", "/metrics", "/v2/health/ready"} <= set(paths)
     assert "multipart/form-data" in paths["/v1/classify"]["post"]["requestBody"]["content"]
+
+
+def test_the_former_name_of_token_is_accepted_but_not_both(server):
+    token = server.client.post("/v1/embed?keep=true", content=VIDEO).json()["token"]
+
+    assert server.client.post("/v1/embed", json={"clip": token}).json()["token"] == token
+    assert server.client.post("/v1/embed", json={"clip": token, "token": token}).status_code == 422
