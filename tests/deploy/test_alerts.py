@@ -44,7 +44,9 @@ def test_every_series_of_the_rules_is_there_from_the_start(model):
     for expression in RULES.values():
         for name, label, values in re.findall(r'(xclip_\w+)\{(\w+)=~?"([^"]*)"\}', expression):
             for value in values.split("|"):
-                assert any(found == name and re.search(rf'\b{label}="{value}"', labels) for found, labels in series), value
+                assert any(found == name and re.search(rf'\b{label}="{value}"', labels) for found, labels in series), (
+                    value
+                )
 
 
 @contextmanager
