@@ -73,12 +73,12 @@ def test_a_clock_that_jumps_by_an_hour_a_day_or_ten_years_changes_nothing(tmp_pa
 
         camera.send("{}")
         assert json.loads(camera.recv(PATIENCE)) == {"type": "ready"}
-        kept = client.post("/v1/classify?keep=true", content=VIDEO).json()["clip"]
+        kept = client.post("/v1/classify?keep=true", content=VIDEO).json()["token"]
         for seconds in (HOUR, -HOUR, DAY, DECADE, -DECADE):
             offset.write_text(f"{seconds:+d}")
             camera.send("{}")
             eventually(lambda: abs(shown() - seconds) < 60)  # noqa: B023 - called at once
-            again = client.post("/v1/classify", json={"clip": kept})
+            again = client.post("/v1/classify", json={"token": kept})
             assert (again.status_code, client.post("/v1/classify", content=VIDEO).status_code) == (200, 200)
             assert client.get("/v2/health/ready").status_code == 200
         metrics = client.get("/metrics").text
