@@ -61,9 +61,7 @@ class VideoOptions(RequestOptions):
         None, ge=0, le=MAX_TRACK, description="Number of the video track, from 0; default: FFmpeg's best."
     )
     token: str | None = Field(None, description="Token of a kept video, instead of an upload.")
-    keep: bool = Field(
-        False, description="Keep the video's features; the response's `token` is what to reuse them by."
-    )
+    keep: bool = Field(False, description="Keep the video's features; the response's `token` is what to reuse them by.")
     thumbnails: int = Field(
         0, ge=0, le=MAX_THUMBNAILS, description="Number of sampled frames to return, as data URLs (JPEG)."
     )
