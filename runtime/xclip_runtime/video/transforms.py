@@ -45,7 +45,9 @@ class FrameTransform:
         """Preprocess a frame, uint8 RGB (H, W, 3), to uint8 RGB (size, size, 3), into `out` where that is given."""
         short, long = sorted(frame.shape[:2])
         if long > MAX_ASPECT * short:
-            message = f"a frame has {frame.shape[1]}x{frame.shape[0]} pixels: send one at most {MAX_ASPECT} times as long"
+            message = (
+                f"a frame has {frame.shape[1]}x{frame.shape[0]} pixels: send one at most {MAX_ASPECT} times as long"
+            )
             raise FramesError(message)
         if out is None:
             out = np.empty((self.size, self.size, 3), np.uint8)

@@ -47,12 +47,12 @@ class Health:
 
     async def watch(self, request: bytes, context: Any) -> AsyncIterator[Any]:
         """Yield the status now and whenever it has changed, until the client leaves."""
-        if self._watching >= self._engine.settings.limits.connections:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch this server: use Check")
         try:
             service = wire.parse(request, HealthCheckRequest).service
         except TensorError as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        if self._watching >= self._engine.settings.limits.connections:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch this server: use Check")
         self._watching += 1
         try:
             last = None

@@ -260,7 +260,7 @@ class RpcServer:
 
     async def _load(self, receive: Receive) -> Any:
         asked = await receive()
-        await self._models.load(asked.model_name, replaced="config" in asked.parameters)
+        await self._models.load(asked.model_name, asked.parameters)
         return messages.RepositoryModelLoadResponse()
 
     async def _unload(self, receive: Receive) -> Any:
