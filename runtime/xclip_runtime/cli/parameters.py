@@ -1,4 +1,4 @@
-"""Kinds of parameters that click lacks: numbers without NaN, and options with old spellings."""
+"""Kinds of parameters that click lacks: finite numbers, and options with old spellings."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Number(click.FloatRange):
-    """Range of numbers, which NaN is outside of."""
+    """Range of finite numbers."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse NaN, which passes every comparison with a bound."""
+        """Refuse NaN, which passes every comparison with a bound, and infinity, for which no clock can be set."""
         number = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a number.", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a {'number' if math.isnan(number) else 'finite number'}.", param, ctx)
         return number
 
 

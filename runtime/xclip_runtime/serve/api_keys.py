@@ -30,15 +30,17 @@ class ApiKeys:
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
+        self._names: dict[bytes, str] = {}
         self.replace(keys)
 
     def __bool__(self) -> bool:
         """Tell if a key is needed."""
         return bool(self._names)
 
-    def replace(self, keys: Sequence[str]) -> None:
-        """Accept these keys from now on."""
-        self._names = dict(_name_and_digest(number, key) for number, key in enumerate(keys, 1))
+    def replace(self, keys: Sequence[str]) -> bool:
+        """Accept these keys from now on; return True if one is no longer accepted."""
+        known, self._names = self._names, dict(_name_and_digest(number, key) for number, key in enumerate(keys, 1))
+        return not known.keys() <= self._names.keys()
 
     def name(self, key: str) -> str | None:
         """Return the name of an accepted key, or None; compares in constant time."""

@@ -226,7 +226,7 @@ class Door:
         self._tasks: set[asyncio.Task[None]] = set()
         self.opening: set[HttpProtocol] = set()
         """Accepted connections that have not begun."""
-        self._stalled_since: dict[Any, float] = {}
+        self._stalled: dict[Any, tuple[int, float]] = {}
         self._refused_since_warning = 0
         self._warned_at = -_SECONDS_BETWEEN_WARNINGS
 
@@ -245,6 +245,12 @@ class Door:
         """Wait until the listening sockets are no longer used."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def abort_idle(self) -> None:
+        """End idle connections with TLS, whose clients might be waited for to say goodbye."""
+        for connection in [c for c in self._connections if self._tls and isinstance(c, HttpProtocol) and c.idle]:
+            if not connection.transport.get_write_buffer_size():
+                connection.transport.abort()
+
     @property
     def count(self) -> int:
         """Number of connections."""
@@ -258,9 +264,11 @@ class Door:
     def sweep(self) -> None:
         """Close connections whose time is up; to be called about once a second."""
         now = asyncio.get_running_loop().time()
-        stalled = {c for c in self._connections if c.transport.get_write_buffer_size() > 0}
-        self._stalled_since = {c: self._stalled_since.get(c, now) for c in stalled}
-        for connection, since in self._stalled_since.items():
+        unread = {c: size for c in self._connections if (size := c.transport.get_write_buffer_size()) > 0}
+        # What is unread changes while a client reads, be it slowly; the system's own buffer is between them.
+        known = {c: self._stalled.get(c, (0, now)) for c in unread}
+        self._stalled = {c: (size, known[c][1] if known[c][0] == size else now) for c, size in unread.items()}
+        for connection, (_, since) in self._stalled.items():
             if now - since > self._write_seconds:
                 self._give_up(connection, "stalled")
         for connection in [c for c in self._connections if isinstance(c, HttpProtocol)]:

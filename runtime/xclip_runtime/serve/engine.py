@@ -67,6 +67,8 @@ class Engine:
         """Admitted requests."""
         self.live = 0
         """Connected cameras."""
+        self.live_frames = asyncio.Semaphore(max(1, settings.decode_workers // 2))
+        """Held for each frame of a camera: all cameras together may keep half of the decode workers from requests."""
         self._seconds_per_request = 1.0
 
     async def start(self) -> None:

@@ -43,6 +43,9 @@ OUTCOME = "xclip.outcome"
 """Entry of an ASGI scope: the outcome for the metrics, where the status has several."""
 INTERNAL_MESSAGE = "internal error: see the server's log"
 
+_MAX_MESSAGE = 1000
+"""Longest message, characters: it may name what the client has sent."""
+
 _STATUS: tuple[tuple[type[XClipError], int], ...] = (
     (UnauthorizedError, 401),
     (ModelControlError, 403),
@@ -83,7 +86,7 @@ def describe(error: Exception) -> tuple[int, str]:
     if status == INTERNAL:
         logger.error("unexpected error", exc_info=error)
         return INTERNAL, INTERNAL_MESSAGE
-    return status, str(error)
+    return status, _shortened(str(error))
 
 
 def first_problem(error: RequestValidationError | ValidationError) -> str:
@@ -91,7 +94,7 @@ def first_problem(error: RequestValidationError | ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if part not in ("query", "body"))
     message = str(first["msg"]).removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+    return _shortened(f"{where}: {message}" if where else message)
 
 
 def error_response(request: Request, status: int, kind: str, message: str) -> JSONResponse:
@@ -99,3 +102,7 @@ def error_response(request: Request, status: int, kind: str, message: str) -> JS
     if route_path(request.scope).startswith("/v2"):
         return JSONResponse({"error": message}, status)
     return JSONResponse({"error": {"type": kind, "message": message, "request_id": request_id.get()}}, status)
+
+
+def _shortened(message: str) -> str:
+    return message if len(message) <= _MAX_MESSAGE else message[:_MAX_MESSAGE] + "…"

@@ -35,6 +35,11 @@ class HitMedia:
             self._videos.popitem(last=False)
         return f"/v1/media/{token}"
 
+    def forget(self) -> None:
+        """Make all tokens known so far invalid."""
+        self._secret = secrets.token_bytes(32)
+        self._videos.clear()
+
     def video(self, token: str) -> Path | None:
         """Return the video of a token, or None if it has been dropped or moved."""
         path = Path(self._videos.get(token, ""))

@@ -38,12 +38,18 @@ OTHER = "other"
 # Bounds of draining a body that is too large; a client that sends more, or more slowly, may miss the response.
 _DRAINED_BYTES = 16 << 20
 _DRAINED_SECONDS = 2.0
+_LOGGED_CHARACTERS = 500
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def safe_id(given: str) -> str:
     """Return the client's request id if it is safe to log, or else a new one."""
     return given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def shorten(text: str) -> str:
+    """Return the beginning of what a client has sent, for the log."""
+    return text if len(text) <= _LOGGED_CHARACTERS else text[:_LOGGED_CHARACTERS] + "…"
 
 
 def log_request(fields: Mapping[str, str], status: int, seconds: float, client: str | None, *, quiet: bool) -> None:
@@ -98,7 +104,9 @@ class Observability:
         endpoint = getattr(scope.get("route"), "path", OTHER)
         probed = status == 503 and endpoint.endswith("/ready")
         self._metrics.record_request(endpoint, status, "not_ready" if probed else scope.get(OUTCOME), seconds)
-        fields = {"method": scope["method"], "path": scope["path"]}
+        # A token in a path is a secret.
+        path = endpoint if endpoint.endswith("{token}") else scope["path"]
+        fields = {"method": shorten(scope["method"]), "path": shorten(path)}
         if name := self._keys.name(key_in(Headers(scope=scope))):
             fields["key"] = name
         quiet = endpoint in HEALTH or endpoint == METRICS

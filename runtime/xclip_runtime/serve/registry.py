@@ -8,13 +8,13 @@ import logging
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.errors import ModelLoadError, UnknownModelError, XClipError
 from xclip_runtime.serve.served_model import Opened, ServedModel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Coroutine, Iterator, Mapping
 
     from xclip_runtime.serve.metrics import Metrics
 
@@ -55,7 +55,8 @@ class Registry:
         self._models = {name: serve(name, opener()) for name, opener in openers.items()}
         self._reasons = dict.fromkeys(openers, "")
         self._changing = asyncio.Lock()
-        self._draining: set[asyncio.Task[None]] = set()
+        self._waiting_loads: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         for served in self._models.values():
             metrics.describe(served.name, served.model)
 
@@ -129,9 +130,9 @@ class Registry:
 
     async def close(self) -> None:
         """Close all models; no request may be in flight."""
-        for task in self._draining:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._draining, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for served in self._models.values():
             await served.close()
 
@@ -146,7 +147,14 @@ class Registry:
             ModelLoadError: The bundle cannot be opened, or its self-test fails.
         """
         self._check(name)
+        # However many ask, one load runs and one waits to see the newest files.
+        if name not in self._waiting_loads:
+            self._waiting_loads[name] = self._start(self._load(name))
+        await asyncio.shield(self._waiting_loads[name])
+
+    async def _load(self, name: str) -> None:
         async with self._changing:
+            del self._waiting_loads[name]
             try:
                 served = self._serve(name, await asyncio.to_thread(self._openers[name]))
                 await served.start()
@@ -196,9 +204,15 @@ class Registry:
             raise UnknownModelError(message)
 
     def _drain(self, old: ServedModel) -> None:
-        task = asyncio.ensure_future(_drain(old))
-        self._draining.add(task)
-        task.add_done_callback(self._draining.discard)
+        self._start(_drain(old))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        # The clients who asked may have left, with nobody to take it.
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        return task
 
 
 async def _drain(old: ServedModel) -> None:

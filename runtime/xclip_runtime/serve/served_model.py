@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections import OrderedDict, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -90,6 +91,8 @@ class ServedModel:
         """Number of windows in the index when it was opened, or None without an index."""
         self.settings = settings
         self.texts = TextCache(self.model, settings.limits)
+        # Of its own, since requests without texts must not wait for a thread behind those of others.
+        self._text_thread = ThreadPoolExecutor(1, "xclip-text")
         self.ready = False
         """True once the model is warm and has passed its self-test."""
         self._metrics = metrics
@@ -98,6 +101,8 @@ class ServedModel:
         self.batcher: Batcher[NDArray[np.uint8] | CachedWindow, tuple[VideoFeatures, float]] = Batcher(
             self._run_batch, size=self.batch_size, delay=settings.batch_delay, on_batch=metrics.batch_size.observe
         )
+        self.live_windows = asyncio.Semaphore(self.batch_size)
+        """Held for each window of a camera: all cameras together may be one batch ahead of a request."""
         self.runs: defaultdict[int, Duration] = defaultdict(Duration)
         """Runs of the vision graph by their batch size."""
         self.stats: defaultdict[str, Statistics] = defaultdict(Statistics)
@@ -120,6 +125,7 @@ class ServedModel:
     async def close(self) -> None:
         """Stop the thread; queued work is cancelled."""
         self.ready = False
+        self._text_thread.shutdown(wait=False, cancel_futures=True)
         await self.batcher.close()
 
     async def drain(self) -> None:
@@ -226,15 +232,19 @@ class ServedModel:
         if not names and not texts:
             return self.texts.bundle_labels
         await self.check_labels(names, texts)
-        for part in await _in_thread(self.texts.parts, names, texts):
+        for part in await self._with_texts(self.texts.parts, names, texts):
             # Between parts a request whose client has left is cancelled.
-            await _in_thread(self.texts.encode, (), part)
-        return await _in_thread(self.texts.encode, names, texts)
+            await self._with_texts(self.texts.encode, (), part)
+        return await self._with_texts(self.texts.encode, names, texts)
 
     async def check_labels(self, names: Sequence[str], texts: Sequence[str]) -> None:
         """Check the label set of a request without encoding it; errors are those of `labels`."""
         self.texts.check([*names, *texts])
-        await _in_thread(self.texts.check_tokens, names, texts)
+        if names or texts:
+            await self._with_texts(self.texts.check_tokens, names, texts)
+
+    async def _with_texts(self, function: Callable[..., Result], *args: Any) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._text_thread, partial(function, *args))
 
     def keep(self, video: EncodedVideo) -> str:
         """Keep the features of a video for later requests; return an unguessable token."""

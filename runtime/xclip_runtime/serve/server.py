@@ -19,6 +19,7 @@ from xclip_runtime.serve.app import create_app
 from xclip_runtime.serve.connections import Door, HttpProtocol, connection_limit
 from xclip_runtime.serve.engine import Engine
 from xclip_runtime.serve.notify import WATCHDOG, notify, notify_reloading
+from xclip_runtime.serve.websocket import WebSocketProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -105,6 +106,7 @@ class Server(uvicorn.Server):
         """Error that kept the server from starting."""
         self._announced = False
         self._reloading: asyncio.Task[None] | None = None
+        self._reload_wanted = False
         own_port = None if self.metrics_address is None else self._sockets[1].getsockname()[1]
         config = uvicorn.Config(
             create_app(self.engine, self._fail, metrics_port=own_port),
@@ -113,6 +115,7 @@ class Server(uvicorn.Server):
             server_header=False,
             lifespan="on",
             root_path=root_path.rstrip("/"),
+            ws=WebSocketProtocol,
             ws_max_size=MESSAGE_BYTES,
             timeout_keep_alive=settings.limits.idle_timeout,  # type: ignore[arg-type]
             timeout_graceful_shutdown=self._drain_seconds,
@@ -173,6 +176,7 @@ class Server(uvicorn.Server):
         """Stop accepting requests, answer the admitted ones, and close the engine."""
         self._door.close()
         await self._door.wait_closed()
+        self._door.abort_idle()
         if self._reloading is not None:
             self._reloading.cancel()
         if self.grpc_address is not None:
@@ -201,21 +205,39 @@ class Server(uvicorn.Server):
         """Read keys, certificate and bundles anew; what fails is logged, and the server goes on with what it has."""
         notify_reloading()
         try:
-            if self._read_keys is not None:
-                self.engine.keys.replace(self._read_keys())
-            if self.config.ssl is not None:
-                self.config.ssl.load_cert_chain(str(self.config.ssl_certfile), self.config.ssl_keyfile)
+            for part, load in (("list of keys", self._reload_keys), ("certificate", self._reload_certificate)):
+                try:
+                    load()
+                except (XClipError, OSError, ValueError) as error:
+                    logger.error("the %s stays as it is", part, extra={"fields": {"error": str(error)}})
             if self.engine.started.is_set():
                 await self.engine.registry.reload()
             logger.info("reloaded")
-        except (XClipError, OSError, ValueError) as error:
-            logger.error("not reloaded", extra={"fields": {"error": str(error)}})
         finally:
-            notify("READY=1")
+            if not self.engine.draining:
+                notify("READY=1")
+
+    def _reload_keys(self) -> None:
+        if self._read_keys is not None and self.engine.keys.replace(self._read_keys()):
+            # What a key has found is no longer to be seen without it.
+            self.engine.hit_media.forget()
+
+    def _reload_certificate(self) -> None:
+        if self.config.ssl is not None:
+            self.config.ssl.load_cert_chain(str(self.config.ssl_certfile), self.config.ssl_keyfile)
+            if self.grpc_address is not None:
+                self._rpc.load_certificate()
 
     def _on_hangup(self) -> None:
+        self._reload_wanted = True
         if self._reloading is None or self._reloading.done():
-            self._reloading = asyncio.ensure_future(self.reload())
+            self._reloading = asyncio.ensure_future(self._reload_while_wanted())
+
+    async def _reload_while_wanted(self) -> None:
+        # A signal during a reload may stand for a key that has been revoked since.
+        while self._reload_wanted:
+            self._reload_wanted = False
+            await self.reload()
 
     def _new_protocol(self, door: Door, *, spare: bool) -> HttpProtocol:
         shared: dict[str, Any] = {"server_state": self.server_state, "app_state": self.lifespan.state}

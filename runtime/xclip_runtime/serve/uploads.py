@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 from starlette.exceptions import HTTPException
 
 from xclip_runtime.errors import ServeError, UploadTooLargeError
@@ -104,8 +104,9 @@ async def _read_json(request: Request) -> Any:
             message = f"JSON body exceeds {MAX_JSON_BYTES} bytes: send fewer or shorter texts"
             raise UploadTooLargeError(message)
     try:
-        return await asyncio.to_thread(json.loads, bytes(body))
-    except (ValueError, RecursionError) as error:
+        # Unlike json it refuses halves of surrogate pairs, which cannot be encoded again.
+        return await asyncio.to_thread(msgspec.json.decode, body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HTTPException(400, f"the body is not valid JSON: {error}") from error
 
 

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
 HIDDEN = "***"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-# A password may hold "/" as typed by hand, and what begins like a port is none.
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+://[^\s/:@]*):(?:[^\s/]*|(?!\d*/)[^\s'\"]*)@")
+# A password may hold "/" as typed by hand, and what begins like a port is none. Lengths are bounded, since the text may
+# be hostile, and every letter before "://" may begin a scheme.
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,31}://[^\s/:@]{0,256}):(?:[^\s/]{0,256}|(?!\d*/)[^\s'\"]{0,256})@")
 # Cameras and object stores take secrets as parameters.
 _PARAMETER = re.compile(
     r"([?&](?:[\w-]*(?:password|passwd|pwd|token|secret|signature|api[-_]?key)|pass|key|sig|auth)=)[^\s&#'\"]+",

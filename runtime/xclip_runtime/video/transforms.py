@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+MAX_ASPECT = 100
+"""Largest ratio of the sides of a frame. A short side of few pixels is enlarged, and the long side with it."""
+
 
 @dataclass(frozen=True)
 class FrameTransform:
@@ -40,6 +43,12 @@ class FrameTransform:
 
     def __call__(self, frame: NDArray[np.uint8], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Preprocess a frame, uint8 RGB (H, W, 3), to uint8 RGB (size, size, 3), into `out` where that is given."""
+        short, long = sorted(frame.shape[:2])
+        if long > MAX_ASPECT * short:
+            message = (
+                f"a frame has {frame.shape[1]}x{frame.shape[0]} pixels: send one at most {MAX_ASPECT} times as long"
+            )
+            raise FramesError(message)
         if out is None:
             out = np.empty((self.size, self.size, 3), np.uint8)
         height, width = self.resized(frame.shape[0], frame.shape[1])

@@ -149,6 +149,7 @@ def test_a_video_over_the_time_limit_is_its_own_error(run):
         (("--start", "nan"), "start < end"),
         (("--time-limit", "0"), "not in the range"),
         (("--time-limit", "nan"), "'nan' is not a number"),
+        (("--time-limit", "inf"), "'inf' is not a finite number"),
         (("--output", "nowhere/results.jsonl"), "no folder nowhere: create it"),
         (("--output", "/"), "is a directory"),
         (("--decoder", "ffmpeg"), "unknown decoder 'ffmpeg': use one of auto, pyav"),

@@ -17,7 +17,8 @@ def test_keys_have_names_and_two_keys_may_share_one_while_they_change():
 
 def test_replaced_keys_are_refused_at_once():
     keys = ApiKeys(["old"])
-    keys.replace(["new"])
+    assert not keys.replace(["old", "one more"])
+    assert keys.replace(["new"])
 
     assert keys.accepts("new")
     assert not keys.accepts("old")

@@ -147,6 +147,25 @@ def test_a_client_that_does_not_read_is_given_up(hurried):
     assert metric(hurried, "xclip_connections_closed_total", reason="stalled") == 1
 
 
+def test_a_client_that_reads_slowly_gets_all(model, tmp_path):
+    size = 8 << 20
+    film = tmp_path / "film.mp4"
+    film.write_bytes(bytes(size))
+    with running(model, request_timeout=1.5) as server, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        host, port = server.address.removeprefix("http://").split(":")
+        connection.connect((host, int(port)))
+        connection.settimeout(PATIENCE)
+        path = server.engine.hit_media.path_of(str(film))
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        received = 0
+        while part := connection.recv(1 << 16):
+            received += len(part)
+            time.sleep(0.05)
+
+    assert received > size
+
+
 def test_where_all_connections_are_busy_others_get_503_and_health_answers(small, gate):
     with gate.closed(), idle(small.address, 4) as busy:
         for connection in busy:

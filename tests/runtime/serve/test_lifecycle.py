@@ -14,6 +14,8 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
@@ -56,8 +58,10 @@ def test_a_service_reloads_drains_and_tells_systemd(tmp_path):
         file.write_text("# none is left\n")
         server.send_signal(signal.SIGHUP)
         assert any("holds no key" in line for line in log)
+        # Now the bundle is reloaded, and the second signal waits.
         file.write_text("ci:two\n")
         server.send_signal(signal.SIGHUP)
+        assert any('"reloaded"' in line for line in log)
         assert any('"reloaded"' in line for line in log)
         assert told.recv(100).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
         reloaded.set()
@@ -79,6 +83,42 @@ def test_a_service_reloads_drains_and_tells_systemd(tmp_path):
     assert server.returncode == 0
     assert "Traceback" not in rest
     assert states[-1] == b"STOPPING=1"
+
+
+def make_certificate(cert, key):
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    subprocess.run([*make, *subject, "-keyout", key, "-out", cert], check=True, capture_output=True)
+
+
+def test_a_reload_takes_what_it_can_and_a_stop_waits_for_no_idle_client(tmp_path):
+    keys, cert, key = tmp_path / "keys", str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    keys.write_text("one\n")
+    make_certificate(cert, key)
+    options = ("--api-keys", str(keys), "--tls-cert", cert, "--tls-key", key, "--grpc-port", "0")
+    with process(*options) as (server, address):
+        [grpc_address] = [json.loads(line)["grpc"] for line in server.seen if '"listening"' in line]
+        log = iter(server.stderr.readline, "")
+        make_certificate(cert, key)
+        keys.write_text("# none is left\n")
+        server.send_signal(signal.SIGHUP)
+        assert any("holds no key" in line for line in log)
+        assert any('"reloaded"' in line for line in log)
+
+        trusted = Path(cert).read_bytes()
+        with (
+            httpx.Client(verify=ssl.create_default_context(cafile=cert)) as client,
+            grpc.secure_channel(grpc_address, grpc.ssl_channel_credentials(trusted)) as channel,
+        ):
+            assert client.get(f"{address}/v1/info").status_code == 401
+            assert client.get(f"{address}/v1/info", headers={"X-API-Key": "one"}).status_code == 200
+            watched = HealthStub(channel).Watch(HealthCheckRequest())
+            assert next(watched).status == HealthCheckResponse.SERVING
+            server.send_signal(signal.SIGTERM)
+            # TLS would wait 30 s for a goodbye, and gRPC a minute for the end of the stream.
+            server.communicate(timeout=25)
+
+    assert server.returncode == 0
 
 
 def test_every_series_is_there_before_its_first_event(server):
@@ -144,9 +184,7 @@ def test_a_timeout_that_is_no_time_is_refused(server, given):
 
 def test_a_certificate_gives_https_and_a_root_path_is_known(model, tmp_path):
     cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subprocess.run([*make, *subject, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    make_certificate(cert, key)
     settings = ServeSettings(decode_workers=1)
     server = Server(model, settings, port=0, grpc_port=0, tls=(cert, key), root_path="/video")
     with in_thread(server, verify=ssl.create_default_context(cafile=cert)) as client:

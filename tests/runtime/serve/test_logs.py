@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from helpers.servers import eventually
 from xclip_runtime.serve.logs import JsonFormatter, TextFormatter, request_id
 
 HOSTILE = ["\n", "\r", "\x1b[2J", "\0", "\x7f", "\x9b31m", "\u2028", "\u202e", "\udcff"]
@@ -47,3 +48,12 @@ def test_a_value_cannot_look_like_another_field():
 
 def test_json_keeps_what_was_sent():
     assert json.loads(JsonFormatter().format(record("request", {"path": "/\x1b\n"})))["path"] == "/\x1b\n"
+
+
+@pytest.mark.parametrize("sent", ["/" + "a" * 60_000, "/" + "%ff" * 20_000])
+def test_the_log_of_a_request_is_short_however_long_its_path(server, caplog, sent):
+    with caplog.at_level(logging.INFO, "xclip_runtime"):
+        assert server.client.get(sent).status_code == 404
+        eventually(lambda: caplog.records)
+
+    assert len(JsonFormatter().format(caplog.records[-1])) < 5000

@@ -20,7 +20,10 @@ from helpers.servers import Gate, eventually, in_background, metric, process, ru
 from xclip_runtime import XClip
 from xclip_runtime.cli.serve import command
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
-from xclip_runtime.serve.served_model import Opened
+from xclip_runtime.serve.metrics import Metrics
+from xclip_runtime.serve.registry import Registry
+from xclip_runtime.serve.served_model import Opened, ServedModel
+from xclip_runtime.serve.settings import ServeSettings
 
 VIDEO = DEMO_VIDEO.read_bytes()
 
@@ -132,6 +135,8 @@ def test_clients_who_may_load_and_unload(openers, protocol):
         assert metric(server, "xclip_info", model="second") == 1
         with pytest.raises(InferenceServerException, match="no model third"):
             client.load_model("third")
+        with pytest.raises(InferenceServerException, match="no config and no files"):
+            client.load_model("second", files={"file:1/model.onnx": b"x"})
 
 
 def reload(server):
@@ -149,6 +154,32 @@ def test_a_reload_takes_what_the_folder_holds_now_and_leaves_nothing_of_the_old_
         reload(server)
         assert best(server) == f"new/{expected_label()}"
         eventually(lambda: old() is None)
+
+
+def test_loads_that_wait_are_one_load(openers):
+    loads = []
+
+    def counted():
+        loads.append(1)
+        return openers["second"]()
+
+    async def run():
+        metrics = Metrics()
+        registry = Registry({"one": counted}, partial(served, metrics), metrics)
+        await registry.start()
+        asked = [asyncio.ensure_future(registry.load("one")) for _ in range(50)]
+        await asyncio.sleep(0)
+        for one in asked[:40]:
+            one.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+        await registry.load("one")
+        await registry.close()
+
+    def served(metrics, name, opened):
+        return ServedModel(name, opened, ServeSettings(), metrics, None)
+
+    asyncio.run(run())
+    assert len(loads) == 3
 
 
 def test_a_reload_that_fails_leaves_the_old_model_in_place(tmp_path, caplog):

@@ -43,3 +43,18 @@ def test_passwords_are_hidden_and_nothing_else(text, shown):
 def test_files_of_a_list_are_relative_to_its_folder_and_addresses_are_not():
     assert located(Path("/lists"), "a.mp4") == "/lists/a.mp4"
     assert located(Path("/lists"), "http://me:secret@h/a.mp4") == "http://me:***@h/a.mp4"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 30_000 + "://" + "a" * 30_000,
+        "x://a:" * 10_000,
+        "@" + "x://a:" * 10_000,
+        "x://a:b" + "@/:" * 20_000,
+        "x://" + "?a-" * 20_000,
+    ],
+)
+def test_text_that_was_made_to_take_long_is_searched_at_once(text):
+    # Within a second; a minute and more where every letter may begin an address that is looked for to the end.
+    assert len(without_passwords(text)) <= len(text)

@@ -164,7 +164,8 @@ class Connection:
     async def _prepare(self) -> None:
         while True:
             timestamp, encoded = await self._frames.take()
-            frame = await self._engine.pool.image(encoded, "the frame")
+            async with self._engine.live_frames:
+                frame = await self._engine.pool.image(encoded, "the frame")
             for window in await asyncio.to_thread(self._window_feed.push, frame, timestamp):
                 self._windows.put(window)
 
@@ -173,7 +174,8 @@ class Connection:
             window = await self._windows.take()
             if self._labels is None:
                 continue
-            video, encoding = await self._encode(window)
+            async with self._served.live_windows:
+                video, encoding = await self._encode(window)
             labels, smoother = self._labels, self._smoother
             logits, _ = await self._served.score(video, labels)
             taken = Taken(window, self._windows.take_dropped(), self._frames.take_dropped())

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import Self
 
 from xclip_runtime.results import Classification, FrameUse, Timings, VideoScores
@@ -33,13 +42,25 @@ def _split_lines(value: object) -> object:
 
 
 _LINES = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string", "title": "One a line"}]}
-Texts = Annotated[list[str], BeforeValidator(_split_lines), WithJsonSchema(_LINES)]
+# The first error is enough: a million of them take seconds and a gigabyte.
+Texts = Annotated[list[str], FailFast(), BeforeValidator(_split_lines), WithJsonSchema(_LINES)]
 
 
 class RequestOptions(BaseModel):
     """Options of a request; unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, values: Any) -> Any:
+        # pydantic would make an error of each.
+        names = values if isinstance(values, dict) else ()
+        unknown = next((name for name in names if name not in cls.model_fields), None)
+        if unknown is not None:
+            message = f"unknown option {unknown}: use {', '.join(cls.model_fields)}"
+            raise ValueError(message)
+        return values
 
 
 def _renamed(values: dict[str, Any], old: str, new: str) -> dict[str, Any]:

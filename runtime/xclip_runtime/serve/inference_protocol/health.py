@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from grpc_health.v1.health_pb2 import DESCRIPTOR, HealthCheckResponse
+import grpc
+from grpc_health.v1.health_pb2 import DESCRIPTOR, HealthCheckRequest, HealthCheckResponse
 
-from xclip_runtime.errors import UnknownModelError
+from xclip_runtime.errors import TensorError, UnknownModelError
+from xclip_runtime.serve.inference_protocol import wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -33,6 +35,7 @@ class Health:
         self._engine = engine
         self._models = models
         self._services = ("", service, HEALTH)
+        self._watching = 0
 
     async def check(self, receive: Callable[[], Awaitable[Any]]) -> Any:
         """Return the status now.
@@ -42,18 +45,31 @@ class Health:
         """
         return HealthCheckResponse(status=self._status((await receive()).service))
 
-    async def watch(self, request: Any, _: Any) -> AsyncIterator[Any]:
+    async def watch(self, request: bytes, context: Any) -> AsyncIterator[Any]:
         """Yield the status now and whenever it has changed, until the client leaves."""
-        last = None
-        while True:
-            try:
-                status = self._status(request.service)
-            except UnknownModelError:
-                status = HealthCheckResponse.SERVICE_UNKNOWN
-            if status != last:
-                yield HealthCheckResponse(status=status)
-            last = status
-            await asyncio.sleep(_WATCH_SECONDS)
+        try:
+            service = wire.parse(request, HealthCheckRequest).service
+        except TensorError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        if self._watching >= self._engine.settings.limits.connections:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch this server: use Check")
+        self._watching += 1
+        try:
+            last = None
+            while True:
+                status = self._status_now(service)
+                if status != last:
+                    yield HealthCheckResponse(status=status)
+                last = status
+                await asyncio.sleep(_WATCH_SECONDS)
+        finally:
+            self._watching -= 1
+
+    def _status_now(self, service: str) -> Any:
+        try:
+            return self._status(service)
+        except UnknownModelError:
+            return HealthCheckResponse.SERVICE_UNKNOWN
 
     def _status(self, service: str) -> Any:
         ready = self._engine.ready if service in self._services else self._models.get(service).ready

@@ -20,7 +20,7 @@ from xclip_runtime.serve.settings import VIDEOS_SUFFIX
 from xclip_runtime.video import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -269,8 +269,12 @@ class Models:
             if state.ready or not ready
         ]
 
-    async def load(self, model: str, *, replaced: bool) -> None:
+    async def load(self, model: str, parameters: Iterable[str]) -> None:
         """Load or reload the bundle of a model.
+
+        Args:
+            model: Its name.
+            parameters: Names of the parameters of the request.
 
         Raises:
             TensorError: Its configuration or files are to be replaced.
@@ -279,7 +283,7 @@ class Models:
             ModelLoadError: See `Registry.load`.
         """
         name = self._controlled(model)
-        if replaced:
+        if any(parameter == "config" or parameter.startswith("file:") for parameter in parameters):
             message = "models are loaded as their folders are: send no config and no files"
             raise TensorError(message)
         await self._engine.registry.load(name)

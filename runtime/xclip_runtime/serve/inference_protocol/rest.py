@@ -60,12 +60,8 @@ class _IndexOptions(msgspec.Struct, frozen=True):
     ready: bool = False
 
 
-class _LoadParameters(msgspec.Struct, frozen=True):
-    config: msgspec.Raw = msgspec.Raw()
-
-
 class _LoadOptions(msgspec.Struct, frozen=True):
-    parameters: _LoadParameters | None = None
+    parameters: dict[str, msgspec.Raw] | None = None
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -211,7 +207,7 @@ def router(engine: Engine) -> APIRouter:
     async def load(request: Request, model: Model) -> Response:
         """Load or reload a model and its sibling from their bundle, with --allow-model-control."""
         options = await options_of(request, _LoadOptions)
-        await models.load(model, replaced=bool(options.parameters and options.parameters.config))
+        await models.load(model, options.parameters or ())
         return Response()
 
     @routes.post(

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 Receive = Callable[[], Coroutine[Any, Any, Any]]
 Method = Callable[[Receive], Awaitable[Any]]
 
+_STOP_SECONDS = 0.5
+
 SERVICE = "inference.GRPCInferenceService"
 
 MESSAGE_BYTES = 64 << 20
@@ -86,6 +88,7 @@ class RpcServer:
         self._tls = tls
         self._keys = engine.keys
         self._models = Models(engine)
+        self._running = 0
 
     async def start(self) -> None:
         """Start to accept requests.
@@ -107,13 +110,30 @@ class RpcServer:
         if self._tls is None:
             self._server.add_insecure_port(self._address)
         else:
-            chain, key = (Path(file).read_bytes() for file in self._tls)
-            self._server.add_secure_port(self._address, grpc.ssl_server_credentials([(key, chain)]))
+            self.load_certificate()
+            # Asked at each handshake.
+            credentials = grpc.dynamic_ssl_server_credentials(self._certificate, lambda: self._certificate)
+            self._server.add_secure_port(self._address, credentials)
         await self._server.start()
+
+    def load_certificate(self) -> None:
+        """Read certificate and key anew.
+
+        Raises:
+            OSError: A file cannot be read.
+        """
+        if self._tls is not None:
+            chain, key = (Path(file).read_bytes() for file in self._tls)
+            self._certificate = grpc.ssl_server_certificate_configuration([(key, chain)])
 
     async def stop(self, seconds: float) -> None:
         """Stop accepting requests; answer the admitted ones within `seconds`."""
-        await self._server.stop(seconds)
+        stopping = asyncio.ensure_future(self._server.stop(seconds))
+        # Streams of health and reflection end with their client alone.
+        while self._running and not stopping.done():
+            await asyncio.sleep(_STOP_SECONDS)
+        await self._server.stop(_STOP_SECONDS)
+        await stopping
 
     def _handlers(self) -> dict[str, Any]:
         methods: dict[str, tuple[Any, Method]] = {
@@ -137,7 +157,6 @@ class RpcServer:
             "Check": self._handler(f"/{HEALTH}/Check", HealthCheckRequest, health.check),
             "Watch": grpc.unary_stream_rpc_method_handler(
                 health.watch,
-                request_deserializer=HealthCheckRequest.FromString,
                 response_serializer=HealthCheckResponse.SerializeToString,
             ),
         }
@@ -162,6 +181,7 @@ class RpcServer:
         metadata = dict(context.invocation_metadata())
         token = request_id.set(safe_id(str(metadata.get("x-request-id", ""))))
         status, outcome = 200, None
+        self._running += 1
         try:
             receive = partial(self._receive, stream, kind)
             if path in _PROBES:
@@ -176,6 +196,7 @@ class RpcServer:
             (status, text), outcome = describe(error), outcome_of(error)
             await self._abort(context, status, text)
         finally:
+            self._running -= 1
             seconds = time.perf_counter() - start
             self._engine.metrics.record_request(path, status, outcome, seconds)
             fields = {"method": "gRPC", "path": path}
@@ -239,7 +260,7 @@ class RpcServer:
 
     async def _load(self, receive: Receive) -> Any:
         asked = await receive()
-        await self._models.load(asked.model_name, replaced="config" in asked.parameters)
+        await self._models.load(asked.model_name, asked.parameters)
         return messages.RepositoryModelLoadResponse()
 
     async def _unload(self, receive: Receive) -> Any:

@@ -7,7 +7,7 @@ import json
 import struct
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import av
 import cv2
@@ -17,9 +17,10 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from helpers.servers import eventually, running
+from helpers.servers import Gate, eventually, in_background, running
 from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.serve.settings import Limits
+from xclip_runtime.serve.websocket import MAX_FRAMES
 
 
 def still():
@@ -142,11 +143,26 @@ def test_options_that_make_no_sense_end_the_session_with_a_reason(server, openin
         (message(1e300, b"x"), "time is 1e+300"),
         (message(-1, b"x"), "time is -1"),
         (b"", "too short"),
+        (message(0, cv2.imencode(".png", np.zeros((1, 101, 3), np.uint8))[1].tobytes()), "101x1 pixels"),
+        (message(0, cv2.imencode(".png", np.zeros((1_000_000, 1, 3), np.uint8))[1].tobytes()), "1x1000000 pixels"),
         ("{", "JSON"),
         ('{"window": 1}', "window"),
         ("x" * (3 << 20), "JSON message exceeds"),
     ],
-    ids=["text", "short", "no time", "no end", "late", "early", "nothing", "no JSON", "no labels", "long"],
+    ids=[
+        "text",
+        "short",
+        "no time",
+        "no end",
+        "late",
+        "early",
+        "nothing",
+        "wide",
+        "tall",
+        "no JSON",
+        "no labels",
+        "long",
+    ],
 )
 def test_what_is_no_image_ends_the_session_with_a_reason(server, sent, said):
     with live(server) as socket:
@@ -165,6 +181,45 @@ def test_a_first_message_that_is_binary_is_refused_with_a_reason(server):
 
     assert answer["type"] == "error"
     assert "first message is binary" in answer["message"]
+
+
+@pytest.mark.parametrize("frame", [b"\x00\x80\0\0\0\0", b"\x89\x80\0\0\0\0"], ids=["fragment", "ping"])
+@pytest.mark.parametrize("too_many", [False, True])
+def test_frames_of_no_size_are_counted(server, frame, too_many):
+    with live(server) as socket:
+        begin(socket)
+        with suppress(OSError):
+            socket.socket.sendall(b"\x02\x80\0\0\0\0" + frame * (MAX_FRAMES - 1 + 2 * too_many) + b"\x80\x81\0\0\0\0x")
+        if too_many:
+            with pytest.raises(ConnectionClosed):
+                socket.recv(60)
+        else:
+            assert "too short" in json.loads(socket.recv(60))["message"]
+
+
+def test_a_message_may_come_in_fragments(server):
+    with live(server) as socket:
+        socket.send(iter("{}" + " " * (MAX_FRAMES // 2)))
+
+        assert json.loads(socket.recv(60)) == {"type": "ready"}
+
+
+def test_a_request_waits_for_one_window_however_many_cameras_there_are(model):
+    gate = Gate(model)
+    image = cv2.imencode(".jpg", still())[1].tobytes()
+    with running(gate.model) as server, gate.closed(), ExitStack() as cameras:
+        for _ in range(4):
+            socket = cameras.enter_context(live(server))
+            begin(socket, window=0.1, hop=0.1)
+            cameras.enter_context(camera(socket, image))
+        # The first window runs; those of the others are kept back, the newest of each.
+        eventually(lambda: len(server.served.live_windows._waiters or ()) == 3)
+        answer = in_background(lambda: server.classify(DEMO_VIDEO))
+        eventually(lambda: server.served.batcher.waiting)
+
+        assert server.served.batcher.waiting == 1
+        gate.opened.set()
+        assert answer().status_code == 200
 
 
 def test_an_error_that_nobody_expected_is_told_without_its_details(model, monkeypatch):

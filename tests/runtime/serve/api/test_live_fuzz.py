@@ -84,8 +84,9 @@ def server_of(model):
     async def never(*_):
         await asyncio.Event().wait()
 
-    engine = SimpleNamespace(pool=SimpleNamespace(image=image))
-    return engine, SimpleNamespace(model=model, labels=labels, encode_frames=never)
+    engine = SimpleNamespace(pool=SimpleNamespace(image=image), live_frames=asyncio.Semaphore(1))
+    windows = asyncio.Semaphore(1)
+    return engine, SimpleNamespace(model=model, labels=labels, encode_frames=never, live_windows=windows)
 
 
 def serve(sent, **options):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, is_dataclass
 from typing import get_args, get_type_hints
 
 import pytest
+from pydantic import ValidationError
 
 from xclip_runtime.results import Classification, VideoScores
 from xclip_runtime.search import SearchResult
@@ -54,3 +56,17 @@ def test_the_openapi_document_lists_them(server, http, python):
     documented = server.client.get("/openapi.json").json()["components"]["schemas"]
 
     assert set(documented[http.__name__]["properties"]) == {field.name for field in fields(http)}
+
+
+@pytest.mark.parametrize("name", ["Classify", "Score", "Embed", "Search", "Live"])
+@pytest.mark.parametrize(
+    "values", [{"texts": [1] * 1000}, {"labels": [None] * 1000}, {f"x{number}": 1 for number in range(1000)}]
+)
+def test_a_request_has_few_errors_however_much_is_wrong_with_it(name, values):
+    options = getattr(schemas, f"{name}Options")
+    with pytest.raises(ValidationError) as by_value:
+        options.model_validate(values)
+    with pytest.raises(ValidationError) as as_json:
+        options.model_validate_json(json.dumps(values))
+
+    assert by_value.value.error_count() + as_json.value.error_count() <= 4

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from helpers.servers import running
+from helpers.servers import eventually, running
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
 from xclip_runtime.search import VideoIndex
 from xclip_runtime.serve.hit_media import MAX_VIDEOS, HitMedia
@@ -84,6 +84,19 @@ def test_so_many_videos_can_be_played_and_their_paths_are_those_of_one_server():
     assert len(media) == MAX_VIDEOS
     assert media.path_of("7.mp4") == paths[7]
     assert other.path_of("7.mp4") != paths[7]
+
+    media.forget()
+    assert media.video(paths[7].rpartition("/")[2]) is None
+    assert media.path_of("7.mp4") != paths[7]
+
+
+def test_the_log_does_not_hold_what_plays_a_video(indexed, caplog):
+    media = indexed[0].client.get("/v1/search", params={"text": "a shape"}).json()["hits"][0]["media"]
+    with caplog.at_level("INFO", "xclip_runtime"):
+        assert indexed[0].client.get(media).status_code == 200
+        eventually(lambda: "/v1/media/{token}" in str([vars(one) for one in caplog.records]))
+
+    assert media not in str([vars(one) for one in caplog.records])
 
 
 @pytest.mark.parametrize("options", [{}, {"text": ""}, {"text": " "}, {"text": "x" * 101}, {"text": "x", "top_k": 0}])

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from helpers.servers import eventually, in_background
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
 from xclip_runtime.video import Views
 from xclip_runtime.video.load import Reading
@@ -244,13 +245,13 @@ def test_no_number_is_too_odd_for_a_client_error(server, option, number):
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1", "true", "[]", "{}", '"\\ud800"'])
 @pytest.mark.parametrize(
-    "option", ["start", "end", "thumbnails", "top_k", "texts", "labels", "views", "token", "\\ud800"]
+    "option", ["start", "end", "thumbnails", "top_k", "texts", "labels", "views", "token", "model", "\\ud800"]
 )
 def test_no_json_value_is_too_odd_for_a_client_error(server, option, number):
     body = f'{{"{option}": {number}}}'
     answer = server.client.post("/v1/classify", content=body, headers={"Content-Type": "application/json"})
 
-    assert problem(answer)[0] in (404, 422)
+    assert problem(answer)[0] in (400, 404, 422)
 
 
 @pytest.mark.parametrize("seconds", ["-1", "0", "nan", "inf", "-inf", "1e999", "soon", ""])
@@ -282,6 +283,17 @@ def test_no_text_is_encoded_for_a_request_that_is_refused(server, model, monkeyp
     monkeypatch.setattr(model, "text_embeds", None)
 
     assert problem(server.client.post(f"/v1/{endpoint}", **request_))[0] in (404, 422)
+
+
+def test_a_request_without_texts_waits_for_none(server):
+    with server.served.texts._lock:
+        waiting = [
+            in_background(lambda: server.client.post("/v1/score", params={"texts": TEXTS}, content=VIDEO))
+            for _ in range(9)
+        ]
+        eventually(lambda: server.engine.in_flight == len(waiting))
+        assert server.classify(DEMO_VIDEO).status_code == 200
+    assert {answer().status_code for answer in waiting} == {200}
 
 
 def test_a_text_that_is_too_long_is_told_before_the_video_is_read(server, model, monkeypatch):

@@ -22,6 +22,7 @@ from tritonclient.utils import InferenceServerException
 
 from helpers.servers import COMMAND, PATIENCE, Gate, eventually, finished, in_background, metric, process, running
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
+from xclip_runtime.serve.inference_protocol.health import HEALTH
 from xclip_runtime.serve.inference_protocol.rpc import SERVICE
 from xclip_runtime.serve.settings import Limits
 from xclip_runtime.video import read_clip
@@ -263,6 +264,24 @@ def test_the_health_service_tells_of_the_server_and_of_each_model(model):
         assert health.Check(HealthCheckRequest()).status == HealthCheckResponse.NOT_SERVING
         assert next(watched).status == HealthCheckResponse.NOT_SERVING
         watched.cancel()
+
+
+def test_a_watch_of_the_health_has_limits(model):
+    with (
+        running(model, grpc_port=0, limits=Limits(connections=16)) as server,
+        grpc.insecure_channel(server.server.grpc_address) as channel,
+    ):
+        watched = [HealthStub(channel).Watch(HealthCheckRequest()) for _ in range(17)]
+        codes = []
+        for one in watched:
+            try:
+                next(one)
+            except grpc.RpcError as error:
+                codes.append(error.code())
+        assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED]
+        with pytest.raises(grpc.RpcError, match="no valid"):
+            next(channel.unary_stream(f"/{HEALTH}/Watch")(b"\xff" * 20))
+        # The server ends all the same, at once.
 
 
 def test_reflection_describes_the_services(both):
