@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -70,6 +71,8 @@ class Repository:
         path = self.folder / file
         if path.is_file() and not again:
             return path
+        with suppress(OSError):
+            path.unlink()  # The client would leave a link to something else in its place.
         return _download(Use(self.name, self.commit, file), size=size, again=again)
 
     def files(self) -> Mapping[str, HubFile]:

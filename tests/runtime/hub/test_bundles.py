@@ -369,6 +369,17 @@ def test_a_damaged_file_in_the_cache_is_replaced(demo):
     assert bundle.checked(VISION).read_bytes() == (DEMO_BUNDLE / VISION).read_bytes()
 
 
+def test_a_link_in_the_cache_to_something_else_is_replaced(demo, tmp_path):
+    bundle = Bundle.open("owner/demo")
+    (tmp_path / "other").write_text("something else")
+    path = bundle.checked("labels.json")
+    for target in (tmp_path / "other", tmp_path / "nowhere", path):
+        path.unlink()
+        path.symlink_to(target)
+        assert bundle.checked("labels.json").read_bytes() == (DEMO_BUNDLE / "labels.json").read_bytes()
+    assert (tmp_path / "other").read_text() == "something else"
+
+
 def test_another_size_than_the_hub_names_is_refused(demo):
     demo.lies[VISION] = b"<html>sign in to this network</html>"
 
