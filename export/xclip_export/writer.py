@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import onnx
 
-from xclip_runtime.bundle import FORMAT, MANIFEST, SCHEMA_VERSION, sha256_of
+from xclip_runtime.bundle import sha256_of
 from xclip_runtime.errors import BundleError
+from xclip_runtime.manifest import FORMAT, MANIFEST, SCHEMA_VERSION
 from xclip_runtime.util.atomic import replaced_folder, write_json
 
 if TYPE_CHECKING:

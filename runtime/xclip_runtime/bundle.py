@@ -8,7 +8,6 @@ not depend on ONNX Runtime or video.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +21,7 @@ from xclip_runtime.errors import (
     PrecisionUnavailableError,
 )
 from xclip_runtime.hub import Repository, is_lfs_pointer, parse_name
+from xclip_runtime.manifest import COPY_AGAIN, MANIFEST, damaged, read_json, read_manifest
 
 if TYPE_CHECKING:
     import os
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
-
-FORMAT = "xclip-onnx-bundle"
-SCHEMA_VERSION = 1
-MANIFEST = "manifest.json"
 
 Tower = Literal["vision", "prompt", "text", "stream", "head"]
 """Part of the model that a graph computes; "stream" and "head" are the vision tower for streams."""
@@ -130,14 +126,14 @@ class Bundle:
         if name is not None:
             missing = f"give the repository of a bundle, or export the checkpoint: xclip-onnx export {name[0]}"
             repository = Repository.open(*name, MANIFEST, missing=missing)
-            return cls(repository.folder, _read_manifest(repository.folder), repository)
+            return cls(repository.folder, read_manifest(repository.folder, _push_again(repository)), repository)
         if not folder.is_dir():
             message = (
                 f"no bundle at {folder}: give the folder that `xclip-onnx export` wrote, motion-demo, "
                 "or owner/name on a model hub"
             )
             raise BundleNotFoundError(message)
-        bundle = cls(folder, _read_manifest(folder))
+        bundle = cls(folder, read_manifest(folder))
         for entry in bundle.files if check_sizes else ():
             bundle._check_size(entry)
         return bundle
@@ -152,7 +148,7 @@ class Bundle:
         """ONNX graphs of the bundle."""
         return tuple(
             GraphEntry(
-                name, g["file"], g["tower"], g["precision"], g["target"], g["parity"], tuple(g.get("data_files", ()))
+                name, g["file"], g["tower"], g["precision"], g["target"], g["parity"], tuple(g.get("data_files") or ())
             )
             for name, g in self.manifest["graphs"].items()
         )
@@ -314,8 +310,7 @@ class Bundle:
 
     @property
     def _fix(self) -> str:
-        again = "copy or export the bundle again"
-        return again if self.repository is None else f"ask the owner of {self.repository.name} to push it again"
+        return COPY_AGAIN if self.repository is None else _push_again(self.repository)
 
     def _check_size(self, entry: FileEntry) -> Path:
         path = self.path / entry.path
@@ -333,6 +328,10 @@ class Bundle:
         return path
 
 
+def _push_again(repository: Repository) -> str:
+    return f"ask the owner of {repository.name} to push it again"
+
+
 def sha256_of(path: Path) -> str:
     """Compute the hexadecimal SHA-256 of a file."""
     digest = hashlib.sha256()
@@ -340,58 +339,3 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(1 << 22):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of a bundle, or raise a BundleCorruptError."""
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise damaged(path, "not valid JSON") from error
-    if not isinstance(content, dict):
-        raise damaged(path, "not a JSON object")
-    return content
-
-
-def damaged(path: Path, cause: str) -> BundleCorruptError:
-    """Make the error of a file whose content is not what it should be."""
-    return BundleCorruptError(f"{path} is damaged ({cause}): copy or export the bundle again")
-
-
-def _read_manifest(folder: Path) -> Mapping[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
-        message = f"{folder} is not a bundle (no {MANIFEST}): give a folder that `xclip-onnx export` wrote"
-        raise BundleSchemaError(message)
-    manifest = read_json(path)
-    if manifest.get("format") != FORMAT:
-        message = f"{path} does not describe an xclip-onnx bundle: give a folder that `xclip-onnx export` wrote"
-        raise BundleSchemaError(message)
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        message = (
-            f"{folder} has bundle schema {manifest.get('schema_version')}, this version reads {SCHEMA_VERSION}: "
-            "install the matching xclip-onnx or export again"
-        )
-        raise BundleSchemaError(message)
-    _check_manifest_shape(path, manifest)
-    return manifest
-
-
-def _check_manifest_shape(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Refuse a manifest whose paths lead outside the bundle or whose fields are missing."""
-    try:
-        names = [*manifest["files"], *(g["file"] for g in manifest["graphs"].values())]
-        complete = (
-            all({"size", "sha256"} <= set(f) for f in manifest["files"].values())
-            and all({"tower", "precision", "target", "parity"} <= set(g) for g in manifest["graphs"].values())
-            and {"num_frames", "image_size", "projection_dim"} <= set(manifest["model"])
-        )
-    except (KeyError, TypeError, AttributeError):
-        complete, names = False, []
-    if not complete:
-        message = f"{path} lacks fields of schema {SCHEMA_VERSION}: copy or export the bundle again"
-        raise BundleCorruptError(message)
-    outside = next((n for n in names if Path(n).is_absolute() or ".." in Path(n).parts), None)
-    if outside is not None:
-        message = f"{path} names a file outside the bundle ({outside}): do not use this bundle"
-        raise BundleCorruptError(message)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.demo import DATA, DEMO_BUNDLE
 from xclip_runtime.errors import XClipError
+from xclip_runtime.hub.client import endpoint
 from xclip_runtime.inference.installation import (
     TENSORRT_LIBRARIES,
     WHEELS,
@@ -30,6 +31,7 @@ from xclip_runtime.inference.installation import (
 )
 from xclip_runtime.inference.providers import DEVICES, PROVIDER_OF, SessionOptions, default_cache_dir
 from xclip_runtime.inference.session import Session
+from xclip_runtime.util.addresses import without_passwords
 from xclip_runtime.util.cpus import available_cpus, instruction_sets, int8_is_fast
 
 if TYPE_CHECKING:
@@ -226,14 +228,19 @@ def check_extras() -> Finding:
 
 
 def check_hub() -> Finding:
-    """Check the folder of downloads from the hub; report its address and whether there is a token."""
-    from huggingface_hub import constants, get_token  # noqa: PLC0415 - optional
+    """Check address and folder of downloads of the hub; a home that cannot be written is no fault by itself."""
+    try:
+        from huggingface_hub import constants, get_token  # noqa: PLC0415 - optional
+    except ValueError as error:
+        return Finding(f"huggingface_hub cannot read its settings ({error})", "check the variables HF_*")
 
     token = "with a token" if get_token() else "without a token (HF_TOKEN)"
-    found = f"{constants.ENDPOINT} {token}, downloads in {constants.HF_HUB_CACHE}"
+    found = f"{without_passwords(endpoint())} {token}, downloads in {constants.HF_HUB_CACHE}"
     if _is_writable(Path(constants.HF_HUB_CACHE)):
         return Finding(found)
-    return Finding(f"{found}, which cannot be written", "set HF_HOME to a folder that can be written")
+    if any(variable in os.environ for variable in ("HF_HOME", "HF_HUB_CACHE")):
+        return Finding(f"{found}, which cannot be written", "set HF_HOME to a folder that can be written")
+    return Finding(f"{found}, which cannot be written: to download, set HF_HOME to another folder")
 
 
 def check_home() -> Finding:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from xclip_runtime.bundle import MANIFEST, Bundle
+from xclip_runtime.bundle import Bundle
 from xclip_runtime.errors import BundleCorruptError, HubError
 from xclip_runtime.hub import parse_name, write_to_hub
+from xclip_runtime.manifest import MANIFEST
 
 if TYPE_CHECKING:
     import os
@@ -92,7 +93,7 @@ class Push:
 def model_card(bundle: Bundle, name: str) -> str:
     """Write the model card of a bundle, in Markdown with YAML front matter, for the repository ``name``."""
     manifest = bundle.manifest
-    source: Mapping[str, Any] = manifest.get("source") or {}
+    source: Mapping[str, Any] = manifest["source"]
     checkpoint = _line(source.get("checkpoint") or "a checkpoint")
     on_hub = source.get("revision") is not None
     licence = source.get("licence")
@@ -113,7 +114,7 @@ def model_card(bundle: Bundle, name: str) -> str:
         ("licence", _line(licence) if licence else "not stated by the checkpoint: ask its authors"),
         ("clip", f"{bundle.num_frames} frames of {bundle.image_size} x {bundle.image_size}"),
         ("labels", ", ".join(names[:SHOWN_LABELS]) + more),
-        ("made with", ", ".join(f"{tool} {version}" for tool, version in (manifest.get("tools") or {}).items())),
+        ("made with", ", ".join(f"{tool} {version}" for tool, version in manifest["tools"].items())),
     ]
     sizes = {entry.path: entry.size for entry in bundle.files}
     graphs = [

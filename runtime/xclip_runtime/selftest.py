@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xclip_runtime.manifest import MANIFEST, damaged
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -52,6 +54,8 @@ def self_test(model: XClip) -> SelfTest:
     clip = golden_clip(model.bundle.num_frames, model.bundle.image_size)
     logits, inverse = model.logits(clip), model.logits(255 - clip)
     golden = np.array(model.bundle.manifest["golden_logits"], np.float32)
+    if len(golden) > len(logits):
+        raise damaged(model.bundle.path / MANIFEST, "it has more golden logits than the bundle has labels")
     measured = float(model.graph.parity["max_abs_logit"])
     return SelfTest(
         finite=bool(np.isfinite(logits).all()),

@@ -6,8 +6,9 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from xclip_runtime.bundle import MANIFEST, sha256_of
+from xclip_runtime.bundle import sha256_of
 from xclip_runtime.demo import DEMO_BUNDLE
+from xclip_runtime.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from helpers.bundles import copy_bundle, edit_manifest, flip_byte, reseal
-from xclip_runtime.bundle import MANIFEST, Bundle
+from xclip_runtime.bundle import Bundle
+from xclip_runtime.cli import cli
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import (
     BundleCorruptError,
+    BundleError,
     BundleNotFoundError,
     BundleSchemaError,
     PrecisionUnavailableError,
 )
+from xclip_runtime.integrations.triton_repository.configs import tensors
+from xclip_runtime.manifest import MANIFEST
+from xclip_runtime.model_card import model_card
 from xclip_runtime.text.encoder import TextEncoder
 
 FILES = [entry.path for entry in Bundle.open(DEMO_BUNDLE).files]
@@ -230,4 +236,61 @@ def test_a_damaged_manifest_is_called_damaged(bundle, content):
     (bundle / MANIFEST).write_bytes(content)
 
     with pytest.raises(BundleCorruptError, match=r"manifest.json is damaged"):
+        Bundle.open(bundle)
+
+
+WRONG = (None, True, "", -1, math.nan, 10**30, [], {"a": None}, ["x"])
+
+
+def wrong_values(value):
+    """Copies of a document, each with one field missing or of another type or size; of lists, in the first item."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield {name: kept for name, kept in value.items() if name != key}
+            yield from ({**value, key: wrong} for wrong in (*WRONG, *wrong_values(inner)))
+    elif isinstance(value, list) and value:
+        yield from ([wrong, *value[1:]] for wrong in (*WRONG, *wrong_values(value[0])))
+
+
+def test_whatever_field_of_a_manifest_is_wrong_every_use_of_it_works_or_refuses_the_bundle(bundle):
+    """No foreign error: it would be a traceback of the command, and a failure of the server."""
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    manifest["files"] = {name: manifest["files"][name] for name in ("labels.json", "onnx/vision_model.onnx")}
+    manifest["graphs"] = {
+        "vision_model": {**manifest["graphs"]["vision_model"], "data_files": ["onnx/vision_model.onnx"]}
+    }
+    useful = refused = 0
+    for changed in wrong_values(manifest):
+        (bundle / MANIFEST).write_text(json.dumps(changed))
+        try:
+            use_all_fields(bundle)
+            useful += 1
+        except BundleError:
+            refused += 1
+    assert useful
+    assert refused > useful
+
+
+def use_all_fields(bundle):
+    opened = Bundle.open(bundle)
+    assert opened.logit_scale is not None
+    for graph in opened.graphs:
+        tensors(opened, graph)
+    assert model_card(opened, "owner/name")
+    cli(["info", "--bundle", str(bundle)], standalone_mode=False)
+
+
+@pytest.mark.parametrize("name", ["", ".", "a\0b", "a//b", "a/", "\ud800", "a\nb", "onnx/no_such.onnx"])
+def test_a_graph_without_a_file_of_the_bundle_is_refused(bundle, name):
+    graphs = json.loads((bundle / MANIFEST).read_text())["graphs"]
+    edit_manifest(bundle, graphs={**graphs, "vision_model": {**graphs["vision_model"], "file": name}})
+
+    with pytest.raises(BundleCorruptError, match=r"is damaged \(it does not list the file"):
+        Bundle.open(bundle)
+
+
+def test_a_manifest_that_git_lfs_left_out_is_named(bundle):
+    (bundle / MANIFEST).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+
+    with pytest.raises(BundleCorruptError, match="is a Git LFS pointer"):
         Bundle.open(bundle)

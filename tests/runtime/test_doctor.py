@@ -226,12 +226,25 @@ def test_a_cache_of_the_hub_that_cannot_be_written_is_named_with_its_variable(tm
     (tmp_path / "file").touch()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "file/hub"))
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_secret")
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "https://name:secret@example.org")
+    assert doctor.check_hub().ok
+    assert "HF_HOME" in doctor.check_hub().detail
+    assert "secret" not in doctor.check_hub().detail
 
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "file"))
     check = doctor.check_hub()
     assert not check.ok
     assert "HF_HOME" in check.fix
     assert str(tmp_path) in check.detail
     assert "hf_secret" not in check.detail
+
+
+def test_an_endpoint_that_is_no_address_is_a_failed_check(monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "nonsense")
+
+    assert not checks()["hub"].ok
 
 
 def test_a_home_is_needed_only_where_it_was_asked_for(tmp_path, monkeypatch):

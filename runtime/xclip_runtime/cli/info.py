@@ -47,8 +47,8 @@ def _print(bundle: Bundle, loaded: Mapping[str, Any]) -> None:
     out, manifest = console(), bundle.manifest
     source, model = manifest["source"], manifest["model"]
     facts = {
-        "source": f"{source['checkpoint']} {source['revision'] or ''}".strip(),
-        "licence": source["licence"] or "not stated by the checkpoint",
+        "source": f"{source['checkpoint']} {source.get('revision') or ''}".strip(),
+        "licence": source.get("licence") or "not stated by the checkpoint",
         "clip": f"{model['num_frames']} frames of {model['image_size']} x {model['image_size']}",
         "labels": _shorten(bundle.labels.names),
         "made with": ", ".join(f"{name} {version}" for name, version in manifest["tools"].items()),

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from xclip_runtime._version import __version__
 from xclip_runtime.errors import HubAccessError, HubError, HubNotFoundError, HubUnavailableError, MissingExtraError
+from xclip_runtime.util.addresses import without_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +41,8 @@ INCONSISTENT = "Consistency check failed"
 
 _NETWORK = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "http")
 """Packages whose errors are those of a connection."""
-_DISK = (*(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC), *(errno.EDQUOT, errno.ENOTDIR, errno.EEXIST))
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk that may come without the name of a file."""
 _RETRY = re.compile(r"([\d.]+)s.*\[Retry (\d+/\d+)\]")
 _LOCK = threading.RLock()
 
@@ -68,8 +70,22 @@ class Use:
 
 
 def endpoint() -> str:
-    """Return $HF_ENDPOINT, else the address of the Hugging Face Hub."""
-    return (os.environ.get("HF_ENDPOINT") or f"https://{HOSTS[0]}").rstrip("/")
+    """Return $HF_ENDPOINT, else the address of the Hugging Face Hub.
+
+    Raises:
+        HubError: The variable holds no address of a server.
+    """
+    address = (os.environ.get("HF_ENDPOINT") or f"https://{HOSTS[0]}").rstrip("/")
+    try:
+        parts = urlsplit(address)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        shown = without_passwords(address)
+        message = f"HF_ENDPOINT is not the address of a hub ({shown}): write https://host, or unset it"
+        raise HubError(message)
+    return address
 
 
 def hub_api(client: Any) -> Any:
@@ -84,6 +100,7 @@ def attempt(use: Use, call: Callable[[Any], Result]) -> Result:
         HubError: It failed; the message is one line, with what to do.
         MissingExtraError: huggingface_hub is not installed.
     """
+    endpoint()
     client, number = _client(use), 1
     while True:
         try:
@@ -119,11 +136,15 @@ def status_of(error: BaseException) -> int:
 def _client(use: Use) -> Any:
     try:
         client = importlib.import_module("huggingface_hub")
-        for name in ("constants", "errors", "utils"):
+        # The last gives the client's log the handler that is put aside for each call.
+        for name in ("constants", "errors", "utils", "utils.logging"):
             importlib.import_module(f"huggingface_hub.{name}")
     except ImportError as error:
         feature = f"{use.name} on a model hub" if use.write else f"{use.name} is no folder here, and a model hub"
         raise MissingExtraError(feature, "hub") from error
+    except ValueError as error:
+        message = f"huggingface_hub cannot read its settings ({_first_line(error)}): check the variables HF_*"
+        raise HubError(message) from error
     if client.constants.HF_HUB_CACHE.startswith("~"):
         message = "there is no home folder for the cache of downloads: set HF_HOME to a folder that is writable"
         raise HubError(message)
@@ -168,10 +189,13 @@ def _explain(client: Any, error: Exception, use: Use) -> tuple[HubError, bool]:
         if any(isinstance(cause, getattr(client.errors, kind)) for cause in causes):
             return failure, False
     status = next(filter(None, map(status_of, causes)), 0)
-    strerror = next((str(e.strerror) for e in causes if isinstance(e, OSError) and e.errno in _DISK), None)
+    of_disk = (e for e in causes if isinstance(e, OSError) and (e.filename or e.errno in _FULL))
+    strerror = next((e.strerror for e in of_disk), None)
     unreached = not use.file or any(isinstance(cause, client.errors.LocalEntryNotFoundError) for cause in causes)
     host, transient = _host(), False
-    message = f"{use.task} failed ({_first_line(error)}): check the name, the revision and the network"
+    message = (
+        f"{use.task} failed ({_first_line(error)}): check the name, the revision, the proxy and the variables HF_*"
+    )
     if status in (401, 403):
         may = "write to" if use.write else "read"
         message = f"{host} does not let you {may} {use.name} ({status}): set HF_TOKEN to a token that may"
@@ -186,8 +210,12 @@ def _explain(client: Any, error: Exception, use: Use) -> tuple[HubError, bool]:
         message = (
             f"cannot write the cache of downloads {cache} ({strerror}): free space, or set HF_HOME to another folder"
         )
-    elif status == 404 or any(isinstance(cause, client.errors.FileMetadataError) for cause in causes):
+    elif status == 404 or any(isinstance(e, (client.errors.FileMetadataError, RecursionError)) for e in causes):
         message = f"{host} does not answer as a model hub: check HF_ENDPOINT and the proxy"
+    elif status:
+        message = f"{host} refuses {use.task} ({status}): check HF_ENDPOINT and the proxy"
+    elif any(isinstance(cause, UnicodeError) for cause in causes) and not os.environ.get("HF_TOKEN", "").isascii():
+        message = "HF_TOKEN has characters that no token has: copy it again"
     elif INCONSISTENT in str(error):
         message = f"{host} sends {use.file} of {use.name} in another size than it names: try again later"
     elif any(map(_is_of_network, causes)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from xclip_runtime.errors import HubError
 from xclip_runtime.hub.client import CALLER, HOSTS, INCONSISTENT, Use, attempt, endpoint, hub_api, progress, status_of
+from xclip_runtime.util.addresses import without_passwords
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -69,6 +71,8 @@ class Repository:
         path = self.folder / file
         if path.is_file() and not again:
             return path
+        with suppress(OSError):
+            path.unlink()  # The client would leave a link to something else in its place.
         return _download(Use(self.name, self.commit, file), size=size, again=again)
 
     def files(self) -> Mapping[str, HubFile]:
@@ -143,7 +147,12 @@ def write_to_hub(name: str, revision: str | None, write: Callable[[Any], Result]
 
 
 def _of_address(address: str) -> tuple[str, str]:
-    parts, hub = urlsplit(address if "://" in address else f"https://{address}"), urlsplit(endpoint())
+    hub = urlsplit(endpoint())
+    try:
+        parts = urlsplit(address if "://" in address else f"https://{address}")
+    except ValueError as error:
+        message = f"{without_passwords(address)} is not an address: write owner/name, or owner/name@revision"
+        raise HubError(message) from error
     owner, name, page, revision, *_ = [*map(unquote, parts.path.strip("/").split("/")), "", "", "", ""]
     ours = parts.hostname in (*HOSTS, hub.hostname) and owner not in ("datasets", "spaces")
     if not ours or not _NAME.fullmatch(f"{owner}/{name}") or (page and page not in _PAGES):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -163,6 +165,7 @@ def test_a_path_is_never_looked_up_on_the_hub(demo, name):
             "https://huggingface.co/owner",
         ),
         *("https://huggingface.co/owner/demo/discussions", "https://name:secret@example.org/owner/demo"),
+        *("http://[::1", "http://name:secret@[::1/owner/demo"),
     ],
 )
 def test_an_address_that_is_no_model_is_told_how_to_write_one(demo, address):
@@ -241,6 +244,78 @@ def test_a_hub_that_cannot_be_reached_says_what_to_check(demo, monkeypatch):
     assert "cannot reach 127.0.0.1:9" in refused(HubUnavailableError)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "localhost:8080",
+        "nonsense",
+        "ftp://host",
+        "http://",
+        "http://[::1",
+        "http://host:99999",
+        "ht://name:secret@host",
+    ],
+)
+def test_an_endpoint_that_is_no_address_is_named(demo, monkeypatch, address):
+    monkeypatch.setenv("HF_ENDPOINT", address)
+
+    message = refused(HubError)
+
+    assert "HF_ENDPOINT is not the address of a hub" in message
+    assert "secret" not in message
+
+
+@pytest.mark.parametrize("status", [400, 410, 418])
+def test_a_status_without_a_meaning_of_its_own_is_told(demo, status):
+    demo.statuses["owner/demo"] = [status] * 9
+
+    assert f"refuses the download of manifest.json of owner/demo ({status})" in refused(HubError)
+
+
+def test_redirects_without_an_end_are_not_those_of_a_hub(demo, monkeypatch):
+    def fail(*args, **options):
+        raise RecursionError
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+
+    assert "does not answer as a model hub" in refused(HubError)
+
+
+def test_a_token_that_no_header_can_hold_is_named(demo, monkeypatch):
+    def fail(*args, **options):
+        "Bearer t\u00f6ken".encode("ascii")
+
+    # Some versions of the client send it as Latin-1.
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+    monkeypatch.setenv("HF_TOKEN", "t\u00f6ken")
+
+    assert refused(HubError) == "HF_TOKEN has characters that no token has: copy it again"
+
+
+def test_settings_that_the_client_cannot_read_are_named(demo):
+    code = (
+        "from xclip_runtime import Bundle, XClipError\ntry: Bundle.open('owner/demo')\nexcept XClipError as e: print(e)"
+    )
+    environment = {**os.environ, "HF_HUB_ETAG_TIMEOUT": "soon"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+
+    assert "check the variables HF_*" in done.stdout
+
+
+def test_a_log_that_the_client_opens_late_is_put_aside_as_well(demo):
+    code = (
+        "import importlib, logging; from xclip_runtime.hub.client import Use, attempt\n"
+        "def call(client):\n"
+        "    importlib.import_module('huggingface_hub.utils.logging')  # recent versions import it when it is used\n"
+        "    assert len(logging.getLogger('huggingface_hub').handlers) == 1\n"
+        "    logging.getLogger('huggingface_hub.x').warning('secret')\n"
+        "attempt(Use('owner/demo', None), call)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stderr == ""
+
+
 def test_a_server_that_is_no_hub_is_told_from_one(demo, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", f"{demo.url}/some/page")
 
@@ -294,6 +369,17 @@ def test_a_damaged_file_in_the_cache_is_replaced(demo):
     assert bundle.checked(VISION).read_bytes() == (DEMO_BUNDLE / VISION).read_bytes()
 
 
+def test_a_link_in_the_cache_to_something_else_is_replaced(demo, tmp_path):
+    bundle = Bundle.open("owner/demo")
+    (tmp_path / "other").write_text("something else")
+    path = bundle.checked("labels.json")
+    for target in (tmp_path / "other", tmp_path / "nowhere", path):
+        path.unlink()
+        path.symlink_to(target)
+        assert bundle.checked("labels.json").read_bytes() == (DEMO_BUNDLE / "labels.json").read_bytes()
+    assert (tmp_path / "other").read_text() == "something else"
+
+
 def test_another_size_than_the_hub_names_is_refused(demo):
     demo.lies[VISION] = b"<html>sign in to this network</html>"
 
@@ -310,7 +396,7 @@ def test_a_cache_that_cannot_be_written_names_the_folder_and_hf_home(demo, monke
     assert "HF_HOME" in message
 
 
-@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.ENOENT, errno.EIO, errno.ELOOP])
 def test_a_disk_that_is_full_or_read_only_is_told_with_its_cause(demo, monkeypatch, code):
     def fail(*args, **options):
         raise OSError(code, "the cause", "/cache/file")

@@ -41,7 +41,7 @@ def tensors(bundle: Bundle, graph: GraphEntry) -> Mapping[str, Mapping[str, Any]
             }
             for tensor in (*entry["inputs"], *entry["outputs"])
         }
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
         message = f"the manifest of {bundle.path} does not describe {graph.name} ({error}): export the bundle again"
         raise BundleSchemaError(message) from error
 
