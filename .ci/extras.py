@@ -4,10 +4,10 @@
     .ci/extras.py [NAME ...]    environments to try, such as `none`, `text` or `cpu,serve`; all of them by default
 
 An environment is made by the `pip install` lines of pages, as they stand, and the other blocks of these pages run in
-it, in order. uv does the work of pip there: it takes seconds for what takes pip minutes, and says which bounds conflict.
- `PROMISES` has what no page runs: what an extra does without its neighbours, and the hint that a command
-gives where its extra is missing. `lowest` has the lowest allowed version of every package; `python3.10` and so on run
-README with other interpreters, where there are any.
+it, in order. uv stands in for pip, takes seconds instead of minutes, and says which bounds conflict. `PROMISES` has
+what no page runs: what an extra does without its neighbours, and the hint that a command gives where its extra is
+missing. `lowest` has the lowest allowed version of every package; `python3.10` and so on run README with other
+interpreters, where there are any.
 """
 
 from __future__ import annotations
@@ -256,7 +256,8 @@ def make(environment: Environment, work: Path, wheel: Path) -> dict[str, str]:
     subprocess.run([uv, "venv", "-q", "-p", str(environment.python), work / "venv"], check=True)
     pip = work / "venv/bin/pip"
     # With the user's home, for the configuration and the cache of uv.
-    pip.write_text(f'#!/bin/sh\nHOME={shlex.quote(str(Path.home()))} exec {shlex.quote(uv)} -q pip "$@" -p {python}\n')
+    home = shlex.quote(str(Path.home()))
+    pip.write_text(f'#!/bin/sh\nHOME={home} exec {shlex.quote(uv)} -q pip "$@" -p {python}\n')
     pip.chmod(0o755)
     (work / "home").mkdir()
     (work / "constraints.txt").write_text("".join(f"{line}\n" for line in environment.constraints))
