@@ -63,13 +63,17 @@ def refused(command: str, extra: str) -> Call:
     return Call(command, 2, f"pip install 'xclip-onnx[{extra}]'")
 
 
+def install(extras: str) -> Call:
+    """Return the installation of the package with extras."""
+    return Call(f"pip install 'xclip-onnx[{extras}]'".replace("[]", ""))
+
+
 def served(options: str, client: str, variables: str = "") -> Call:
     """Return a server that is asked once, and stopped."""
     return Call(
         f"{variables} xclip-onnx serve -b motion-demo --port $PORT --decode-workers 1 {options} 2> server.log &\n"
-        "trap 'kill %1; wait; cat server.log' EXIT\n"
-        "curl -fsS -o /dev/null --retry 60 --retry-all-errors --retry-delay 1 http://127.0.0.1:$PORT/v2/health/ready\n"
-        + client
+        "trap 'kill %1 || true; wait; cat server.log' EXIT\n"
+        "until curl -fs -o /dev/null http://127.0.0.1:$PORT/v2/health/ready; do kill -0 $!; sleep 0.3; done\n" + client
     )
 
 
@@ -178,8 +182,10 @@ def environments() -> dict[str, Environment]:
         sys.exit(f"no page and no promise is for these extras alone: {', '.join(sorted(forgotten))}")
     # Two, as transformers needs newer tokenizers than the runtime.
     light = ",".join(sorted(set(EXTRAS) - {"export", "ray", *SKIPPED}))
+    runs = (call for name, calls in PROMISES.items() if name != "cpu,ray" for call in calls if not call.code)
+    calls = (install(light), *(call for call in runs if call.command != LIGHT))
     pages = [page for extras, environment in found.items() if "export" not in extras for page in environment.pages]
-    found["lowest"] = Environment(light, pages, constraints=lowest_versions(light))
+    found["lowest"] = Environment(light, pages, calls, lowest_versions(light))
     found["lowest-export"] = Environment(
         "cpu,export", found["cpu,export"].pages, constraints=lowest_versions("cpu,export")
     )
@@ -302,7 +308,7 @@ def try_out(environment: Environment, wheel: Path) -> str | None:
         folder = clone(work / "clone")
         try:
             if not environment.pages:
-                bash(f"pip install 'xclip-onnx[{environment.extras}]'".replace("[]", ""), folder, variables)
+                bash(install(environment.extras).command, folder, variables)
             for page in environment.pages:
                 here = clone(work / page.stem)
                 for block in blocks(page):
