@@ -43,7 +43,8 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 # PyPI's newest PyTorch brings gigabytes of CUDA.
 TORCH = next(line for line in EXTRAS["dev"] if line.startswith("torch=="))
 CLONE = ("pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE", "NOTICE", "export", "runtime", "examples")
-MATPLOTLIB = {".cache", ".cache/matplotlib", ".config", ".config/matplotlib"}
+# What matplotlib and Ray write to the home of their own accord.
+FOREIGN = {".cache", ".cache/matplotlib", ".config", ".config/matplotlib", ".ray", ".ray/auth_token"}
 NEVER = ("Traceback (most recent call last)", "ModuleNotFoundError", "No module named")
 SECONDS = 900
 # All else would tell the commands where they run: ONNX Runtime sends no telemetry where CI's variables are set.
@@ -107,6 +108,9 @@ print(read_clip("ride.mp4", num_frames=8, transform=FrameTransform("hf", 224)).t
 LIGHT = """python -c '
 from importlib.util import find_spec
 assert [name for name in ("torch", "transformers", "optimum", "onnx", "PIL") if find_spec(name)] == []'"""
+UNREACHABLE = """export HF_ENDPOINT=http://127.0.0.1:$PORT
+if xclip-onnx info -b owner/name 2> said || grep -v '^xclip-onnx: ' said; then exit 1; fi
+cat said"""
 RAY = """python -c '
 from pathlib import Path
 from xclip_runtime import run_bulk, xclip_deployment
@@ -135,7 +139,10 @@ PROMISES: dict[str, tuple[Call, ...]] = {
         refused("xclip-onnx export export/motion_demo/checkpoint -o bundle", "cpu,export"),
         Call("python -c 'from xclip_runtime import run_bulk'", 1, "pip install 'xclip-onnx[ray]'"),
     ),
-    "cpu,hub": (Call("xclip-onnx push motion-demo owner/name --dry-run"),),
+    "cpu,hub": (
+        Call("xclip-onnx push motion-demo owner/name --dry-run"),
+        Call(UNREACHABLE, says="cannot reach 127.0.0.1"),
+    ),
     "cpu,serve": (
         served("", "curl -fsS --data-binary @ride.mp4 http://127.0.0.1:$PORT/v1/classify"),
         refused("xclip-onnx serve -b motion-demo --port 0 --grpc-port 0", "grpc"),
@@ -319,7 +326,7 @@ def try_out(environment: Environment, wheel: Path) -> str | None:
         except PromiseError as error:
             return str(error)
         written = {str(path.relative_to(work / "home")) for path in (work / "home").rglob("*")}
-        written = {path for path in written if path not in MATPLOTLIB and "/matplotlib/" not in path}
+        written = {path for path in written if path not in FOREIGN and "/matplotlib/" not in path}
         return f"wrote to the home: {', '.join(sorted(written)[:9])}" if written else None
 
 

@@ -119,7 +119,8 @@ def status_of(error: BaseException) -> int:
 def _client(use: Use) -> Any:
     try:
         client = importlib.import_module("huggingface_hub")
-        for name in ("constants", "errors", "utils"):
+        # The last adds its handler to the log, which must be there before `_quiet` puts it aside.
+        for name in ("constants", "errors", "utils", "utils.logging"):
             importlib.import_module(f"huggingface_hub.{name}")
     except ImportError as error:
         feature = f"{use.name} on a model hub" if use.write else f"{use.name} is no folder here, and a model hub"
