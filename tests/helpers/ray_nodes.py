@@ -17,6 +17,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 NETWORK = "10.213.77"
 ROUTER = f"{NETWORK}.254"
@@ -30,6 +34,12 @@ stale = options.pop("stale", None)
 if stale:
     from xclip_runtime.integrations.ray_cluster import claim
     claim._STALE_S, claim._BEAT_S, claim._LAST_WRITES_S = stale, stale / 5, 0.5
+busy = options.pop("busy", None)
+if busy:
+    import ray
+    ray.init(log_to_driver=False)
+    kept = ray.remote(num_cpus=1, resources={f"node:{busy}": 0.01})(lambda: time.sleep(10)).remote()
+    time.sleep(1)
 hold = options.pop("hold", None)
 def progress(report):
     print("group", flush=True)
@@ -82,7 +92,7 @@ class Machines:
         self._raylets: list[subprocess.Popen[bytes]] = []
         self._count = count
 
-    def __enter__(self) -> Machines:
+    def __enter__(self) -> Self:
         self._remove_network()
         _run("mount", "-t", "tmpfs", "-o", "size=256k", "none", str(self.small))
         _ip("link", "add", _BRIDGE, "type", "bridge")
@@ -127,7 +137,8 @@ class Machines:
     def drive(self, **options: object) -> subprocess.Popen[str]:
         """Start ``run_bulk`` on the head, with mounts of its own.
 
-        Further options: ``hold``, a file for which its progress waits, and ``stale``, seconds after which a claim ends.
+        Further options: ``hold``, a file for which its progress waits; ``stale``, seconds after which a claim ends; and
+        ``busy``, the address of a machine that has other work for ten seconds.
         """
         code = [sys.executable, "-c", _DRIVER, json.dumps(options, default=str)]
         command = ["ip", "netns", "exec", _namespace(0), *code]
@@ -199,12 +210,12 @@ class Machines:
     def _kill_all(raylet: subprocess.Popen[bytes]) -> None:
         # Processes of one machine share its namespace of mounts.
         try:
-            mounts = os.readlink(f"/proc/{raylet.pid}/ns/mnt")
+            mounts = Path(f"/proc/{raylet.pid}/ns/mnt").readlink()
         except OSError:
             return
         for entry in Path("/proc").iterdir():
             try:
-                if entry.name.isdigit() and os.readlink(entry / "ns/mnt") == mounts:
+                if entry.name.isdigit() and (entry / "ns/mnt").readlink() == mounts:
                     os.kill(int(entry.name), signal.SIGKILL)
             except OSError:
                 continue

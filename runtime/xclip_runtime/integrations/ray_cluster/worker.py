@@ -37,7 +37,6 @@ _OF_THE_MACHINE = {
     errno.ENOMEM,
     errno.EMFILE,
     errno.ENFILE,
-    errno.EIO,
     errno.EROFS,
     errno.ESTALE,
 }
@@ -105,7 +104,7 @@ class BulkWorker:
                 results = self._model.features_each(local, workers=threads)
             for video, result in zip(videos, results, strict=True):
                 outcome = files.errors.get(video, result)
-                if _is_of_the_machine(outcome):
+                if isinstance(outcome, XClipError) and _is_of_the_machine(outcome):
                     raise outcome
                 if isinstance(outcome, VideoNotFoundError) and not (sure or video in files.missing):
                     unreached.append(video)
@@ -175,8 +174,8 @@ def is_fault_of_video(error: Exception) -> bool:
     return gone or isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError))
 
 
-def _is_of_the_machine(error: object) -> bool:
-    while isinstance(error, BaseException):
+def _is_of_the_machine(error: BaseException | None) -> bool:
+    while error:
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
             return True
         error = error.__cause__ or error.__context__

@@ -1,12 +1,13 @@
 """Bulk runs on two machines, one of which has trouble: every video has its one row, or the run its one line.
 
-The machines are network namespaces, with a disk or without, as `helpers.ray_nodes` makes them; the object store is moto.
+The machines are network namespaces, as `helpers.ray_nodes` makes them; the object store is moto.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from helpers import ray_nodes
+from helpers.servers import eventually
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -45,14 +47,24 @@ def place(machines):
 
 
 @pytest.fixture
-def bucket(machines):
-    """Address of a bucket, whose server both machines reach."""
-    pytest.importorskip("s3fs", reason="the object store needs it: pip install s3fs 'moto[server]'")
+def elsewhere(place):
+    """Options of runs on a machine in trouble, to which the other comes later."""
+    return {"bundle": place / "bundle", "output": place / "out", "workers": 2, "shard_size": 2}
+
+
+@pytest.fixture
+def store(machines):
+    """Object store with the bucket ``bulk``, whose server both machines reach."""
+    s3fs = pytest.importorskip("s3fs", reason="the object store needs it: pip install s3fs 'moto[server]'")
     pytest.importorskip("moto", reason="the object store needs it: pip install s3fs 'moto[server]'")
     command = [sys.executable, "-m", "moto.server", "-H", ray_nodes.ROUTER, "-p", "5000"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        yield "s3://bulk"
+        with socket.socket() as client:
+            eventually(lambda: client.connect_ex((ray_nodes.ROUTER, 5000)) == 0)
+        store = s3fs.S3FileSystem(key="key", secret="secret", endpoint_url=f"http://{ray_nodes.ROUTER}:5000")
+        store.mkdir("bulk")
+        yield store
     finally:
         server.kill()
         server.wait()
@@ -100,17 +112,8 @@ def test_a_second_run_says_who_holds_the_folder(machines, place):
     assert each_once(videos_of(place / "out"), place / "videos")
 
 
-def test_an_object_store_holds_the_claim_too(machines, place, bucket):
-    from s3fs import S3FileSystem
-
-    store = S3FileSystem(key="key", secret="secret", endpoint_url=f"http://{ray_nodes.ROUTER}:5000")
-    for _ in range(50):
-        try:
-            store.mkdir("bulk")
-            break
-        except Exception:
-            time.sleep(0.3)
-    options = {"videos": place / "videos", "bundle": place / "bundle", "output": f"{bucket}/out"}
+def test_an_object_store_holds_the_claim_too(machines, place, store):
+    options = {"videos": place / "videos", "bundle": place / "bundle", "output": "s3://bulk/out"}
     first = machines.drive(**options, shard_size=1, hold=place / "go")
     wait_for_a_group(first)
 
@@ -142,32 +145,28 @@ def test_the_claim_of_a_killed_driver_ends(machines, place):
 
 
 @pytest.mark.parametrize("machine", [0, 1])
-def test_videos_are_read_elsewhere_where_a_temporary_disk_is_full(machines, place, machine):
+def test_videos_are_read_elsewhere_where_a_temporary_disk_is_full(machines, place, elsewhere, machine):
     addresses = [path.as_uri() for path in sorted((place / "videos").iterdir())]
     with disk(machines, machines.temporary, machine, size="8k"):
         machines.write(machine, machines.temporary / "full", 16_000)
-        report = machines.run(videos=addresses, bundle=place / "bundle", output=place / "out", workers=2, shard_size=2)
+        report = machines.run(**elsewhere, videos=addresses, busy=machines.address(1 - machine))
 
     assert report == {"done": 16, "failed": 0, "skipped": 0}
     assert each_once(videos_of(place / "out"), place / "videos")
 
 
-def test_videos_are_read_elsewhere_where_their_disk_is_not_mounted(machines, place):
+def test_videos_are_read_elsewhere_where_their_disk_is_not_mounted(machines, place, elsewhere):
     (place / "videos" / "broken.mp4").write_bytes(b"no video" * 100)
     with disk(machines, place / "videos", 1):
-        report = machines.run(
-            videos=place / "videos", bundle=place / "bundle", output=place / "out", workers=2, shard_size=2
-        )
+        report = machines.run(**elsewhere, videos=place / "videos", busy=machines.address(0))
 
     assert report == {"done": 16, "failed": 1, "skipped": 0}
     assert each_once(videos_of(place / "out"), place / "videos")
 
 
-def test_videos_are_read_elsewhere_where_the_bundle_is_missing(machines, place):
+def test_videos_are_read_elsewhere_where_the_bundle_is_missing(machines, place, elsewhere):
     with disk(machines, place / "bundle", 1):
-        report = machines.run(
-            videos=place / "videos", bundle=place / "bundle", output=place / "out", workers=2, shard_size=2
-        )
+        report = machines.run(**elsewhere, videos=place / "videos", busy=machines.address(0))
 
     assert report == {"done": 16, "failed": 0, "skipped": 0}
 

@@ -32,9 +32,9 @@ def test_memory_is_refused_as_rows_would_be_lost(url):
 
 
 def test_a_folder_is_held_by_one_run_and_free_after_it(store):
-    with claimed(store):
-        with pytest.raises(BulkError, match=rf"process {os.getpid()} on .* sign of life 0 s ago") as refused:
-            claimed(store).__enter__()
+    held = rf"process {os.getpid()} on .* sign of life 0 s ago"
+    with claimed(store), pytest.raises(BulkError, match=held) as refused, claimed(store):
+        pass
     with claimed(store):
         pass
 
@@ -87,7 +87,7 @@ def test_temporary_folders_of_killed_workers_are_swept_and_those_in_use_are_not(
     (left / "0.mp4").touch()
 
     with worker._temporary_folder() as first, worker._temporary_folder() as second:
-        there = {path for path in tmp_path.iterdir()}
+        there = set(tmp_path.iterdir())
 
     assert there == {first, second}
     assert list(tmp_path.iterdir()) == []
