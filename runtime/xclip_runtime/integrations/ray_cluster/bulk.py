@@ -110,7 +110,12 @@ def run_bulk(
         report = BulkReport(0, 0, len(names) - len(wanted))
         arguments = (str(opened.path.resolve()), store.url, run, task, top_k)
         pool = _Pool(workers, cpus_per_worker, gpus_per_worker, arguments, options)
-        for answer in _answers(_grouped(wanted, shard_size), pool, lambda: check(store, run)):
+
+        def check_claim() -> None:
+            with _usable(store.url):
+                check(store, run)
+
+        for answer in _answers(_grouped(wanted, shard_size), pool, check_claim):
             report = replace(report, done=report.done + answer["done"], failed=report.failed + answer["failed"])
             progress(report)
     return report
