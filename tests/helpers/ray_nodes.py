@@ -124,10 +124,6 @@ class Machines:
     def unmount(self, number: int, folder: Path) -> None:
         self._inside(number, "umount", "-l", str(folder))
 
-    def write(self, number: int, file: Path, size: int) -> None:
-        """Fill a disk of this machine."""
-        self._inside(number, "sh", "-c", f"head -c {size} /dev/zero > {file} || true")
-
     def cut(self, number: int) -> None:
         _ip("-n", _namespace(number), "link", "set", "eth0", "down")
 
