@@ -40,9 +40,9 @@ if TYPE_CHECKING:
         XClipError,
     )
     from xclip_runtime.inference.cached_frames import Reuse
-    from xclip_runtime.integrations.ray_cluster import BulkReport as BulkReport
-    from xclip_runtime.integrations.ray_cluster import run_bulk as run_bulk
-    from xclip_runtime.integrations.ray_cluster import xclip_deployment as xclip_deployment
+    from xclip_runtime.integrations.ray_cluster.bulk import BulkReport as BulkReport
+    from xclip_runtime.integrations.ray_cluster.bulk import run_bulk as run_bulk
+    from xclip_runtime.integrations.ray_cluster.deployment import xclip_deployment as xclip_deployment
     from xclip_runtime.model import XClip
     from xclip_runtime.results import (
         Classification,
@@ -98,7 +98,8 @@ _MODULES = {
     "video.load": "Reading",
     "video.threads": "ThreadPolicy",
     # Not in __all__: importing these needs the extra [ray].
-    "integrations.ray_cluster": "BulkReport run_bulk xclip_deployment",
+    "integrations.ray_cluster.bulk": "BulkReport run_bulk",
+    "integrations.ray_cluster.deployment": "xclip_deployment",
 }
 
 

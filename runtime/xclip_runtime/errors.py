@@ -38,7 +38,7 @@
     ├── CaptionsError(ValueError)               a file of captions that cannot be used
     ├── RepositoryError(FileExistsError)        a folder that a model repository must not replace
     ├── OutputLockedError(RuntimeError)         an output that another process is writing
-    ├── BulkError(ValueError)                   a bulk run that cannot start or resume
+    ├── BulkError(ValueError)                   a bulk run that cannot start or go on
     ├── CheckpointError(ValueError)             a checkpoint that cannot be exported
     ├── HubError(OSError)                       a model hub, or the cache of its downloads, that cannot be used
     │   ├── HubNotFoundError(FileNotFoundError) no such repository, revision or file, or a private one
@@ -210,7 +210,7 @@ class OutputLockedError(XClipError, RuntimeError):
 
 
 class BulkError(XClipError, ValueError):
-    """A bulk run that cannot start, or cannot resume an earlier one."""
+    """A bulk run that cannot start, resume an earlier one, or go on."""
 
 
 class CheckpointError(XClipError, ValueError):

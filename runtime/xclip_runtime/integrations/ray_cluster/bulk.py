@@ -3,33 +3,39 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.bundle import Bundle
-from xclip_runtime.errors import BulkError, MissingExtraError, VideoNotFoundError, XClipError
-from xclip_runtime.model import XClip
-from xclip_runtime.util.addresses import without_passwords
+from xclip_runtime.errors import BulkError, MissingExtraError, XClipError
+from xclip_runtime.util.addresses import is_address, without_passwords
 from xclip_runtime.util.paths import VIDEO_SUFFIXES
 from xclip_runtime.util.renamed import renamed
+from xclip_runtime.util.system_errors import explain
 
 try:
     import fsspec
     import ray
+    import ray.data
+    from ray.exceptions import RayError
 
-    from xclip_runtime.integrations.ray_cluster.shards import CLASSIFICATIONS, EMBEDDINGS, Shards
+    from xclip_runtime.integrations.ray_cluster.claim import check, claimed
+    from xclip_runtime.integrations.ray_cluster.shards import Shards
+    from xclip_runtime.integrations.ray_cluster.store import Store
+    from xclip_runtime.integrations.ray_cluster.worker import BulkWorker, Task, is_fault_of_video
 except ModuleNotFoundError as error:
     feature = f"running on Ray (missing: {error.name})"
     raise MissingExtraError(feature, "ray") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from xclip_runtime.results import Classification, VideoFeatures
+    _Group = dict[str, Any]
 
-Task = Literal["classify", "embed"]
+
+# Groups per machine that fail in a row, on every machine, before a run ends.
+_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -62,8 +68,9 @@ def run_bulk(
 ) -> BulkReport:
     """Write a Parquet dataset with one row per video; call again to resume an interrupted run.
 
-    Videos are distributed in groups to worker processes with a model each. A group whose worker dies is run again. A
-    video that cannot be read gets a row with its error.
+    Videos are distributed in groups to worker processes with a model each. A group whose worker dies is run again, and
+    one whose machine is in trouble, such as a full disk, goes to another machine. A video that cannot be read gets a
+    row with its error. The folder of results is written by one run at a time.
 
     Args:
         videos: A folder, searched recursively, or files; local paths or fsspec addresses.
@@ -81,121 +88,150 @@ def run_bulk(
 
     Raises:
         BundleError: The bundle cannot be used.
-        BulkError: There are no videos, or ``output`` belongs to a run with other settings.
+        BulkError: There are no videos, ``output`` cannot be used, belongs to a run with other settings or is being
+            written by another run, or no machine can go on.
     """
     opened = Bundle.open(bundle)
     names = dict.fromkeys(_listed(videos))
-    shards = Shards(os.fspath(output))
-    options = dict(model_options or {})
-    finished = shards.begin(
-        {
-            "task": task,
-            "top_k": top_k,
-            "bundle": opened.digest,
-            "precision": options.get("precision"),
-            "profile": options.get("profile"),
-        },
-        retry_failed=retry_failed,
-    )
-    wanted = [name for name in names if without_passwords(name) not in finished]
-    report = BulkReport(0, 0, len(names) - len(wanted))
-    if not wanted:
-        return report
-    groups = [{"videos": wanted[i : i + shard_size]} for i in range(0, len(wanted), shard_size)]
-    counts = ray.data.from_items(groups, override_num_blocks=len(groups)).map(
-        BulkWorker,
-        fn_constructor_args=(str(opened.path.resolve()), shards.url, task, top_k),
-        fn_constructor_kwargs={"intra_op_threads": cpus_per_worker, **options},
-        concurrency=workers,
-        num_cpus=cpus_per_worker,
-        num_gpus=gpus_per_worker,
-    )
-    for count in counts.iter_rows():
-        report = BulkReport(report.done + count["done"], report.failed + count["failed"], report.skipped)
-        progress(report)
+    options = {"intra_op_threads": cpus_per_worker, **(model_options or {})}
+    settings = {
+        "task": task,
+        "top_k": top_k,
+        "bundle": opened.digest,
+        "precision": options.get("precision"),
+        "profile": options.get("profile"),
+    }
+    with ExitStack() as stack:
+        with _usable(os.fspath(output)):
+            store = Store(os.fspath(output))
+            run = stack.enter_context(claimed(store))
+            finished = Shards(store, run).begin(settings, retry_failed=retry_failed)
+        wanted = [name for name in names if without_passwords(name) not in finished]
+        report = BulkReport(0, 0, len(names) - len(wanted))
+        arguments = (str(opened.path.resolve()), store.url, run, task, top_k)
+        pool = _Pool(workers, cpus_per_worker, gpus_per_worker, arguments, options)
+
+        def check_claim() -> None:
+            with _usable(store.url):
+                check(store, run)
+
+        for answer in _answers(_grouped(wanted, shard_size), pool, check_claim):
+            report = replace(report, done=report.done + answer["done"], failed=report.failed + answer["failed"])
+            progress(report)
     return report
 
 
-class BulkWorker:
-    """Ray actor with a model; writes one shard per group of videos."""
-
-    def __init__(self, bundle: str, output: str, task: Task, top_k: int, **model_options: Any) -> None:
-        self._model = XClip(bundle, **model_options)
-        self._threads = model_options.get("intra_op_threads") or 1
-        self._shards = Shards(output)
-        self._task = task
-        self._top_k = top_k
-
-    def __call__(self, group: Mapping[str, Any]) -> dict[str, int]:
-        """Write the shard of a group; return the numbers of videos that were read and that were not."""
-        videos = list(group["videos"])
-        with tempfile.TemporaryDirectory(prefix="xclip-onnx-") as folder:
-            files = _LocalFiles(Path(folder))
-            local = map(files.fetch, videos)
-            results: Iterator[Classification | VideoFeatures | XClipError]
-            if self._task == "classify":
-                schema = CLASSIFICATIONS
-                results = self._model.classify_each(local, top_k=self._top_k, workers=self._threads)
+def _answers(groups: list[_Group], pool: _Pool, check_claim: Callable[[], None]) -> Iterator[dict[str, Any]]:
+    """Run groups until all videos have a row; those that a machine could not finish go to machines without trouble."""
+    troubles: dict[str, str] = {}
+    in_a_row = 0
+    while groups:
+        again = []
+        for answer in pool.map(groups, troubles.keys()):
+            group, unreached = groups[answer["number"]], list(filter(None, answer["unreached"].split("\0")))
+            reasons = {video: _fault_of_machine(video) for video in unreached}
+            trouble = answer["trouble"] or next(filter(None, reasons.values()), None)
+            if trouble:
+                check_claim()
+                troubles[answer["node"]] = f"{answer['machine']}: {trouble}"
+                in_a_row += 1
+                machines = pool.machines()
+                if in_a_row >= _TRIES * len(machines) and machines <= troubles.keys():
+                    raise _at_an_end(troubles)
             else:
-                schema = EMBEDDINGS
-                results = self._model.features_each(local, workers=self._threads)
-            rows = []
-            for video, result in zip(videos, results, strict=True):
-                rows.append(self._row(video, files.errors.get(video, result)))
-                files.drop(video)
-        self._shards.write(schema, rows)
-        failed = sum(row.get("error_type") is not None for row in rows)
-        return {"done": len(rows) - failed, "failed": failed}
+                troubles.pop(answer["node"], None)
+                in_a_row = 0
+            if answer["trouble"]:
+                again.append(group)
+            again += _grouped([video for video in unreached if reasons[video]], len(group["videos"]))
+            again += _grouped([video for video in unreached if not reasons[video]], len(group["videos"]), sure=True)
+            yield answer
+        groups = again
+        if groups and troubles and pool.machines() <= troubles.keys():
+            raise _at_an_end(troubles)
 
-    def _row(self, video: str, result: Any) -> dict[str, Any]:
-        video = without_passwords(video)
-        if isinstance(result, XClipError):
-            return {"video": video, "error_type": type(result).__name__, "error": str(result)}
-        row = {"video": video, "provider": self._model.provider, "precision": self._model.precision}
-        if self._task == "embed":
-            return {**row, "embedding": result.unit_embeds.tolist()}
-        timings = result.to_dict()["timings_ms"]
+
+def _at_an_end(troubles: Mapping[str, str]) -> BulkError:
+    return BulkError(f"no machine can go on, call again to resume; {'; '.join(sorted(troubles.values())[:3])}")
+
+
+class _Pool:
+    """Workers on the machines of the cluster."""
+
+    def __init__(
+        self, workers: int | tuple[int, int], cpus: int, gpus: float, arguments: Sequence[Any], options: dict[str, Any]
+    ) -> None:
+        self._least, self._most = (workers, workers) if isinstance(workers, int) else workers
+        self._needs = {"CPU": cpus, "GPU": gpus}
+        self._arguments, self._options = arguments, options
+
+    def machines(self) -> set[str]:
+        """List the nodes of the cluster on which a worker fits."""
         return {
-            **row,
-            "labels": [label.label for label in result.labels],
-            "probs": [label.prob for label in result.labels],
-            "logits": [label.logit for label in result.labels],
-            "frames_total": result.frames.total,
-            **{f"{stage}_ms": ms for stage, ms in timings.items()},
+            node["NodeID"]
+            for node in ray.nodes()
+            if node["Alive"] and all(node["Resources"].get(name, 0) >= need for name, need in self._needs.items())
         }
 
-
-class _LocalFiles:
-    """Local paths of videos; remote ones are copied to a temporary folder and dropped after use."""
-
-    def __init__(self, folder: Path) -> None:
-        self.errors: dict[str, XClipError] = {}
-        self._folder = folder
-        self._copies: dict[str, Path] = {}
-
-    def fetch(self, video: str) -> str:
-        if not _is_remote(video):
-            return video
-        # The last part of an address need not be a valid file name; decoders need the suffix alone.
-        copy = self._copies[video] = self._folder / f"{len(self._copies)}{Path(video).suffix[:10]}"
+    def map(self, groups: list[_Group], without: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """Yield the workers' answers, from nodes other than some."""
+        excluded = ",".join(without)
+        elsewhere = {"label_selector": {"ray.io/node-id": f"!in({excluded})"}} if excluded else {}
+        items = [{**group, "number": number} for number, group in enumerate(groups)]
+        answers = ray.data.from_items(items, override_num_blocks=len(items)).map(
+            BulkWorker,
+            fn_constructor_args=self._arguments,
+            fn_constructor_kwargs=self._options,
+            compute=ray.data.ActorPoolStrategy(min_size=1 if excluded else self._least, max_size=self._most),
+            num_cpus=self._needs["CPU"],
+            num_gpus=self._needs["GPU"],
+            **elsewhere,
+        )
         try:
-            fs, path = fsspec.core.url_to_fs(video)
-            fs.get_file(path, str(copy))
-        except Exception as error:  # noqa: BLE001 - every filesystem raises its own classes
-            message = f"{video} cannot be fetched ({type(error).__name__}: {error}): check the address"
-            self.errors[video] = VideoNotFoundError(without_passwords(message))
-        return str(copy)
+            yield from answers.iter_rows()
+        except RayError as error:
+            cause = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            message = f"Ray cannot run the workers ({cause}): check that every machine has the same packages"
+            raise BulkError(message) from error
 
-    def drop(self, video: str) -> None:
-        if video in self._copies:
-            self._copies[video].unlink(missing_ok=True)
+
+def _grouped(videos: list[str], size: int, *, sure: bool = False) -> list[_Group]:
+    return [{"videos": videos[i : i + size], "sure": sure} for i in range(0, len(videos), size)]
+
+
+def _fault_of_machine(video: str) -> str | None:
+    """Look from here at a video that a machine does not reach; return that machine's trouble, None if there is none."""
+    try:
+        if is_address(video):
+            fs, path = fsspec.core.url_to_fs(video)
+            fs.info(path)
+        else:
+            with open(video, "rb"):  # noqa: PTH123 - a name, not a path
+                pass
+    except Exception as error:  # noqa: BLE001 - every filesystem raises its own classes
+        if is_fault_of_video(error) or isinstance(error, PermissionError):
+            return None
+        return f"{without_passwords(video)} is not reached ({type(error).__name__}): check the network"
+    return f"{without_passwords(video)} is not reached from there, but from here: mount its disk, or give access to it"
+
+
+@contextmanager
+def _usable(output: str) -> Iterator[None]:
+    try:
+        yield
+    except XClipError:
+        raise
+    except Exception as error:
+        cause = explain(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        message = f"{output} cannot hold results: {cause}"
+        raise BulkError(without_passwords(message)) from error
 
 
 def _listed(videos: str | os.PathLike[str] | Sequence[str]) -> list[str]:
     """Return the videos of a folder, or the files as given, whose names Parquet can store."""
     if not isinstance(videos, (str, os.PathLike)):
         # Workers run in another working directory.
-        names = [name if _is_remote(name) else os.path.abspath(name) for name in videos]  # noqa: PTH100 - keeps links
+        names = [name if is_address(name) else os.path.abspath(name) for name in videos]  # noqa: PTH100 - keeps links
     else:
         names = _in_folder(os.fspath(videos))
     if not names:
@@ -216,8 +252,4 @@ def _in_folder(folder: str) -> list[str]:
         message = f"no folder {without_passwords(folder)}: give an existing folder, or a list of files"
         raise BulkError(message)
     found = sorted(path for path in fs.find(root) if path.lower().endswith(VIDEO_SUFFIXES))
-    return [fs.unstrip_protocol(path) if _is_remote(folder) else path for path in found]
-
-
-def _is_remote(name: str) -> bool:
-    return "://" in name
+    return [fs.unstrip_protocol(path) if is_address(folder) else path for path in found]

@@ -15,6 +15,11 @@ try:
 except ModuleNotFoundError as error:
     feature = f"serving on Ray (missing: {error.name})"
     raise MissingExtraError(feature, "ray") from error
+except Exception as error:  # protobuf's VersionError, which older protobufs do not have
+    if type(error).__name__ != "VersionError":
+        raise
+    feature = f"serving on Ray (versions that do not fit together: {str(error).partition(' Runtime ')[0]})"
+    raise MissingExtraError(feature, "ray,grpc") from error
 
 if TYPE_CHECKING:
     import os

@@ -1,28 +1,31 @@
-"""Parquet files of a bulk run: one per group of videos, written atomically.
+"""Parquet files of a bulk run: one per group of videos.
 
-The name of a shard is derived from its videos, so a group that runs again after its worker died replaces its own file.
+The name of a shard is derived from its group, so a group that runs again after its worker died replaces its own file.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from xclip_runtime.errors import BulkError
+from xclip_runtime.integrations.ray_cluster.claim import check
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-# Readers of Parquet datasets ignore names that begin with an underscore or a dot.
+    from xclip_runtime.integrations.ray_cluster.store import Store
+
 SETTINGS = "_settings.json"
-_UNFINISHED = "_unfinished-"
+_PARTS = "part-*.parquet"
+_READERS = 16
 
 _COMMON = (
     pa.field("video", pa.string(), nullable=False),
@@ -45,61 +48,61 @@ EMBEDDINGS = pa.schema([*_COMMON, pa.field("embedding", pa.list_(pa.float32()))]
 
 
 class Shards:
-    """Folder of shards, local or an fsspec address."""
+    """Shards in a folder, written by the run that holds its claim."""
 
-    def __init__(self, url: str) -> None:
-        self._fs, self._root = fsspec.core.url_to_fs(url)
-        self.url = url
+    def __init__(self, store: Store, run: str) -> None:
+        self._store, self._run = store, run
 
     def begin(self, settings: Mapping[str, Any], *, retry_failed: bool = False) -> set[str]:
-        """Create the folder, or check that it belongs to a run with the same settings; return the videos with a row.
+        """Check that the folder is new or belongs to runs with the same settings; return the videos with a row.
 
-        To retry those that could not be read, remove their rows.
+        Remove what killed processes left and, to retry them, the rows of videos that could not be read.
         """
-        self._fs.makedirs(self._root, exist_ok=True)
-        path = f"{self._root}/{SETTINGS}"
-        shards = self._list()
-        if not self._fs.exists(path):
+        shards = self._store.names(_PARTS)
+        if not self._store.names(SETTINGS):
             if shards:
-                message = f"{self.url} contains Parquet files but no {SETTINGS}: choose another folder"
+                message = f"{self._store.url} contains Parquet files but no {SETTINGS}: choose another folder"
                 raise BulkError(message)
-            self._fs.pipe_file(path, json.dumps(settings, indent=2).encode())
+            self._store.put(SETTINGS, json.dumps(settings, indent=2).encode())
             return set()
-        written = json.loads(self._fs.cat_file(path))
+        written = json.loads(self._store.get(SETTINGS))
         others = [name for name in settings if written.get(name) != settings[name]]
         if others:
-            message = f"{self.url} belongs to a run with other settings ({', '.join(others)}): choose another folder"
+            which = ", ".join(others)
+            message = f"{self._store.url} belongs to a run with other settings ({which}): choose another folder"
             raise BulkError(message)
-        if retry_failed:
-            for shard in shards:
-                self._drop_failed(shard)
-        found: set[str] = set()
-        for shard in self._list():
-            with self._fs.open(shard, "rb") as file:
-                found.update(pq.read_table(file, columns=["video"]).column("video").to_pylist())
-        return found
+        self._store.sweep()
+        with ThreadPoolExecutor(_READERS) as readers:
+            if retry_failed:
+                list(readers.map(self._drop_failed, shards))
+                shards = self._store.names(_PARTS)
+            return set().union(*readers.map(self._videos, shards))
 
-    def write(self, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write one shard."""
-        names = "\n".join(row["video"] for row in rows)
-        name = f"part-{hashlib.sha256(names.encode()).hexdigest()[:20]}.parquet"
-        self._put(f"{self._root}/{name}", pa.Table.from_pylist(list(rows), schema=schema))
+    def write(self, schema: pa.Schema, group: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the rows of a group of videos, some of which may have none."""
+        name = f"part-{hashlib.sha256(chr(10).join(group).encode()).hexdigest()[:20]}.parquet"
+        content = _parquet(pa.Table.from_pylist(list(rows), schema=schema))
+        check(self._store, self._run)
+        self._store.put(name, content)
 
-    def _list(self) -> list[str]:
-        return list(self._fs.glob(f"{self._root}/part-*.parquet"))
+    def _table(self, shard: str, columns: list[str] | None = None) -> pa.Table:
+        return pq.read_table(io.BytesIO(self._store.get(shard)), columns=columns)
 
-    def _put(self, shard: str, table: pa.Table) -> None:
-        unfinished = f"{self._root}/{_UNFINISHED}{uuid4().hex}"
-        with self._fs.open(unfinished, "wb") as file:
-            pq.write_table(table, file)
-        self._fs.mv(unfinished, shard)
+    def _videos(self, shard: str) -> list[str]:
+        videos: list[str] = self._table(shard, ["video"]).column("video").to_pylist()
+        return videos
 
     def _drop_failed(self, shard: str) -> None:
-        with self._fs.open(shard, "rb") as file:
-            table = pq.read_table(file)
+        table = self._table(shard)
         read = table.filter(pc.is_null(table["error_type"]))
         if len(read) == 0:
-            self._fs.rm_file(shard)
+            self._store.remove(shard)
         elif len(read) < len(table):
             # The name can stay, as no group will consist of the same videos again.
-            self._put(shard, read)
+            self._store.put(shard, _parquet(read))
+
+
+def _parquet(table: pa.Table) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture
 def run_bulk(cluster):
-    from xclip_runtime.integrations.ray_cluster import run_bulk
+    from xclip_runtime import run_bulk
 
     return run_bulk
 

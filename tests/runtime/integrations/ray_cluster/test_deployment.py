@@ -20,7 +20,7 @@ def deploy(cluster):
     """``deploy(…)`` runs the deployment with these options and returns its address."""
     from ray import serve
 
-    from xclip_runtime.integrations.ray_cluster import xclip_deployment
+    from xclip_runtime import xclip_deployment
 
     def run(**options):
         with socket.socket() as free:

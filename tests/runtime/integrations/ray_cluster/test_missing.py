@@ -7,7 +7,7 @@ import sys
 
 
 def test_the_error_names_the_extra():
-    code = "import sys; sys.modules['ray'] = None; import xclip_runtime.integrations.ray_cluster"
+    code = "import sys; sys.modules['ray'] = None; import xclip_runtime; xclip_runtime.run_bulk"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
