@@ -147,7 +147,7 @@ def test_other_images_are_refused_with_what_is_wanted(video, message):
         read(video)
 
 
-@pytest.mark.parametrize("video", [None, 3, 2.5, {}, object(), [], [[]], [1, 2], {"a"}], ids=repr)
+@pytest.mark.parametrize("video", [None, 3, 2.5, {}, Path, [], [[]], [1, 2], {"a"}], ids=repr)
 def test_anything_else_is_refused_with_what_goes_in(video):
     with pytest.raises(VideoTypeError, match="give a path, the bytes of a file, a binary file, frames as uint8 RGB"):
         read(video)
