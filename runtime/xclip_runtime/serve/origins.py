@@ -92,7 +92,8 @@ class OriginPolicy:
 
 def _name(host: str) -> str:
     """Return the name in a Host header in lower case, without its port and the dot of the root."""
-    name = host[: host.rfind("]") + 1] if host.startswith("[") else host.partition(":")[0]
+    end = host.find("]") + 1
+    name = host[: end or None] if host.startswith("[") else host.partition(":")[0]
     return name.lower().removesuffix(".")
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from xclip_runtime.cli.serve import _keys
+from xclip_runtime.cli.serve import _keys, command
 from xclip_runtime.serve.api_keys import ApiKeys, parse_keys
 
 
@@ -44,3 +45,12 @@ def test_a_variable_holds_keys_between_commas_or_spaces(monkeypatch):
     monkeypatch.setenv("XCLIP_ONNX_API_KEYS", "a:one, two")
 
     assert _keys(None) == ("a:one", "two")
+
+
+def test_the_variable_of_keys_is_no_name_of_a_file(monkeypatch):
+    monkeypatch.setattr(
+        "xclip_runtime.cli.serve._keys", lambda file: (_ for _ in ()).throw(click.UsageError(f"file={file}"))
+    )
+    told = CliRunner().invoke(command, ["-b", "motion-demo"], env={"XCLIP_ONNX_API_KEYS": "one"})
+
+    assert "file=None" in told.output
