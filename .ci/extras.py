@@ -192,10 +192,11 @@ def environments() -> dict[str, Environment]:
     runs = (call for name, calls in PROMISES.items() if name != "cpu,ray" for call in calls if not call.code)
     calls = (install(light), *(call for call in runs if call.command != LIGHT))
     pages = [page for extras, environment in found.items() if "export" not in extras for page in environment.pages]
-    found["lowest"] = Environment(light, pages, calls, lowest_versions(light))
-    found["lowest-export"] = Environment(
-        "cpu,export", found["cpu,export"].pages, constraints=lowest_versions("cpu,export")
-    )
+    # With a Python that the lowest versions have wheels for.
+    python = interpreter("3.11")
+    found["lowest"] = Environment(light, pages, calls, lowest_versions(light), python)
+    export = "cpu,export"
+    found["lowest-export"] = Environment(export, found[export].pages, (), lowest_versions(export), python)
     for version in PYTHONS:
         if version != f"{sys.version_info.major}.{sys.version_info.minor}":
             found[f"python{version}"] = Environment("cpu,index", [PAGES[0]], python=interpreter(version))
