@@ -238,8 +238,9 @@ class Bundle:
 
         path = self.checked("text_embeds.npy")
         try:
-            embeds: NDArray[np.float32] = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
+            # Mapped: the header may name a shape that the file, and memory, do not hold.
+            embeds: NDArray[np.float32] = np.array(np.lib.format.open_memmap(path, mode="r"))
+        except (ValueError, EOFError, OSError, OverflowError) as error:
             raise damaged(path, "not an array of NumPy") from error
         expected = (len(self.labels.names), self.projection_dim)
         if embeds.shape != expected or embeds.dtype != np.float32:

@@ -37,7 +37,8 @@ def read_manifest(folder: Path, fix: str = COPY_AGAIN) -> Mapping[str, Any]:
         message = f"{folder} is not a bundle (no {MANIFEST}): give a folder that `xclip-onnx export` wrote"
         raise BundleSchemaError(message)
     if is_lfs_pointer(path):
-        message = f"{path} is a Git LFS pointer, not the file itself: run `git lfs pull` in its folder"
+        pull = "run `git lfs pull` in its folder" if fix == COPY_AGAIN else fix
+        message = f"{path} is a Git LFS pointer, not the file itself: {pull}"
         raise BundleCorruptError(message)
     manifest = read_json(path, fix)
     if manifest.get("format") != FORMAT:
@@ -138,7 +139,7 @@ def _is_tensor(value: object) -> bool:
         and _is_text(value.get("name"))
         and _is_text(value.get("dtype"))
         and isinstance(value.get("shape"), list)
-        and all(_is_text(size) or _is_count(size) for size in value["shape"])
+        and all(_is_text(size) or _is_size(size) for size in value["shape"])
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 from pathlib import Path
@@ -294,3 +295,26 @@ def test_a_manifest_that_git_lfs_left_out_is_named(bundle):
 
     with pytest.raises(BundleCorruptError, match="is a Git LFS pointer"):
         Bundle.open(bundle)
+
+
+def npy_header(shape):
+    with io.BytesIO() as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"PK\x05\x06" + bytes(18),
+        npy_header((70, 1 << 40)),
+        npy_header((70, 128)) + b"x",
+    ],
+    ids=["archive", "huge", "short"],
+)
+def test_embeddings_that_are_no_whole_array_are_called_damaged(bundle, content):
+    (bundle / "text_embeds.npy").write_bytes(content)
+    reseal(bundle)
+
+    with pytest.raises(BundleCorruptError, match=r"is damaged \(not an array"):
+        _ = Bundle.open(bundle).text_embeds

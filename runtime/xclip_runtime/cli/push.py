@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from xclip_runtime.cli import options as opt
-from xclip_runtime.cli.output import print_json
+from xclip_runtime.cli.output import echo, print_json
 
 
 @click.command("push")
@@ -35,7 +35,7 @@ def command(bundle: str, name: str, revision: str | None, as_json: bool, **optio
         return
     out = console()
     if options["dry_run"]:
-        click.echo(push.card)
+        echo(push.card)
         out.print(table(("file", "MB"), [(path, f"{size / 1e6:.1f}") for path, size in push.files.items()]))
         out.print(f"nothing was sent to {push.name}: leave --dry-run out", style="bold")
     else:

@@ -210,7 +210,7 @@ def _explain(client: Any, error: Exception, use: Use) -> tuple[HubError, bool]:
         message = (
             f"cannot write the cache of downloads {cache} ({strerror}): free space, or set HF_HOME to another folder"
         )
-    elif status == 404 or any(isinstance(e, (client.errors.FileMetadataError, RecursionError)) for e in causes):
+    elif status == 404 or any(_is_of_another_server(client, cause) for cause in causes):
         message = f"{host} does not answer as a model hub: check HF_ENDPOINT and the proxy"
     elif status:
         message = f"{host} refuses {use.task} ({status}): check HF_ENDPOINT and the proxy"
@@ -261,6 +261,14 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 def _is_of_network(error: BaseException) -> bool:
     return type(error).__module__.split(".")[0] in _NETWORK or isinstance(error, (ConnectionError, TimeoutError))
+
+
+def _is_of_another_server(client: Any, error: BaseException) -> bool:
+    """Tell answers without a hub's headers, and redirects without an end, by the client's version."""
+    return (
+        isinstance(error, (client.errors.FileMetadataError, RecursionError))
+        or type(error).__name__ == "TooManyRedirects"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -111,6 +111,12 @@ def test_stream_keeps_the_password_of_an_address_that_does_not_answer(command, c
     assert "secret" not in told + caplog.text
 
 
+@pytest.mark.parametrize("args", [("info", "-b", "motion-demo", "--json"), ("push", "motion-demo", "a/b", "--dry-run")])
+def test_a_full_disk_is_told_as_that_of_standard_output(run, args):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        assert "cannot read or write standard output (No space left on device)" in run(*args, stdout=full).err
+
+
 @pytest.mark.parametrize("args", [("info", "-b", "motion-demo"), ("info", "-b", "motion-demo", "--json"), ("--help",)])
 def test_a_full_disk_and_a_closed_pipe_end_in_one_line(run, args):
     with open("/dev/full", "w") as full:  # noqa: PTH123

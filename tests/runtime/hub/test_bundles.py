@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+import requests
 
 from helpers.bundles import copy_bundle, edit_manifest, flip_byte, reseal
 from helpers.hub_server import TOKEN
@@ -272,9 +273,10 @@ def test_a_status_without_a_meaning_of_its_own_is_told(demo, status):
     assert f"refuses the download of manifest.json of owner/demo ({status})" in refused(HubError)
 
 
-def test_redirects_without_an_end_are_not_those_of_a_hub(demo, monkeypatch):
+@pytest.mark.parametrize("kind", [RecursionError, requests.TooManyRedirects])
+def test_redirects_without_an_end_are_not_those_of_a_hub(demo, monkeypatch, kind):
     def fail(*args, **options):
-        raise RecursionError
+        raise kind
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
 
@@ -418,6 +420,12 @@ def test_a_git_lfs_pointer_in_a_folder_is_named(tmp_path):
 
     with pytest.raises(BundleCorruptError, match=r"is a Git LFS pointer.*git lfs pull"):
         Bundle.open(folder)
+
+
+def test_a_damaged_manifest_is_for_the_owner_of_the_repository(hub):
+    for name, content in {"lfs": b"version https://git-lfs.github.com/spec/v1\n", "html": b"<html>"}.items():
+        hub.add(f"owner/{name}", {"manifest.json": content})
+        assert refused(BundleCorruptError, f"owner/{name}").endswith(f"ask the owner of owner/{name} to push it again")
 
 
 def test_the_clients_own_log_is_as_before(demo):
