@@ -95,7 +95,7 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     "--allowed-hosts",
     metavar="NAMES",
     multiple=True,
-    callback=lambda _context, _option, values: _split(values),
+    callback=lambda _context, _option, values: _split(values, r"(\*\.)?[^\s:/*]+|\*", "a name such as www.example.com"),
     show_default="IP addresses and names without a dot",
     help="Further host names of the server, separated by commas; *.example.com for all below it, * for any.",
 )
@@ -104,7 +104,7 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     "cors_origins",
     metavar="ORIGINS",
     multiple=True,
-    callback=lambda _context, _option, values: _split(values),
+    callback=lambda _context, _option, values: _split(values, r"https?://[^\s/*]+/?|\*", "https://www.example.com"),
     show_default="the server's own page",
     help="Origins whose pages may use the server, such as https://example.com, separated by commas; * for any.",
 )
@@ -343,6 +343,11 @@ def _read_keys(file: str, refuse: Callable[[str], Exception]) -> tuple[str, ...]
     return keys
 
 
-def _split(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names in values that are separated by commas."""
-    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+def _split(values: tuple[str, ...], pattern: str, right: str) -> tuple[str, ...]:
+    """Return the names in values that are separated by commas; refuse those that do not match."""
+    names = tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+    for name in names:
+        if not re.fullmatch(pattern, name):
+            message = f"{name!r} is not right: give {right}, or * for any"
+            raise click.BadParameter(message)
+    return names

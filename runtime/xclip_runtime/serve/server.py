@@ -286,7 +286,7 @@ def _bind_unix(path: str) -> socket.socket:
         listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
-        message = f"cannot listen on {path} ({error.strerror or error}): choose another --uds"
+        message = f"cannot listen on {path} ({error.strerror or error}) for --uds"
         raise OSError(message) from error
     return listening
 

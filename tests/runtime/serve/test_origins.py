@@ -164,3 +164,15 @@ def test_the_command_takes_names_one_by_one_and_in_a_list(monkeypatch):
     assert result.exit_code == 0, result.output
     assert seen[0].allowed_hosts == ("127.0.0.1", "a.example", "b.example", "c.example")
     assert seen[0].cors_origins == ("https://d.example/",)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--allowed-hosts", "http://a.example"), ("--allowed-hosts", "a.example:80"), ("--allowed-hosts", "a.*.example")]
+    + [("--cors-origin", value) for value in ("a.example", "ftp://a.example", "https://a.example/page", "https://*")],
+)
+def test_names_that_can_never_match_are_refused(option, value):
+    done = CliRunner().invoke(command, ["--bundle", "motion-demo", option, value])
+
+    assert done.exit_code == 2
+    assert "is not right: give" in done.output
