@@ -44,7 +44,7 @@ def prepare_streams() -> None:
 def log_to_stderr() -> None:
     """Log warnings as lines like those of errors, without passwords."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Line("xclip-onnx: %(message)s"))
+    handler.setFormatter(_Line("%(source)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     # It would tell that its cache is nowhere, where there is no home.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
@@ -52,6 +52,8 @@ def log_to_stderr() -> None:
 
 class _Line(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        library = record.name.partition(".")[0]
+        record.source = "xclip-onnx" if library in ("xclip_runtime", "xclip_export") else library
         return without_passwords(super().format(record))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import sys
 
 import pytest
 
 from xclip_runtime.cli import main
-from xclip_runtime.cli.output import prepare_streams, print_error, print_json
+from xclip_runtime.cli.output import _Line, prepare_streams, print_error, print_json
 from xclip_runtime.cli.render import console, label_table, table
 from xclip_runtime.results import LabelScore
 
@@ -75,6 +76,16 @@ def test_a_command_says_all_in_ascii(stdout, command):
     assert not command("info", "--bundle", "motion-demo")
     assert "max |dlogit|" in written()
     assert "... (70 in all)" in written()
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("xclip_runtime.hub.client", "xclip-onnx"), ("xclip_export", "xclip-onnx"), ("torch.onnx", "torch")],
+)
+def test_a_warning_is_under_the_name_of_who_warns(name, shown):
+    record = logging.LogRecord(name, logging.WARNING, "", 0, "careful", (), None)
+
+    assert _Line("%(source)s: %(message)s").format(record) == f"{shown}: careful"
 
 
 def test_errors_and_warnings_hide_passwords(capsys):
