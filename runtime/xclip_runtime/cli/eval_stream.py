@@ -11,7 +11,7 @@ import click
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.exit_codes import exit_code
 from xclip_runtime.cli.inputs import expand
-from xclip_runtime.cli.output import print_error, print_json
+from xclip_runtime.cli.output import echo, print_error, print_json
 from xclip_runtime.errors import XClipError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _show(name: str, found: StreamComparison, *, as_json: bool) -> None:
         print_json({"video": name, **found.to_dict()})
         return
     share = found.agreement
-    click.echo(
+    echo(
         f"{name}: {found.windows} windows, {found.new_frames:.1f} new frames each\n"
         f"  same best label {share.value:.1%} (95 % interval {share.low:.1%} to {share.high:.1%})\n"
         f"  |Δlogit| p50 {found.abs_logit_p50:.2g}, p99 {found.abs_logit_p99:.2g}, max {found.abs_logit_max:.2g}"
