@@ -28,6 +28,7 @@ CALLS = [
     "classify ride.mp4 --labels red,orange",
     "score ride.mp4 red orange",
     "stream ride.mp4 --window 2",
+    "eval-stream ride.mp4 --window 2 --max-windows 2",
     "embed ride.mp4 -o videos",
     "index add ride.mp4 --index films",
     "index search orange --index films --contact-sheet found.png",
@@ -40,6 +41,7 @@ CALLS = [
     "doctor",
     "export checkpoint -o bundle --labels-file labels.txt",
     "export-triton --output models",
+    "push motion-demo owner/name --dry-run",
 ]
 
 

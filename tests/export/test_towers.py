@@ -34,7 +34,7 @@ def noise(shape, seed=0):
 @pytest.fixture(scope="module", params=SHAPES.values(), ids=SHAPES.keys())
 def reference(request, small):
     model = seeded_model(seeded_config(**request.param))
-    checkpoint = Checkpoint(**{**vars(small), "model": model})
+    checkpoint = Checkpoint(**{**vars(small), "model": model, "config": model.config})
     return TorchReference(checkpoint, TEXTS), checkpoint
 
 

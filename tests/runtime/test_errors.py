@@ -19,6 +19,9 @@ def test_every_class_stands_in_the_tree_of_the_module_docstring():
         "RuntimeError",
         "ImportError",
         "TypeError",
+        "OSError",
+        "PermissionError",
+        "ConnectionError",
     }
 
     assert drawn - {"FileExistsError", "FileNotFoundError", "TimeoutError"} == set(classes())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAX_ASPECT = 100
+MAX_ASPECT = 256
 """Largest ratio of the sides of a frame. A short side of few pixels is enlarged, and the long side with it."""
 
 

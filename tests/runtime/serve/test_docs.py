@@ -15,7 +15,7 @@ from xclip_runtime.cli.serve import command
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
 
 DOCS = (Path(__file__).parents[3] / "docs/serving.md").read_text()
-NOT_OURS = {"--data-binary", "--read-only", "--tmpfs", "--cpus", "--memory", "--time"}
+NOT_OURS = {"--data-binary", "--read-only", "--rm", "--volume", "--env-file", "--tmpfs", "--cpus", "--memory", "--time"}
 
 
 def test_every_option_that_it_names_exists():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from xclip_runtime.results import Event, Gap, LabelScore, WindowResult
+from xclip_runtime.results import Encoding, Event, Gap, LabelScore, WindowResult
 from xclip_runtime.streaming.events import EventDetector, Smoother
 
 
 def window(start, gap=None, **probs):
     labels = tuple(LabelScore(label, prob, 0.0) for label, prob in probs.items())
-    return WindowResult(start, start + 2, labels, 1.0, 0, 0, gap, "CPUExecutionProvider", "fp32")
+    return WindowResult(start, start + 2, labels, 1.0, 0, 0, gap, "CPUExecutionProvider", "fp32", Encoding.all_new(32))
 
 
 def events(detector, *windows):
