@@ -32,6 +32,7 @@ try:
     from google.protobuf.json_format import ParseDict
     from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
     from grpc_reflection.v1alpha import reflection
+    from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
     from tritonclient.grpc import service_pb2 as messages
 
     from xclip_runtime.serve.inference_protocol import wire
@@ -102,11 +103,11 @@ class RpcServer:
         options += grpc_options(self._engine.settings, self._connections)
         self._server = grpc.aio.server(options=options)
         services = {SERVICE: self._handlers(), HEALTH: self._health_handlers()}
+        services[reflection.SERVICE_NAME] = self._reflection_handlers((*services, reflection.SERVICE_NAME))
         self._engine.metrics.expect_requests(f"/{SERVICE}/{name}" for name in services[SERVICE])
         self._server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(service, handlers) for service, handlers in services.items()]
         )
-        reflection.enable_server_reflection((*services, reflection.SERVICE_NAME), self._server)
         if self._tls is None:
             self._server.add_insecure_port(self._address)
         else:
@@ -160,6 +161,22 @@ class RpcServer:
                 response_serializer=HealthCheckResponse.SerializeToString,
             ),
         }
+
+    def _reflection_handlers(self, services: Sequence[str]) -> dict[str, Any]:
+        servicer = reflection.aio.ReflectionServicer(services)
+
+        async def describe_services(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
+            parsed = (wire.parse(request, ServerReflectionRequest) async for request in requests)
+            try:
+                async for response in servicer.ServerReflectionInfo(parsed, context):
+                    yield response
+            except TensorError as error:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+
+        handler = grpc.stream_stream_rpc_method_handler(
+            describe_services, response_serializer=ServerReflectionResponse.SerializeToString
+        )
+        return {"ServerReflectionInfo": handler}
 
     def _handler(self, path: str, kind: Any, method: Method) -> Any:
         # On the wire a unary request is a stream of one message. Read as a stream, it waits until it is admitted, and

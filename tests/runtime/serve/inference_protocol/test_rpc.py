@@ -292,6 +292,11 @@ def test_reflection_describes_the_services(both):
         assert set(database.get_services()) >= {SERVICE, "grpc.health.v1.Health"}
         assert "ModelInfer" in [method.name for method in described.service[0].method]
 
+        info = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        with pytest.raises(grpc.RpcError, match="no valid ServerReflectionRequest") as caught:
+            list(info(iter([b"\xff" * 20])))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
 
 def test_the_configuration_and_the_statistics_are_those_of_http(triton, both):
     classify(triton)
