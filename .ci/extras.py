@@ -263,6 +263,22 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
+def pip_setting(name: str) -> list[str]:
+    """Return the values of a setting of pip, whose configuration uv does not read."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "get", f"global.{name}"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.split() if done.returncode == 0 else []
+
+
+def index_problem() -> str | None:
+    """Return why uv cannot ask the package index; None if it can."""
+    done = subprocess.run(
+        [find_uv_bin(), "pip", "compile", "-q", "-"], input="click\n", capture_output=True, text=True, check=False
+    )
+    return done.stderr.strip() or "unknown" if done.returncode else None
+
+
 def make(environment: Environment, work: Path, wheel: Path) -> dict[str, str]:
     """Make a virtual environment with a `pip`, and an empty home; return the environment variables to use it."""
     python = work / "venv/bin/python"
@@ -275,7 +291,7 @@ def make(environment: Environment, work: Path, wheel: Path) -> dict[str, str]:
     pip.chmod(0o755)
     (work / "home").mkdir()
     (work / "constraints.txt").write_text("".join(f"{line}\n" for line in environment.constraints))
-    wheels = [str(wheel.parent), *os.environ.get("PIP_FIND_LINKS", "").split()]
+    wheels = [str(wheel.parent), *(os.environ.get("PIP_FIND_LINKS", "").split() or pip_setting("find-links"))]
     kept = {name: value for name, value in os.environ.items() if KEPT.match(name)}
     return {
         **kept,
@@ -338,6 +354,11 @@ def main() -> None:
         sys.exit(f"no environment {', '.join(sorted(unknown))}: there are {', '.join(found)}")
     for name, reason in SKIPPED.items():
         print(f"skipped {name}: {reason}")
+    for index in pip_setting("index-url"):
+        os.environ.setdefault("UV_DEFAULT_INDEX", index)
+    if problem := index_problem():
+        print(f"skipped all: uv cannot ask the package index: {problem}")
+        return
     wanted = {}
     for name in sys.argv[1:] or found:
         if found[name].python is None:
