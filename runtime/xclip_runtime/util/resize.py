@@ -10,10 +10,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import cv2
 import numpy as np
 
+from xclip_runtime.errors import VideoLimitError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+MAX_ASPECT = 256
+"""Largest ratio of the sides of a frame."""
 
 # Outputs and inputs that share one matrix product: few, so that little of the matrix is zero, yet enough to keep BLAS
 # busy and calls of it rare.
@@ -54,6 +59,18 @@ class Band(NamedTuple):
 
 
 @lru_cache(maxsize=64)
+def check_aspect(height: int, width: int) -> None:
+    """Refuse a frame whose short side is so short that enlarging it would make a huge image.
+
+    Raises:
+        VideoLimitError: A side is more than `MAX_ASPECT` times as long as the other.
+    """
+    short, long = sorted((height, width))
+    if long > MAX_ASPECT * short:
+        message = f"a frame has {width}x{height} pixels: give frames at most {MAX_ASPECT} times as long as short"
+        raise VideoLimitError(message)
+
+
 def triangle_bands(length: int, resized: int, start: int, count: int) -> tuple[Band, ...]:
     """A triangle filter that resizes `length` samples to `resized`, for the outputs from `start` to `start` + `count`.
 

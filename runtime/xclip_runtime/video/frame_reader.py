@@ -108,9 +108,8 @@ class FrameReader:
         with reading(), closing(self._open_decoder()) as decoder:
             index = decoder.scan(self._check_time)
             parts = [] if index is None else self._plan(decoder, index)
-            if index is None:
-                self._notes.append("the packets do not identify the frames: all were decoded in order")
             if index is None or not parts:
+                self._notes += [] if index else ["the packets do not identify the frames: all were decoded in order"]
                 self._read_in_order(decoder)
             elif self._read_parts(decoder, index, parts):
                 method = "selective"

@@ -9,15 +9,12 @@ import numpy as np
 
 from xclip_runtime.bundle import Profile
 from xclip_runtime.errors import FramesError
-from xclip_runtime.util.resize import resize_corner, resize_crop
+from xclip_runtime.util.resize import check_aspect, resize_corner, resize_crop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-MAX_ASPECT = 256
-"""Largest ratio of the sides of a frame. A short side of few pixels is enlarged, and the long side with it."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +40,7 @@ class FrameTransform:
 
     def __call__(self, frame: NDArray[np.uint8], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
         """Preprocess a frame, uint8 RGB (H, W, 3), to uint8 RGB (size, size, 3), into `out` where that is given."""
-        short, long = sorted(frame.shape[:2])
-        if long > MAX_ASPECT * short:
-            message = (
-                f"a frame has {frame.shape[1]}x{frame.shape[0]} pixels: send one at most {MAX_ASPECT} times as long"
-            )
-            raise FramesError(message)
+        check_aspect(frame.shape[0], frame.shape[1])
         if out is None:
             out = np.empty((self.size, self.size, 3), np.uint8)
         height, width = self.resized(frame.shape[0], frame.shape[1])

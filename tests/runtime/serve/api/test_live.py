@@ -143,7 +143,7 @@ def test_options_that_make_no_sense_end_the_session_with_a_reason(server, openin
         (message(1e300, b"x"), "time is 1e+300"),
         (message(-1, b"x"), "time is -1"),
         (b"", "too short"),
-        (message(0, cv2.imencode(".png", np.zeros((1, 101, 3), np.uint8))[1].tobytes()), "101x1 pixels"),
+        (message(0, cv2.imencode(".png", np.zeros((1, 257, 3), np.uint8))[1].tobytes()), "257x1 pixels"),
         (message(0, cv2.imencode(".png", np.zeros((1_000_000, 1, 3), np.uint8))[1].tobytes()), "1x1000000 pixels"),
         ("{", "JSON"),
         ('{"window": 1}', "window"),
