@@ -18,7 +18,7 @@ from xclip_runtime.demo import DEMO_VIDEO
 
 MAIN = [sys.executable, "-B", "-c", "from xclip_runtime.cli import main; main()"]
 PLOTS = {".cache", ".cache/matplotlib", ".config", ".config/matplotlib"}
-"""What Matplotlib keeps for the next plot."""
+"""Files that Matplotlib keeps for the next plot."""
 
 BENCH = "bench --scenario SingleStream --duration 0.1 --count 2 --cold-starts 1 --no-sweeps --output bench"
 # In the order in which they can run; a command that takes a bundle takes motion-demo.

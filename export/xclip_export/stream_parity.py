@@ -36,7 +36,7 @@ _NEW = 4
 
 @dataclass(frozen=True)
 class CachedFrames:
-    """What frames computed when they were new, in torch."""
+    """Results of frames from when they were new, in torch."""
 
     class_tokens: Tensor
     """(L - 1, K, d), at the input of each layer but the first."""

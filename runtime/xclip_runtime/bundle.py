@@ -93,7 +93,7 @@ class Bundle:
     """The parsed ``manifest.json``."""
 
     repository: Repository | None = None
-    """Where files come from that the folder lacks; None for a bundle that is not on a hub."""
+    """Source of files that the folder lacks; None for a bundle that is not on a hub."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, check_sizes: bool = True) -> Bundle:

@@ -173,7 +173,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Encoding:
-    """Where the features of a window come from."""
+    """Origin of the features of a window."""
 
     exact: bool
     """True if every frame was computed for this window."""
@@ -231,7 +231,7 @@ class WindowResult(JsonResult, _BestFirst):
     """Precision of the vision graph, such as "fp32"."""
 
     encoding: Encoding
-    """Whether all frames were computed for this window, or some came from a cache."""
+    """Origin of its features: all frames computed for this window, or some taken from a cache."""
 
 
 @dataclass(frozen=True)

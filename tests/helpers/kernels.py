@@ -1,4 +1,4 @@
-"""Which nodes of a graph a GPU provider has no kernel for, from tables of its documentation.
+"""Find the nodes of a graph that a GPU provider has no kernel for, from tables of its documentation.
 
 tests/data/cuda_kernels.json and tests/data/tensorrt_operators.json name their source and version.
 """

@@ -17,7 +17,7 @@ PROGRAMS = ("bash", "python")
 DATA = ("ini", "json", "nginx", "text", "yaml")
 KINDS = ("skip", "server", "network", "slow", "hub")
 ADDRESS = "127.0.0.1:8000"
-"""Where the pages ask a server."""
+"""Address at which the pages ask a server."""
 
 _INSTALLS = re.compile(r"^pip install '[^'\n]*\[([\w,]+)\]'.*\n", re.MULTILINE)
 

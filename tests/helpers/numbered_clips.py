@@ -80,7 +80,7 @@ class Recipe:
     options: dict[str, str] = field(default_factory=dict)
     pix_fmt: str = "yuv420p"
     ticks: Callable[[int], int] | None = None
-    """When a frame is shown, in 1/600 s; the default is 30 frames a second, in a time base of 1/30 s."""
+    """Time at which a frame is shown, in 1/600 s; the default is 30 frames a second, in a time base of 1/30 s."""
     muxing: dict[str, str] = field(default_factory=dict)
     rotation: int = 0
     """Degrees by which a player has to turn the stored frame, anticlockwise."""

@@ -66,7 +66,7 @@ class Page:
         return self._page.locator(selector).first.is_hidden()
 
     def copied(self, kind):
-        """What the button of a kind, "curl" or "python", puts into the clipboard."""
+        """Return what the button of a kind, "curl" or "python", puts into the clipboard."""
         self.click(f"#copy-{kind}")
         self.wait_for_text("#copied", "Copied")
         return self.evaluate("navigator.clipboard.readText()")

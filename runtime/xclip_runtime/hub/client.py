@@ -57,7 +57,7 @@ class Use:
     file: str = ""
     """File to download; empty for the list of files, or an upload."""
     missing: str = "push the repository again"
-    """What to do if there is no such file."""
+    """Advice for the case that there is no such file."""
     write: bool = False
     """True for an upload."""
 

@@ -65,7 +65,7 @@ class SampledWindow(Protocol):
 
 
 class FrameCache:
-    """What T frames of one stream computed, in rows that are written over in turn.
+    """Results of T frames of one stream, in rows that are written over in turn.
 
     Args:
         shapes: Shape of a frame's part of each tensor; class tokens have the layers before the frames.

@@ -12,7 +12,7 @@ DEFAULT_NAME = "xclip"
 """Name of a model that is given without one."""
 
 VIDEOS_SUFFIX = "_video"
-"""What /v2 adds to the name of a model where it takes encoded videos."""
+"""Suffix that /v2 adds to the name of a model where it takes encoded videos."""
 
 
 @dataclass(frozen=True)

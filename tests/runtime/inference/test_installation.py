@@ -1,4 +1,4 @@
-"""Why a provider does not load: the loader's words, and what to do about them."""
+"""Reasons that a provider does not load: the loader's words, and what to do about them."""
 
 from __future__ import annotations
 

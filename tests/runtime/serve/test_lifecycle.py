@@ -1,4 +1,4 @@
-"""What operators rely on: reload, drain, systemd, metrics, TLS, variables."""
+"""Behaviour that operators rely on: reload, drain, systemd, metrics, TLS, variables."""
 
 from __future__ import annotations
 

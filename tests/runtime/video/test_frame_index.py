@@ -1,4 +1,4 @@
-"""Which packets hold the wanted frames and those that they depend on."""
+"""Packets that hold the wanted frames and those that they depend on."""
 
 import pytest
 from hypothesis import given

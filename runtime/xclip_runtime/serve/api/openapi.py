@@ -1,4 +1,4 @@
-"""What the OpenAPI document says beyond the types of requests and responses."""
+"""Parts of the OpenAPI document beyond the types of requests and responses."""
 
 from __future__ import annotations
 
