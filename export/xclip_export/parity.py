@@ -206,7 +206,7 @@ class Gate:
         parity = compare(outputs, self.reference, ("video_embeds", "img_features"), precision)
         self._require_sight(graph, outputs)
         if precision == "fp16":
-            parity = replace(parity, max_abs_activation=self._largest_activation(graph))
+            parity = replace(parity, max_abs_activation=largest_activation(graph, self.clips[:2]))
         if not parity.passed:
             raise out_of_tolerance(graph, parity, self._moved_layer(graph, precision))
         return parity, outputs
@@ -253,26 +253,6 @@ class Gate:
             if np.array_equal(outputs.logits_per_video[1], outputs.logits_per_video[other]):
                 message = f"{graph.name} gives different clips equal logits, it ignores its input: nothing was written"
                 raise ParityError(message)
-
-    def _largest_activation(self, graph: Path) -> float:
-        """Find the largest magnitude of an fp16 tensor of the graph on the clips.
-
-        Raises:
-            ParityError: The magnitude is over `HALF_RANGE`.
-        """
-        worst, where = 0.0, ""
-        for clip in self.clips[:2]:
-            for name, values in _run_probe(graph, _add_magnitudes, clip[None]).items():
-                largest = float(values)
-                if not largest <= worst:
-                    worst, where = largest, name.removesuffix(MAGNITUDE)
-        if not worst <= HALF_RANGE:
-            message = (
-                f"{graph.name} reaches {worst:.3g} in {where}, too close to the limit of fp16 (65504): "
-                "export this checkpoint without --precision fp16"
-            )
-            raise ParityError(message)
-        return worst
 
     def _moved_layer(self, graph: Path, precision: str) -> str:
         """Name the first vision layer whose output differs from the checkpoint's, on the first clip."""
@@ -340,17 +320,40 @@ def _layer_outputs(model: onnx.ModelProto) -> list[str]:
     return [found[index] for index in sorted(found)]
 
 
+def largest_activation(graph: Path, clips: NDArray[np.uint8]) -> float:
+    """Find the largest magnitude of an fp16 tensor of a vision graph on clips, uint8 (N, T, H, W, 3).
+
+    Raises:
+        ParityError: A tensor is not finite or over `HALF_RANGE`; the first one in the graph's order is named.
+    """
+    worst = 0.0
+    for clip in clips:
+        for name, largest in _run_probe(graph, _add_magnitudes, clip[None]).items():
+            if not largest <= HALF_RANGE:
+                message = (
+                    f"{graph.name} reaches {float(largest):.3g} in {name.removesuffix(MAGNITUDE)}, too close to the "
+                    "limit of fp16 (65504): export this checkpoint without --precision fp16"
+                )
+                raise ParityError(message)
+            worst = max(worst, float(largest))
+    return worst
+
+
 def _add_magnitudes(model: onnx.ModelProto) -> None:
-    """Replace the outputs by the largest magnitude of every fp16 tensor."""
+    """Replace the outputs by the largest magnitude of every fp16 tensor, in order; NaN counts as infinite."""
     types, graph = element_types(model), model.graph
     halves = [name for node in graph.node for name in node.output if types.get(name) == onnx.TensorProto.FLOAT16]
     del graph.output[:]
+    graph.initializer.append(onnx.numpy_helper.from_array(np.float32(np.inf), "infinity"))
     for name in halves:
         largest = f"{name}{MAGNITUDE}"
-        wide, magnitude = f"{largest}.float", f"{largest}.abs"
+        wide, nan, magnitude, counted = (f"{largest}.{step}" for step in ("float", "nan", "abs", "counted"))
         graph.node.append(onnx.helper.make_node("Cast", [name], [wide], to=onnx.TensorProto.FLOAT))
         graph.node.append(onnx.helper.make_node("Abs", [wide], [magnitude]))
-        graph.node.append(onnx.helper.make_node("ReduceMax", [magnitude], [largest], keepdims=0))
+        # ReduceMax alone drops a NaN that is not the first value.
+        graph.node.append(onnx.helper.make_node("IsNaN", [wide], [nan]))
+        graph.node.append(onnx.helper.make_node("Where", [nan, "infinity", magnitude], [counted]))
+        graph.node.append(onnx.helper.make_node("ReduceMax", [counted], [largest], keepdims=0))
         graph.output.append(onnx.helper.make_empty_tensor_value_info(largest))
 
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from xclip_export.optimum_config import export_tower
-from xclip_export.parity import Gate, parity_clips
+from xclip_export.parity import Gate, largest_activation, parity_clips
 from xclip_runtime.errors import ParityError
 
 TEXTS = ["a red shape growing", "a blue shape circling", "a green shape bouncing"]
@@ -137,3 +137,44 @@ def test_nan_never_passes(gate, graphs, tmp_path):
 
     with pytest.raises(ParityError):
         gate.check_vision(edited(graphs / "vision.onnx", tmp_path, damage), "fp32")
+
+
+HALVES = """
+<ir_version: 9, opset_import: ["" : 18]>
+vision (uint8[batch_size,2] pixel_values) => (float[batch_size,2] video_embeds)
+{
+    wide = Cast<to = 1>(pixel_values)
+    half = Cast<to = 10>(wide)
+    first = OPERATOR(half, half)
+    after = Mul(half, half)
+    video_embeds = Cast<to = 1>(after)
+}
+"""
+
+
+def half_graph(folder, operator):
+    path = folder / "halves.onnx"
+    onnx.save(onnx.parser.parse_model(HALVES.replace("OPERATOR", operator)), path)
+    return path
+
+
+def test_the_largest_fp16_value_of_all_clips_is_found(tmp_path):
+    clips = np.array([[3, 7], [2, 5]], np.uint8)
+
+    assert largest_activation(half_graph(tmp_path, "Add"), clips) == 49
+
+
+@pytest.mark.parametrize(
+    "clips",
+    [[[1, 0]], [[0, 1]], [[1, 0], [1, 1]], [[1, 1], [1, 0]]],
+    ids=["second value", "first value", "finite clip after", "finite clip before"],
+)
+def test_the_first_fp16_tensor_that_is_not_finite_is_named(tmp_path, clips):
+    """0 / 0 is NaN, which compares as neither larger nor smaller."""
+    with pytest.raises(ParityError, match="in first, too close"):
+        largest_activation(half_graph(tmp_path, "Div"), np.array(clips, np.uint8))
+
+
+def test_an_fp16_value_over_half_the_range_is_named(tmp_path):
+    with pytest.raises(ParityError, match="in after"):
+        largest_activation(half_graph(tmp_path, "Add"), np.array([[3, 250]], np.uint8))
