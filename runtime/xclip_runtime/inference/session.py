@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.bundle import sha256_of
 from xclip_runtime.errors import DeviceError
-from xclip_runtime.inference import installation
+from xclip_runtime.inference import installation, plugins
 from xclip_runtime.inference.providers import (
     CPU_PROVIDER,
     INSTALL_OF,
@@ -141,6 +141,12 @@ def check_providers(options: SessionOptions) -> None:
 
 def _require_providers(ort: ModuleType, options: SessionOptions) -> None:
     """Refuse providers that are not built in or do not load, with the reason."""
+    for plugin in filter(None, map(plugins.plugin_of, options.chain)):
+        plugins.register(plugin)
+    if not options.providers and plugins.plugin_of(options.device):
+        plugins.ep_devices(options.device)
+        provider_chain(options, GraphFile())
+        return
     built_in = ort.get_available_providers()
     if options.chain != (CPU_PROVIDER,):
         installation.preload_libraries()
@@ -162,12 +168,18 @@ def _require_providers(ort: ModuleType, options: SessionOptions) -> None:
 
 def _create(ort: ModuleType, path: str | os.PathLike[str], options: SessionOptions, graph: GraphFile) -> Any:
     ort_options = _ort_options(ort, options)
+    providers: list[tuple[str, dict[str, str]]] | None = provider_chain(options, graph)
     try:
+        if not options.providers and plugins.plugin_of(options.device):
+            ort_options.add_provider_for_devices(
+                plugins.ep_devices(options.device), provider_chain(options, graph)[0][1]
+            )
+            providers = None
         with _quiet(ort, options):
             return ort.InferenceSession(
                 os.fspath(path),
                 sess_options=ort_options,
-                providers=provider_chain(options, graph),
+                providers=providers,
                 # It would print to stdout, and try again on the CPU.
                 enable_fallback=0,
             )
