@@ -67,7 +67,7 @@ def plugin_of(device: str) -> Plugin | None:
 
 def kind_of(device: str) -> str | None:
     """Return the kind of processor of a plugin's device: "CPU", "GPU" or "NPU"; None takes the plugin's first."""
-    if plugin_of(device) is not OPENVINO:
+    if device not in OPENVINO_DEVICES:
         return None
     return device.rpartition(":")[2].upper() if device in OPENVINO_DEVICES[1:] else "CPU"
 
