@@ -93,7 +93,7 @@ class FakeCudaSession(Session):
         here = (binding, threading.get_ident())
         assert self.captured.setdefault(graph_id, here) == here, "a CUDA graph was replayed elsewhere"
         self.batches.append(binding.io.get_outputs()[0].shape()[0])
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding.io)
 
 
 def super_tensor(session, shape, dtype):
