@@ -303,7 +303,7 @@ def burst(bundle: str, queue: int) -> dict[str, Any]:
         after = load_with(f"{server.address}/v1/classify", DEMO_VIDEO, requests=20, clients=1)
         with urllib.request.urlopen(f"{server.address}/metrics") as reply:
             text = reply.read().decode()
-    outcomes = dict(re.findall(r'xclip_requests_total\{endpoint="/v1/classify",outcome="(\w+)"\} (\d+)', text))
+    outcomes = dict(re.findall(r'xclip_requests_total\{.*endpoint="/v1/classify",outcome="(\w+)"\} ([1-9]\d*)', text))
     return {"queue": queue, "flood": flood, "after": after, "outcomes": {k: int(v) for k, v in outcomes.items()}}
 
 
