@@ -240,12 +240,12 @@ def test_the_memory_of_old_models_is_given_back():
     with process() as (server, address):
         log = iter(server.stderr.readline, "")
         memory = resident(server.pid)
-        for _ in range(4):
+        for _ in range(3):
             server.send_signal(signal.SIGHUP)
             assert any('"reloaded"' in line for line in log)
 
         assert httpx.get(f"{address}/v1/info").status_code == 200
-        eventually(lambda: resident(server.pid) < 1.25 * memory)
+        eventually(lambda: resident(server.pid) < 1.08 * memory)
 
 
 def test_the_command_names_models(other):
