@@ -139,9 +139,9 @@ class Machines:
     def short_of_memory(self, number: int, room: int = 10 << 20) -> Iterator[None]:
         """Let the workers of a machine reserve some bytes more than they have when they have imported all they need."""
         ended = threading.Event()
+        seen = set()
 
         def limit() -> None:
-            seen = set()
             while not ended.wait(0.02):
                 for pid in self._pids(self._raylets[number]):
                     with suppress(OSError, ProcessLookupError):
@@ -162,6 +162,7 @@ class Machines:
         finally:
             ended.set()
             thread.join()
+        assert seen
 
     def cut(self, number: int) -> None:
         _ip("-n", _namespace(number), "link", "set", "eth0", "down")

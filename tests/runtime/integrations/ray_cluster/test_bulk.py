@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import threading
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -83,26 +81,6 @@ def test_two_workers_give_every_video_one_row_though_one_of_them_is_killed(run_b
     for row in rows.values():
         assert row["labels"][0] == expected_label()
         np.testing.assert_allclose(row["logits"], [label.logit for label in expected.labels], atol=1e-3)
-
-
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes of the workers in /proc")
-def test_a_video_that_kills_every_worker_is_named_at_the_end(run_bulk, videos, tmp_path):
-    ended = threading.Event()
-
-    def kill_all():
-        while not ended.wait(0.2):
-            for pid in workers_of_this_test():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill_all)
-    killer.start()
-    try:
-        with pytest.raises(BulkError, match=r"workers die whenever they read .*0\.mp4: .*, or take the videos away"):
-            run_bulk([str(videos / "more" / "0.mp4")], DEMO_BUNDLE, tmp_path / "out")
-    finally:
-        ended.set()
-        killer.join()
 
 
 def test_a_video_that_asks_for_gigabytes_fails_alone(run_bulk, videos, tmp_path):
