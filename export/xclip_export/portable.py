@@ -22,13 +22,16 @@ class FlatGraph(VisionGraph):
 
 
 class PortableGraph(VisionGraph):
-    """Part of a builder that takes operators of the ONNX standard, and the weights as the portable vision graph."""
+    """Part of a builder that takes operators of the ONNX standard, and the weights of the traced portable graph."""
 
     slope = 1.0
 
     def gelu(self, hidden: str, output: str) -> str:
-        """Apply QuickGELU."""
-        steep = self.graph.node("Mul", [hidden, self.graph.constant("slope", float(SLOPE))], f"{output}.steep")
+        """Apply QuickGELU, with the rest of its slope."""
+        steep = hidden
+        if self.slope != SLOPE:
+            rest = self.graph.constant("slope", SLOPE / self.slope)
+            steep = self.graph.node("Mul", [hidden, rest], f"{output}.steep")
         return self.graph.node("Mul", [hidden, self.graph.node("Sigmoid", [steep], f"{output}.gate")], output)
 
     def mix(self, parts: Sequence[str], heads: int, site: str, output: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from xclip_export.int8 import Affine, Int8VisionGraph, quantized
 from xclip_export.portable import FlatGraph, PortableGraph
+from xclip_export.towers import SLOPE
 from xclip_export.weights import read_linear
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class QdqVisionGraph(PortableGraph, FlatGraph, Int8VisionGraph):
         observations: Ranges, from `xclip_export.calibration.observe`.
     """
 
+    slope = SLOPE
+
     def __init__(self, tower: VisionTower, observations: Mapping[str, Observation]) -> None:
         super().__init__(tower, observations)
         self._affine["pixels"] = Affine(np.float32(1), np.uint8(0))
@@ -41,9 +44,7 @@ class QdqVisionGraph(PortableGraph, FlatGraph, Int8VisionGraph):
     def build(self) -> ModelProto:
         """Build the model."""
         size = self.tower.grid * self.tower.patch_size
-        x = self.embed_group(
-            self.graph.input("pixel_values", np.uint8, ["batch_size", self.frames, size, size, 3])
-        )
+        x = self.embed_group(self.graph.input("pixel_values", np.uint8, ["batch_size", self.frames, size, size, 3]))
         for index in range(len(self.tower.layers)):
             x = self.layer(index, x)
         self.video_embeds(self.clips(self.cls_rows(x, "cls")))
@@ -88,7 +89,10 @@ class QdqVisionGraph(PortableGraph, FlatGraph, Int8VisionGraph):
 
     def _product(self, x: str, weights: Codes, name: str, output: str) -> str:
         graph = self.graph
-        codes, scales = graph.constant(f"{name}.weight", weights.codes), graph.constant(f"{name}.weight_scale", weights.scales)
+        codes, scales = (
+            graph.constant(f"{name}.weight", weights.codes),
+            graph.constant(f"{name}.weight_scale", weights.scales),
+        )
         weight = graph.node("DequantizeLinear", [codes, scales], f"{name}.weight.rounded", axis=1)
         if weights.bias is None:
             return graph.node("MatMul", [x, weight], output)

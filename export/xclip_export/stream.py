@@ -19,9 +19,10 @@ from xclip_export.cpu import VisionGraph
 from xclip_export.fp16 import HalfVisionGraph
 from xclip_export.int8 import Int8VisionGraph
 from xclip_export.portable import FlatGraph, PortableGraph
+from xclip_export.qdq import QdqVisionGraph
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from onnx import ModelProto
 
@@ -41,7 +42,7 @@ def stream_model(
     Args:
         tower: The tower to build.
         precision: As that of the vision graph.
-        target: "any" takes operators of the ONNX standard only; fp32 only.
+        target: "any" takes operators of the ONNX standard only; fp32 and int8.
         observations: Those of the int8 vision graph, whose scales it takes; other precisions need none.
 
     Returns:
@@ -52,7 +53,7 @@ def stream_model(
     if precision == "fp16":
         return HalfStreamGraph(tower).build()
     if precision == "int8":
-        return Int8StreamGraph(tower, observations).build()
+        return (QdqStreamGraph if target == "any" else Int8StreamGraph)(tower, observations).build()
     return PortableStreamGraph(tower).build() if target == "any" else StreamGraph(tower).build()
 
 
@@ -129,6 +130,10 @@ class StreamGraph(CachedMessages, FlatGraph):
 
 class Int8StreamGraph(StreamGraph, Int8VisionGraph):
     """Builder of the stream graph in int8, with the weights and scales of the int8 vision graph."""
+
+
+class QdqStreamGraph(StreamGraph, QdqVisionGraph):
+    """Builder of the portable stream graph in int8, with the weights and scales of the portable vision graph."""
 
 
 class HalfStreamGraph(CachedMessages, HalfVisionGraph):
