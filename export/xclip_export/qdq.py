@@ -58,8 +58,13 @@ class QdqVisionGraph(PortableGraph, FlatGraph, Int8VisionGraph):
     def block(self, index: int) -> Block:
         """Read and balance the weights of vision layer ``index``."""
         block = super().block(index)
-        # Cannot saturate: a probability is at most 1.
-        self._affine[f"layers.{index}.shares"] = Affine(np.float32(1 / 255), np.uint8(0))
+        site = f"layers.{index}"
+        self._affine |= {
+            # OpenVINO multiplies two activations in int8 only where neither has a zero point.
+            f"{site}.query": without_zero_point(self._affine[f"{site}.query"]),
+            # Cannot saturate: a probability is at most 1.
+            f"{site}.shares": Affine(np.float32(1 / 255), np.uint8(0)),
+        }
         return block
 
     def activation(self, x: str, site: str) -> str:
@@ -98,3 +103,9 @@ class QdqVisionGraph(PortableGraph, FlatGraph, Int8VisionGraph):
             return graph.node("MatMul", [x, weight], output)
         product = graph.node("MatMul", [x, weight], f"{output}.product")
         return graph.node("Add", [product, graph.constant(f"{name}.bias", weights.bias)], output)
+
+
+def without_zero_point(asymmetric: Affine) -> Affine:
+    """Choose int8 codes without a zero point that cover the range of uint8 codes with one."""
+    zero = int(asymmetric.zero_point)
+    return Affine(np.float32(asymmetric.scale * max(zero, 255 - zero) / 127), np.int8(0))
