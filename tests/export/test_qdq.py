@@ -1,4 +1,4 @@
-"""The portable int8 graph: standard operators, int8 products throughout the layers, and the errors of the int8 graph."""
+"""The portable int8 graph: standard operators, int8 products in the layers, and the errors of the int8 graph."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_it_takes_standard_operators_without_loops_or_arithmetic_of_shapes(model
 
 
 def test_every_product_of_a_layer_is_between_rounded_tensors(models):
-    """All but the message token's own projection and attention products, which are in fp32 in the int8 graph as well."""
+    """All but the message token's own projection and attention products, in fp32 as in the int8 graph."""
     graph = models[2].graph
     made_by = {name: node for node in graph.node for name in node.output}
     products = [
@@ -66,7 +66,7 @@ def test_every_product_of_a_layer_is_between_rounded_tensors(models):
     in_fp32 = [node.output[0] for node in products if not all(rounded(made_by, name) for name in node.input[:2])]
 
     layers = len({name.split(".")[1] for name in made_by if name.startswith("layers.")})
-    # Projections of queries, keys, values, output and MLP, and the two of attention; from layer 1 those of the messages.
+    # Six projections and two products of attention; from layer 1 the four projections of the message attention.
     assert len(products) - len(in_fp32) == 8 * layers + 4 * (layers - 1)
     assert sorted(in_fp32) == sorted(
         f"layers.{i}.message.{part}" for i in range(1, layers) for part in ("fc", "mixed.scores", "mixed.heads")
