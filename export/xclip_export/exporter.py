@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import tempfile
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,24 +16,32 @@ import onnxscript.optimizer
 from xclip_export.calibration import calibration_clips, observe
 from xclip_export.checkpoint import describe_checkpoint, load_weights
 from xclip_export.cpu import fused_vision_model
+from xclip_export.description import graph_facts, manifest, write_descriptions
 from xclip_export.fp16 import fp16_vision_model
 from xclip_export.graph import copy_reshaped_dimensions, halve_weights
+from xclip_export.graph_specs import (
+    HEAD_GRAPH,
+    INT8_GRAPH,
+    PROMPT_GRAPH,
+    QDQ_GRAPH,
+    TEXT_GRAPH,
+    GraphSpec,
+    WrittenGraph,
+    vision_graphs,
+)
 from xclip_export.int8 import Int8VisionGraph
-from xclip_export.optimum_config import OPSET, export_tower
+from xclip_export.optimum_config import export_tower
 from xclip_export.parity import Gate, parity_clips
 from xclip_export.qdq import QdqVisionGraph
 from xclip_export.stream import head_model, stream_model
 from xclip_export.stream_parity import StreamGate
 from xclip_export.towers import VisionTower
 from xclip_export.writer import WrittenWeights, save_graph, share_weights
-from xclip_runtime._version import __version__
-from xclip_runtime.bundle import Bundle, sha256_of
+from xclip_runtime.bundle import Bundle
 from xclip_runtime.bundle_writer import bundle_folder, write_manifest
-from xclip_runtime.errors import LabelsError, PrecisionUnavailableError, VideoNotFoundError
-from xclip_runtime.inference.graphs import select_vision_graph
-from xclip_runtime.inference.installation import onnxruntime_version
+from xclip_runtime.errors import LabelsError, VideoNotFoundError
 from xclip_runtime.text.labels import label_set, read_label_names
-from xclip_runtime.util.atomic import write_bytes, write_json
+from xclip_runtime.util.atomic import write_bytes
 from xclip_runtime.util.paths import videos_in
 from xclip_runtime.video import FrameTransform, read_clip
 
@@ -49,7 +54,7 @@ if TYPE_CHECKING:
     from xclip_export.calibration import Observation
     from xclip_export.checkpoint import Checkpoint, Description
     from xclip_export.parity import Parity
-    from xclip_runtime.bundle import LabelSet, Precision, Target, Tower
+    from xclip_runtime.bundle import LabelSet, Precision, Tower
     from xclip_runtime.inference.providers import Device
     from xclip_runtime.video import Profile
 
@@ -57,47 +62,10 @@ if TYPE_CHECKING:
     TextPrecision = Literal["fp32", "fp16"]
     SavedGraph = tuple[Path, tuple[Path, ...]]
 
-TOOLS = ("torch", "transformers", "optimum-onnx", "onnx")
-
-
-@dataclass(frozen=True)
-class GraphSpec:
-    """Graph that an export can write."""
-
-    name: str
-    tower: Tower
-    precision: Precision
-    target: Target
-
-
-TEXT_GRAPH = GraphSpec("text_model", "text", "fp32", "any")
-PROMPT_GRAPH = GraphSpec("prompt_model", "prompt", "fp32", "any")
-INT8_GRAPH = GraphSpec("vision_model_int8", "vision", "int8", "cpu")
-QDQ_GRAPH = GraphSpec("vision_model_qdq", "vision", "int8", "any")
-VISION_GRAPHS = (
-    GraphSpec("vision_model", "vision", "fp32", "any"),
-    GraphSpec("vision_model_cpu", "vision", "fp32", "cpu"),
-    GraphSpec("vision_model_fp16", "vision", "fp16", "cuda"),
-    INT8_GRAPH,
-    QDQ_GRAPH,
-)
-HEAD_GRAPH = GraphSpec("head_model", "head", "fp32", "any")
-FUSED = "vision_model_cpu"
 SHARED_WEIGHTS = "vision_model_fp32.onnx_data"
 MAX_CALIBRATION_CLIPS = 32
 GOLDEN_LOGITS = 64
 """Number of logits that the manifest keeps for the self-test."""
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-
-
-@dataclass(frozen=True)
-class WrittenGraph:
-    """Graph in the bundle with its parity."""
-
-    spec: GraphSpec
-    path: Path
-    data_files: tuple[Path, ...]
-    parity: Parity
 
 
 @dataclass(frozen=True)
@@ -181,35 +149,10 @@ def export_bundle(
         bench = _Workbench(checkpoint, label_texts, folder, progress, calibration=clips, text_precision=text_precision)
         graphs, chain, golden = bench.write_graphs(wanted, stream=stream)
         progress("writing the bundle")
-        _write_descriptions(checkpoint, label_texts, profile, folder)
-        write_manifest(folder, {**_manifest(checkpoint, folder, graphs, chain), "golden_logits": golden})
+        write_descriptions(checkpoint, label_texts, profile, folder)
+        write_manifest(folder, {**manifest(checkpoint, folder, graphs, chain), "golden_logits": golden})
     files = {entry.path: entry.size for entry in Bundle.open(target).files}
     return ExportReport(target, files, {**{g.spec.name: g.parity for g in graphs}, "chain": chain})
-
-
-def vision_graphs(
-    precisions: Sequence[Precision], devices: Sequence[Device] = (), *, fused: bool = True
-) -> tuple[GraphSpec, ...]:
-    """Return the vision graphs of an export: for devices, those that they would choose from a bundle of all.
-
-    Raises:
-        PrecisionUnavailableError: No device runs one of the precisions.
-    """
-    held = [graph for graph in VISION_GRAPHS if fused or graph.name != FUSED]
-    if not devices:
-        return tuple(graph for graph in held if graph.precision in {"fp32", *precisions})
-    everything = Bundle(Path(), {"graphs": {graph.name: {**asdict(graph), "file": "", "parity": {}} for graph in held}})
-    chosen: set[str] = set()
-    for precision in precisions:
-        found = set()
-        for device in devices:
-            with suppress(PrecisionUnavailableError):
-                found.add(select_vision_graph(everything, device, precision).name)
-        if not found:
-            message = f"{precision} runs on none of {', '.join(devices)}: leave it out, or name another device"
-            raise PrecisionUnavailableError(message)
-        chosen |= found
-    return tuple(graph for graph in held if graph.name in chosen)
 
 
 def _config_labels(checkpoint: Description) -> list[str]:
@@ -307,7 +250,7 @@ class _Workbench:
         model = halve_weights(onnx.load(path))
         for old in data:
             old.unlink()
-        saved = save_graph(model, path, _graph_facts(self.checkpoint, spec))
+        saved = save_graph(model, path, graph_facts(self.checkpoint, spec))
         return WrittenGraph(spec, path, saved, gate.check_text(path, spec.precision)[0])
 
     def _write_stream_graphs(self, gate: Gate, vision_specs: Sequence[GraphSpec]) -> list[WrittenGraph]:
@@ -330,9 +273,9 @@ class _Workbench:
     def _save(self, spec: GraphSpec, written: WrittenWeights | None = None) -> SavedGraph:
         self.progress(f"building {spec.name}")
         if spec == QDQ_GRAPH and self._path(INT8_GRAPH).exists():
-            self.written.add(self._path(INT8_GRAPH))  # whose codes it shares
+            written = WrittenWeights(self._path(INT8_GRAPH))  # whose codes it shares
         return self._path(spec), save_graph(
-            self._build(spec), self._path(spec), _graph_facts(self.checkpoint, spec), written
+            self._build(spec), self._path(spec), graph_facts(self.checkpoint, spec), written
         )
 
     def _build(self, spec: GraphSpec) -> onnx.ModelProto:
@@ -368,95 +311,3 @@ def _save_array(path: Path, array: NDArray[np.float32]) -> None:
     content = io.BytesIO()
     np.save(content, array)
     write_bytes(path, content.getvalue())
-
-
-def _graph_facts(checkpoint: Checkpoint, spec: GraphSpec) -> dict[str, str]:
-    return {
-        "xclip_onnx_version": __version__,
-        "tower": spec.tower,
-        "precision": spec.precision,
-        "target": spec.target,
-        "source": checkpoint.public_name,
-        "source_revision": checkpoint.revision or "",
-        "source_sha256": checkpoint.sha256,
-        "num_frames": str(checkpoint.num_frames),
-        "image_size": str(checkpoint.image_size),
-    }
-
-
-def _write_descriptions(checkpoint: Checkpoint, labels: LabelSet, profile: Profile, folder: Path) -> None:
-    (folder / "config.json").write_bytes((checkpoint.folder / "config.json").read_bytes())
-    size = checkpoint.image_size
-    write_json(
-        folder / "preprocessor_config.json",
-        {
-            **checkpoint.preprocessor,
-            "size": {"shortest_edge": size},
-            # Without it, transformers crops 336-pixel models to 224.
-            "crop_size": {"height": size, "width": size},
-            "num_frames": checkpoint.num_frames,
-            "profile": profile,
-            "sampling": "uniform",
-        },
-    )
-    write_json(folder / "labels.json", {"names": labels.names, "texts": labels.texts})
-    checkpoint.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-
-
-def _manifest(checkpoint: Checkpoint, folder: Path, graphs: Sequence[WrittenGraph], chain: Parity) -> dict[str, Any]:
-    model = checkpoint.model
-    return {
-        "source": {
-            "checkpoint": checkpoint.public_name,
-            "revision": checkpoint.revision,
-            "sha256": checkpoint.sha256,
-            "licence": checkpoint.licence,
-        },
-        "tools": {
-            "xclip-onnx": __version__,
-            **{name: importlib.metadata.version(name) for name in TOOLS},
-            # Asked of the module: its wheel has several names.
-            "onnxruntime": onnxruntime_version(),
-        },
-        "opset": OPSET,
-        "model": {
-            "num_frames": checkpoint.num_frames,
-            "image_size": checkpoint.image_size,
-            "patch_size": int(model.config.vision_config.patch_size),
-            "projection_dim": int(model.config.projection_dim),
-            "logit_scale": float(model.logit_scale.detach().exp()),
-        },
-        "labels_sha256": sha256_of(folder / "labels.json"),
-        "text_tower_sha256": _text_digest(checkpoint, graphs),
-        "chain_parity": chain.to_dict(),
-        "graphs": {graph.spec.name: _describe_graph(folder, graph) for graph in graphs},
-    }
-
-
-def _text_digest(checkpoint: Checkpoint, graphs: Sequence[WrittenGraph]) -> str:
-    digest = checkpoint.text_tower_sha256
-    halved = any((graph.spec.tower, graph.spec.precision) == ("text", "fp16") for graph in graphs)
-    return sha256(f"{digest} fp16".encode()).hexdigest() if halved else digest
-
-
-def _describe_graph(folder: Path, graph: WrittenGraph) -> dict[str, Any]:
-    body = onnx.load(graph.path, load_external_data=False).graph
-    return {
-        "file": graph.path.relative_to(folder).as_posix(),
-        "data_files": [file.relative_to(folder).as_posix() for file in graph.data_files],
-        "tower": graph.spec.tower,
-        "precision": graph.spec.precision,
-        "target": graph.spec.target,
-        "inputs": [_describe_tensor(value) for value in body.input],
-        "outputs": [_describe_tensor(value) for value in body.output],
-        "parity": graph.parity.to_dict(),
-    }
-
-
-def _describe_tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
-    tensor = value.type.tensor_type
-    return {
-        "name": value.name,
-        "dtype": onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name,
-        "shape": [dim.dim_param or dim.dim_value for dim in tensor.shape.dim],
-    }

@@ -24,7 +24,7 @@ PRECISIONS: Mapping[Device, tuple[Compute, ...]] = {
     "cpu": ("fp32", "int8"),
     "cuda": ("fp32", "fp16"),
     "tensorrt": ("fp32", "fp16", "bf16"),
-    "openvino": ("fp32", "fp16", "bf16"),
+    "openvino": ("fp32", "fp16", "bf16", "int8"),
 }
 """Precisions in which a device runs a bundle that holds every graph."""
 

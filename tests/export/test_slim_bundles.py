@@ -9,8 +9,8 @@ import pytest
 
 from helpers.checkpoints import write_seeded_checkpoint
 from xclip_export import export_bundle, exporter, writer
-from xclip_export.exporter import VISION_GRAPHS, vision_graphs
 from xclip_export.graph import halve_weights
+from xclip_export.graph_specs import VISION_GRAPHS, vision_graphs
 from xclip_export.writer import save_graph, share_weights
 from xclip_runtime import Bundle, PrecisionUnavailableError, XClip, pack_bundle
 from xclip_runtime.cli.export import command

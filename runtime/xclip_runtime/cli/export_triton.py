@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @opt.output_option(required=True, metavar="FOLDER", help="Model repository to write.")
 @opt.option(
     "--device",
-    type=click.Choice(DEVICES),
+    type=opt.Device(DEVICES),
     default="cpu",
     help="Device that the models will run on; decides graph and instance groups. OVMS needs openvino.",
 )

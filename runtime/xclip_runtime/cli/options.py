@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 from click.core import ParameterSource
-from click.shell_completion import CompletionItem
 
 from xclip_runtime.bundle import Profile
 from xclip_runtime.cli.parameters import Number, Option, PositionalAlias
@@ -32,21 +31,25 @@ POSITIVE = Number(min=0, min_open=True)
 FILE = click.Path(exists=True, dir_okay=False)
 
 
-class Device(click.types.StringParamType):
+class Device(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 on
     """Device to run on, in its usual spelling; the shell completes the known ones."""
 
     name = "device"
 
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:  # noqa: ARG002
+        """Show the choices; click before 8.2 gives no context."""
+        names = [str(name) for name in self.choices if ":" not in str(name)]
+        return (
+            f"[{'|'.join(names)}|openvino:gpu|openvino:npu|plugin:NAME]" if "auto" in names else f"[{'|'.join(names)}]"
+        )
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Refuse an unknown device, with suggestions."""
         try:
-            return parse_device(value)
+            device = parse_device(value)
         except DeviceError as error:
             self.fail(str(error), param, ctx)
-
-    def shell_complete(self, _: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Return the devices that begin so."""
-        return [CompletionItem(device) for device in DEVICE_CHOICES if device.startswith(incomplete)]
+        return str(super().convert(device, param, ctx))
 
 
 class Bundle(click.types.StringParamType):
@@ -184,11 +187,10 @@ def _provider_options(_: click.Context, __: click.Parameter, pairs: tuple[str, .
 model_options = _all(
     option(
         "--device",
-        type=Device(),
-        metavar="[auto|cpu|cuda|tensorrt|openvino[:gpu|:npu]|plugin:NAME]",
+        type=Device(DEVICE_CHOICES),
         default="auto",
         help="Device to run on. auto may fall back to the CPU, with a warning; a named device runs or fails. "
-        "plugin:NAME is a package of ONNX Runtime that nobody has tried here: nv-tensorrt-rtx, webgpu, mlx or qnn.",
+        "plugin:NAME is an untested plugin of ONNX Runtime: nv-tensorrt-rtx, webgpu, mlx or qnn.",
     ),
     precision_option(),
     profile_option(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @opt.option(
     "--device",
     "devices",
-    type=click.Choice(DEVICES),
+    type=opt.Device(DEVICES),
     multiple=True,
     default=["cpu"],
     help="Device that will run it; repeatable.",

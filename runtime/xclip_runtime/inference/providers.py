@@ -236,8 +236,8 @@ def parse_device(text: str) -> DeviceChoice:
     device = "openvino" if device == "plugin:openvino" else device
     if device not in DEVICE_CHOICES:
         close = difflib.get_close_matches(text, DEVICE_CHOICES, n=2)
-        hint = f", did you mean {' or '.join(close)}?" if close else ""
-        message = f"unknown device {text!r}{hint}: choose one of {', '.join(DEVICE_CHOICES)}"
+        hint = f"did you mean {' or '.join(close)}? Choose" if close else "choose"
+        message = f"unknown device {text!r}: {hint} one of {', '.join(DEVICE_CHOICES)}"
         raise DeviceError(message)
     return device
 
