@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from xclip_runtime.bundle import Profile
 from xclip_runtime.cli.parameters import Number, Option, PositionalAlias
+from xclip_runtime.inference.auto import MAX_LOGIT_ERROR
 from xclip_runtime.inference.providers import DEVICE_CHOICES, GOALS, Compute, parse_provider_options
 from xclip_runtime.util.plain_text import BLANKS, text_of
 
@@ -149,6 +150,13 @@ precision_option = partial(
     show_default="fp16 on CUDA, else fp32",
     help="Precision of the vision graph; on TensorRT and OpenVINO, the compute precision.",
 )
+max_logit_error_option = option(
+    "--max-logit-error",
+    metavar="LOGITS",
+    type=Number(min=0),
+    default=MAX_LOGIT_ERROR,
+    help="Largest error to fp32 for which --device auto takes the fastest engine that `xclip-onnx tune` measured.",
+)
 
 
 def check_resume(output: str | None, *, resume: bool) -> None:
@@ -170,6 +178,7 @@ model_options = _all(
         help="Device to run on. auto may fall back to the CPU, with a warning; a named device runs or fails.",
     ),
     precision_option(),
+    max_logit_error_option,
     profile_option(
         show_default="the bundle's", help="Preprocessing: videox as in training, hf as in transformers' processor."
     ),
