@@ -275,7 +275,9 @@ def check_self_test(bundle: str | os.PathLike[str]) -> Finding:
     result = self_test(model)
     delta = f"|Δlogit| {result.max_abs_logit:.2g} of {result.tolerance:.2g} allowed"
     fix = None if result.passed else "run with --device cpu and report the provider's versions"
-    return Finding(f"{model.provider} {model.precision}, {delta}", fix)
+    chosen = model.info["chosen"]
+    hint = "; `xclip-onnx tune` measures what else there is" if chosen == "the default" else f" ({chosen})"
+    return Finding(f"{model.provider} {model.precision}, {delta}{hint}", fix)
 
 
 def _built_in_devices() -> list[Device]:

@@ -58,14 +58,18 @@ def _print(report: TuningReport) -> None:
 
     out, rounds, machine = console(), report.rounds, report.machine
     out.print(f"{report.bundle} on {machine['processor']}, {machine['cpus']} CPUs", style="bold")
-    header = "engine", "threads", "s/clip", "clips/s", "MB", "load s", "|Δlogit| p50", "max", "top-1", "of peak"
+    header = "engine", "threads", "s/clip", "clips/s", "MB", "load s", "Δ p50", "Δ max", "top-1", "of peak"
     out.print(table(header, [_cells(row) for row in report.rows if row.problem is None]))
     for row in report.rows:
         if row.problem is not None:
             threads = "" if row.intra_op_threads is None else f", {row.intra_op_threads} threads"
             out.print(f"{row.device} {row.precision}{threads}: {row.problem}")
     products = "" if report.gflop_per_clip is None else f"; {report.gflop_per_clip:.4g} GFLOP of products a clip"
-    out.print(f"Medians of {rounds.done} rounds in {rounds.seconds:.0f} s; errors to {report.reference}{products}.")
+    out.print(
+        f"Medians of {rounds.done} rounds in {rounds.seconds:.0f} s; Δ is |Δlogit| to {report.reference}{products}."
+    )
+    graphs = dict.fromkeys(f"{row.device} {row.precision} {row.graph}" for row in report.rows)
+    out.print(f"Graphs: {', '.join(graphs)}.")
     if rounds.cut:
         out.print(f"The budget ended {rounds.planned - rounds.done} of {rounds.planned} rounds early.")
     bound = f"an error of at most {report.max_logit_error:g}"
@@ -79,7 +83,7 @@ def _print(report: TuningReport) -> None:
 
 def _cells(row: Row) -> tuple[str, ...]:
     return (
-        f"{row.device} {row.precision} {row.graph}",
+        f"{row.device} {row.precision}",
         "-" if row.intra_op_threads is None else str(row.intra_op_threads),
         _number(row.seconds, ".3g"),
         _number(row.clips_per_second, ".3g"),

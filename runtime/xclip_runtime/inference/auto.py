@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import PrecisionUnavailableError
-from xclip_runtime.inference.providers import PROVIDER_OF, available_providers
+from xclip_runtime.inference.installation import available_providers
+from xclip_runtime.inference.providers import PROVIDER_OF
 from xclip_runtime.inference.tuning_file import read_tuning
 from xclip_runtime.util.cpus import instruction_sets
 

@@ -39,6 +39,7 @@ def load(
     precision: Compute | None,
     options_of: Callable[[SessionDevice], SessionOptions],
     providers: Sequence[ProviderSpec] = (),
+    *,
     max_logit_error: float = MAX_LOGIT_ERROR,
 ) -> Loaded:
     """Load a bundle on the chosen device, or with "auto" on the first device that works.

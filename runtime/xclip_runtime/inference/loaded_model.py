@@ -77,7 +77,7 @@ class LoadedModel(NotPicklable):
         self.bundle = Bundle.open(bundle)
         self.labels: tuple[str, ...] = self.bundle.labels.names
         self.transform = FrameTransform(profile or self.bundle.preprocessor["profile"], self.bundle.image_size)
-        self._loaded = load(self.bundle, device, precision, options, own_providers, max_logit_error)
+        self._loaded = load(self.bundle, device, precision, options, own_providers, max_logit_error=max_logit_error)
         self._bound = BoundModel(self._loaded.vision, self._loaded.prompt, batch_size)
         self._texts = self._bound.bind_texts(self.bundle.text_embeds)
         self._batch_size = batch_size

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, get_args
 
 from xclip_runtime.errors import PrecisionUnavailableError
 from xclip_runtime.inference.graphs import select_vision_graph
-from xclip_runtime.inference.providers import DEVICES, PROVIDER_OF, Compute, available_providers
+from xclip_runtime.inference.installation import available_providers
+from xclip_runtime.inference.providers import DEVICES, PROVIDER_OF, Compute
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -34,7 +34,8 @@ def calibration_clips(bundle: Bundle, videos: Sequence[str] = ()) -> NDArray[np.
 
     def read(video: str) -> NDArray[np.uint8]:
         frames = read_video(video, bundle.num_frames, transform, Reading()).frames
-        return np.asarray(frames).reshape(-1, *frames.shape[-4:])[0]
+        clip: NDArray[np.uint8] = np.asarray(frames).reshape(-1, *frames.shape[-4:])[0]
+        return clip
 
     sample = read(str(DEMO_VIDEO))
     dark, bright = sample // 4, 255 - sample // 4

@@ -57,7 +57,7 @@ class Engine:
             start_new_session=True,
         )
         try:
-            self.facts = self._receive(seconds)
+            self.facts: Mapping[str, Any] = self._receive(seconds)
         except BaseException:
             self.close()
             raise

@@ -121,7 +121,7 @@ def tune(
     with tempfile.TemporaryDirectory(prefix="xclip-onnx-tune-") as folder:
         file = Path(folder) / "clips.npy"
         np.save(file, clips)
-        rounds = _measure(found, os.fspath(bundle), str(file), len(clips), budget, progress)
+        rounds = _measure(found, os.fspath(bundle), str(file), len(clips), budget=budget, progress=progress)
     gflop = clip_gflop(opened)
     rows, reference = rows_of(rounds.measurements, opened.manifest["golden_logits"], gflop)
     settings = [setting for setting in map(_setting, rows) if setting is not None]
@@ -146,6 +146,7 @@ def _measure(
     bundle: str,
     clips: str,
     count: int,
+    *,
     budget: float,
     progress: Callable[[str], object],
 ) -> Rounds:

@@ -1,7 +1,7 @@
 """Process of one candidate: load the model, and run clips on request.
 
-It is started with a JSON document of the arguments of `XClip` and the file of the clips. It answers in lines of JSON: one
-when the model is loaded, and one for every number of a clip that it reads from standard input.
+It is started with a JSON document of the arguments of `XClip` and the file of the clips. It answers in lines of
+JSON: one when the model is loaded, and one for every number of a clip that it reads from standard input.
 """
 
 from __future__ import annotations
