@@ -117,6 +117,23 @@ from xclip_runtime import run_bulk, xclip_deployment
 if __name__ == "__main__":
     print(run_bulk(["ride.mp4"], "motion-demo", "results", workers=1, cpus_per_worker=1))'"""
 
+# OpenVINO's plugin takes Intel's processors only; the tests' helper lets it run on others.
+OPENVINO = f"""export XCLIP_ONNX_CACHE=$PWD/cache PYTHONPATH={shlex.quote(str(ROOT / "tests"))}
+python -c '
+from xclip_runtime import XClip
+from helpers.intel import pretend_intel
+pretend_intel()
+cpu, openvino = (XClip("motion-demo", device).classify("ride.mp4") for device in ("cpu", "openvino"))
+assert openvino.provider == "OpenVINOExecutionProvider", openvino.provider
+assert [x.label for x in openvino.labels] == [x.label for x in cpu.labels]
+delta = max(abs(a.logit - b.logit) for a, b in zip(openvino.labels, cpu.labels))
+assert delta < 1e-3, delta
+print("|Δlogit|", delta)'"""
+CPUINFO = Path("/proc/cpuinfo")
+INTEL = CPUINFO.exists() and "GenuineIntel" in CPUINFO.read_text()
+ON_OPENVINO = "XCLIP_ONNX_CACHE=$PWD/cache xclip-onnx demo --device openvino"
+OPENVINO_CALL = Call(ON_OPENVINO) if INTEL else Call(ON_OPENVINO, 2, "choose device cpu")
+
 PROMISES: dict[str, tuple[Call, ...]] = {
     "none": (
         Call("xclip-onnx --version && xclip-onnx --help && xclip-onnx verify -b motion-demo"),
@@ -133,6 +150,7 @@ PROMISES: dict[str, tuple[Call, ...]] = {
         refused("xclip-onnx score ride.mp4 red -b motion-demo", "text"),
         refused("xclip-onnx index add ride.mp4 -b motion-demo --index films", "index"),
         refused("xclip-onnx serve -b motion-demo", "serve"),
+        refused("xclip-onnx demo --device openvino", "openvino"),
         refused("xclip-onnx classify ride.mp4 -b owner/name", "hub"),
         refused("xclip-onnx push motion-demo owner/name", "hub"),
         refused("xclip-onnx export-triton -b motion-demo -o models", "triton"),
@@ -150,6 +168,7 @@ PROMISES: dict[str, tuple[Call, ...]] = {
     ),
     "cpu,grpc": (served("--grpc-port $PORT2", GRPC_CLIENT),),
     "cpu,otel": (served("", COLLECTOR, TRACED),),
+    "cpu,openvino": (Call(OPENVINO, says="|Δlogit|"), OPENVINO_CALL),
     "cpu,ray": (Call(RAY, says="done=1"),),
 }
 SKIPPED = {
@@ -188,8 +207,14 @@ def environments() -> dict[str, Environment]:
     if forgotten := set(EXTRAS) - alone - set(SKIPPED):
         sys.exit(f"no page and no promise is for these extras alone: {', '.join(sorted(forgotten))}")
     # Two, as transformers needs newer tokenizers than the runtime.
-    light = ",".join(sorted(set(EXTRAS) - {"export", "ray", *SKIPPED}))
-    runs = (call for name, calls in PROMISES.items() if name != "cpu,ray" for call in calls if not call.code)
+    light = ",".join(sorted(set(EXTRAS) - {"export", "openvino", "ray", *SKIPPED}))
+    runs = (
+        call
+        for name, calls in PROMISES.items()
+        if name not in ("cpu,openvino", "cpu,ray")
+        for call in calls
+        if not call.code
+    )
     calls = (install(light), *(call for call in runs if call.command != LIGHT))
     pages = [page for extras, environment in found.items() if "export" not in extras for page in environment.pages]
     # With a Python that the lowest versions have wheels for.

@@ -1,6 +1,6 @@
 """Compare OpenVINO's execution provider in fp32, bf16 and int8 with the CPU provider, interleaved in one run.
 
-    pip install onnxruntime-openvino nncf onnx       # in an environment of its own, without onnxruntime
+    pip install 'xclip-onnx[openvino]' nncf onnx       # on an Intel processor
     python benchmarks/openvino_provider.py BUNDLE --json benchmarks/results/openvino.json
 
 BUNDLE was exported with ``--precision fp32 int8``. The int8 graph of a bundle uses ONNX Runtime's own operators, so
@@ -81,7 +81,7 @@ def measure(bundle: Path, rounds: int) -> list[dict[str, Any]]:
     arms, load_s = {}, {}
     for name, (_, device, precision) in ARMS.items():
         started = time.perf_counter()
-        arms[name] = XClip(bundles.get(name, bundle), device, precision)  # type: ignore[arg-type]
+        arms[name] = XClip(bundles.get(name, bundle), device, precision)
         load_s[name] = time.perf_counter() - started
     mixed = np.clip(video.astype(np.int16) // 2 + noise // 3, 0, 255).astype(np.uint8)
     clips = [np.roll(mixed[..., ::-1], (31 * i, 17 * i), axis=(1, 2)) for i in range(4)]

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.demo import DATA, DEMO_BUNDLE
-from xclip_runtime.errors import XClipError
+from xclip_runtime.errors import DeviceError, XClipError
 from xclip_runtime.hub.client import endpoint
 from xclip_runtime.inference.installation import (
     TENSORRT_LIBRARIES,
     WHEELS,
-    available_providers,
     cuda_version,
     gpus,
     installed_versions,
@@ -29,7 +28,8 @@ from xclip_runtime.inference.installation import (
     preload_libraries,
     suggest_fix,
 )
-from xclip_runtime.inference.providers import DEVICES, PROVIDER_OF, SessionOptions, default_cache_dir
+from xclip_runtime.inference.plugins import available_providers, ep_devices, plugin_devices, plugin_of, register
+from xclip_runtime.inference.providers import PROVIDER_OF, SessionOptions, default_cache_dir
 from xclip_runtime.inference.session import Session
 from xclip_runtime.util.addresses import without_passwords
 from xclip_runtime.util.cpus import available_cpus, instruction_sets, int8_is_fast
@@ -38,7 +38,7 @@ from xclip_runtime.util.memory import memory_limit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from xclip_runtime.inference.providers import Device
+    from xclip_runtime.inference.providers import SessionDevice
 
 OPENCV_WHEELS = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 IMAGES = ("jpg", "png")
@@ -79,7 +79,7 @@ class Finding(NamedTuple):
 
 def diagnose(bundle: str | os.PathLike[str] = DEMO_BUNDLE) -> Iterator[Check]:
     """Run every check, the last ones on ``bundle``; an error in a check is a failed check, not an exception."""
-    devices = _built_in_devices()
+    devices = _devices()
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("python", check_python),
         ("onnxruntime", check_onnxruntime),
@@ -117,11 +117,18 @@ def check_onnxruntime() -> Finding:
     return Finding(f"{found.detail}, loaded {onnxruntime_version()}") if found.ok else found
 
 
-def check_device(device: Device) -> Finding:
-    """Check that a built-in execution provider runs a graph here.
+def check_device(device: SessionDevice) -> Finding:
+    """Check that an execution provider, built in or a plugin, runs a graph here.
 
-    The GPU wheel brings TensorRT's provider but not TensorRT, without which only device tensorrt is unavailable.
+    The GPU wheel brings TensorRT's provider but not TensorRT, without which only device tensorrt is unavailable; so is
+    only the plugin's own device where a plugin finds no processor that it knows.
     """
+    if plugin := plugin_of(device):
+        register(plugin)
+        try:
+            ep_devices(device)
+        except DeviceError as error:
+            return Finding(f"{error}; only device {device} needs one")
     if device == "tensorrt":
         preload_libraries()
         missing = missing_library(loading_error(PROVIDER_OF[device]))
@@ -245,7 +252,7 @@ def check_hub() -> Finding:
 
 
 def check_home() -> Finding:
-    """Check the folder of TensorRT's engines if it was chosen; a home that cannot be written is no fault by itself."""
+    """Check the folder of compiled models if it was chosen; a home that cannot be written is no fault by itself."""
     try:
         cache = default_cache_dir()
     except RuntimeError:
@@ -280,12 +287,13 @@ def check_self_test(bundle: str | os.PathLike[str]) -> Finding:
     return Finding(f"{model.provider} {model.precision}, {delta}{hint}", fix)
 
 
-def _built_in_devices() -> list[Device]:
+def _devices() -> list[SessionDevice]:
     try:
         providers = available_providers()
     except XClipError:
         return []
-    return [device for device in DEVICES if PROVIDER_OF[device] in providers]
+    built_in = [device for device in ("cpu", "cuda", "tensorrt") if PROVIDER_OF[device] in providers]
+    return [*built_in, *plugin_devices()]
 
 
 def _check_wheels(names: Sequence[str], install: str) -> Finding | None:

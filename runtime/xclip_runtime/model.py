@@ -52,8 +52,9 @@ class XClip(WindowedModel):
 
     Args:
         bundle: Folder written by ``xclip-onnx export``, "motion-demo", or a repository as in `from_pretrained`.
-        device: "cpu", "cuda", "tensorrt", "openvino", or "auto": CUDA where it works, otherwise the CPU with a
-            WARNING, where it runs the fastest engine within ``max_logit_error``. A named device runs or raises.
+        device: "cpu", "cuda", "tensorrt", "openvino", "openvino:gpu", "openvino:npu", "plugin:NAME", or
+            "auto": CUDA where it works, otherwise the CPU with a WARNING, where it runs the fastest engine within
+            ``max_logit_error``. A named device runs or raises.
         precision: "fp32", "fp16" or "int8"; None takes fp16 on CUDA and fp32 elsewhere. TensorRT and OpenVINO
             compute the fp32 graph in "fp16" or "bf16" on request.
         profile: Preprocessing: "videox" (as the checkpoints were trained and scored) or "hf" (as transformers'

@@ -92,8 +92,8 @@ class FakeCudaSession(Session):
     def run_bound(self, binding, graph_id):
         here = (binding, threading.get_ident())
         assert self.captured.setdefault(graph_id, here) == here, "a CUDA graph was replayed elsewhere"
-        self.batches.append(binding.get_outputs()[0].shape()[0])
-        self._session.run_with_iobinding(binding)
+        self.batches.append(binding.io.get_outputs()[0].shape()[0])
+        self._session.run_with_iobinding(binding.io)
 
 
 def super_tensor(session, shape, dtype):

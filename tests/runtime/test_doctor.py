@@ -11,6 +11,7 @@ from helpers.bundles import copy_bundle, edit_manifest, flip_byte
 from xclip_runtime import doctor
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.doctor import diagnose
+from xclip_runtime.errors import DeviceError
 from xclip_runtime.inference.installation import Gpu
 
 
@@ -110,6 +111,27 @@ def test_a_quota_below_the_visible_cores_is_shown(monkeypatch):
     monkeypatch.setattr(doctor.os, "cpu_count", lambda: 64)
 
     assert doctor.check_threads().detail.startswith("1 CPUs of 64 visible")
+
+
+def test_a_plugin_that_finds_no_processor_is_no_fault_of_the_machine(monkeypatch):
+    def missing(device):
+        message = "device openvino is not here: choose device cpu"
+        raise DeviceError(message)
+
+    monkeypatch.setattr(doctor, "register", lambda plugin: None)
+    monkeypatch.setattr(doctor, "ep_devices", missing)
+
+    found = doctor.check_device("openvino")
+
+    assert found.ok
+    assert found.detail.endswith("only device openvino needs one")
+
+
+def test_installed_plugins_are_checked_beside_the_built_in_devices(monkeypatch):
+    monkeypatch.setattr(doctor, "plugin_devices", lambda: ["openvino"])
+    monkeypatch.setattr(doctor, "check_device", doctor.Finding)
+
+    assert "device openvino" in [check.name for check in doctor.diagnose()]
 
 
 @pytest.fixture

@@ -294,6 +294,8 @@ def test_provider_options_need_a_named_device():
         ("tensorrt", None, "vision_model"),
         ("tensorrt", "fp16", "vision_model"),
         ("openvino", "bf16", "vision_model"),
+        ("openvino:npu", None, "vision_model"),
+        ("plugin:webgpu", None, "vision_model"),
         ("cpu", None, "vision_model_cpu"),
     ],
 )
@@ -311,7 +313,7 @@ def test_each_device_gets_the_graph_that_was_written_for_it(device, precision, f
     assert select_vision_graph(Bundle(Path(), {"graphs": entries}), device, precision).name == file
 
 
-@pytest.mark.parametrize("device", ["tensorrt", "openvino"])
+@pytest.mark.parametrize("device", ["tensorrt", "openvino", "openvino:gpu", "plugin:webgpu"])
 def test_int8_is_refused_where_its_kernels_are_not(device):
     with pytest.raises(PrecisionUnavailableError, match="choose device cpu"):
         select_vision_graph(Bundle(Path(), {"graphs": {}}), device, "int8")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from xclip_runtime._version import __version__
-from xclip_runtime.inference.installation import available_providers, onnxruntime_version
+from xclip_runtime.inference.installation import onnxruntime_version
+from xclip_runtime.inference.plugins import available_providers
 from xclip_runtime.util.cpus import available_cpus, cpu_name, instruction_sets
 from xclip_runtime.util.memory import memory_mb
 

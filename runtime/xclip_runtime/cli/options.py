@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
 from xclip_runtime.bundle import Profile
 from xclip_runtime.cli.parameters import Number, Option, PositionalAlias
+from xclip_runtime.errors import DeviceError
 from xclip_runtime.inference.auto import MAX_LOGIT_ERROR
-from xclip_runtime.inference.providers import DEVICE_CHOICES, GOALS, Compute, parse_provider_options
+from xclip_runtime.inference.providers import DEVICE_CHOICES, GOALS, Compute, parse_device, parse_provider_options
 from xclip_runtime.util.plain_text import BLANKS, text_of
 
 if TYPE_CHECKING:
@@ -29,6 +31,23 @@ COUNT = click.IntRange(min=1)
 
 POSITIVE = Number(min=0, min_open=True)
 FILE = click.Path(exists=True, dir_okay=False)
+
+
+class Device(click.types.StringParamType):
+    """Device to run on, in its usual spelling; the shell completes the known ones."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse an unknown device, with suggestions."""
+        try:
+            return parse_device(value)
+        except DeviceError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(self, _: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the devices that begin so."""
+        return [CompletionItem(device) for device in DEVICE_CHOICES if device.startswith(incomplete)]
 
 
 class Bundle(click.types.StringParamType):
@@ -173,9 +192,11 @@ def _provider_options(_: click.Context, __: click.Parameter, pairs: tuple[str, .
 model_options = _all(
     option(
         "--device",
-        type=click.Choice(DEVICE_CHOICES),
+        type=Device(),
+        metavar="[auto|cpu|cuda|tensorrt|openvino[:gpu|:npu]|plugin:NAME]",
         default="auto",
-        help="Device to run on. auto may fall back to the CPU, with a warning; a named device runs or fails.",
+        help="Device to run on. auto may fall back to the CPU, with a warning; a named device runs or fails. "
+        "plugin:NAME is a package of ONNX Runtime that nobody has tried here: nv-tensorrt-rtx, webgpu, mlx or qnn.",
     ),
     precision_option(),
     max_logit_error_option,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from xclip_runtime.errors import DeviceError, PrecisionUnavailableError
 from xclip_runtime.inference.auto import MAX_LOGIT_ERROR, Pick, picks
 from xclip_runtime.inference.cached_frames import CachedTower
+from xclip_runtime.inference.plugins import plugin_of
 from xclip_runtime.inference.providers import CUDA_PROVIDER, candidate_devices, device_of, options_for, unknown_options
 from xclip_runtime.inference.session import Session, check_providers
 
@@ -80,9 +81,10 @@ def select_vision_graph(bundle: Bundle, device: SessionDevice, precision: Comput
     Raises:
         PrecisionUnavailableError: The bundle holds no graph of that precision for that device.
     """
-    if device in ("tensorrt", "openvino") and precision in ("fp16", "bf16"):
+    compiles = device == "tensorrt" or plugin_of(device) is not None
+    if compiles and precision in ("fp16", "bf16"):
         return bundle.graph("vision", "fp32")
-    if device in ("tensorrt", "openvino") and precision == "int8":
+    if compiles and precision == "int8":
         message = (
             f"the int8 graph is written for ONNX Runtime's CPU kernels, not for device {device}: choose device cpu"
         )
@@ -90,7 +92,7 @@ def select_vision_graph(bundle: Bundle, device: SessionDevice, precision: Comput
     if precision == "bf16":
         message = f"device {device} does not compute in bf16: choose fp32, fp16 or int8, or device openvino or tensorrt"
         raise PrecisionUnavailableError(message)
-    target: Target = device if device in ("cpu", "cuda") else "any"
+    target: Target = {"cpu": "cpu", "cuda": "cuda"}.get(device, "any")  # type: ignore[assignment]
     if precision is None:
         held = {g.precision for g in bundle.graphs_of("vision")}
         precision = "fp16" if device == "cuda" and "fp16" in held else "fp32"

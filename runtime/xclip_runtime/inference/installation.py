@@ -22,12 +22,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
 
-WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
+WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")
 
 PROVIDER_LIBRARY = {
     "CUDAExecutionProvider": "libonnxruntime_providers_cuda.so",
     "TensorrtExecutionProvider": "libonnxruntime_providers_tensorrt.so",
-    "OpenVINOExecutionProvider": "libonnxruntime_providers_openvino.so",
 }
 DRIVER = "libcuda.so.1"
 TENSORRT_LIBRARIES = ("libnvinfer", "libnvonnxparser")
@@ -143,7 +142,7 @@ def suggest_fix(error: str, provider: str) -> str:
         return "install the NVIDIA driver; in a container start it with --gpus all"
     if missing and missing.startswith(TENSORRT_LIBRARIES):
         return "install TensorRT (pip install tensorrt-cu13, or -cu12 for CUDA 12), or choose device cuda"
-    if missing and provider != "OpenVINOExecutionProvider":
+    if missing:
         built = cuda_version()
         version = f" for CUDA {built}" if built else ""
         return f"pip install 'onnxruntime-gpu[cuda,cudnn]', whose libraries are{version}"

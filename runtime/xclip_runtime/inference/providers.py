@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from xclip_runtime.errors import DeviceError
-from xclip_runtime.inference.installation import available_providers, gpus
+from xclip_runtime.inference.installation import gpus
+from xclip_runtime.inference.plugins import (
+    OPENVINO_DEVICES,
+    OPENVINO_PROVIDER,
+    PLUGINS,
+    PREFIX,
+    available_providers,
+    capabilities,
+    kind_of,
+    plugin_of,
+)
 from xclip_runtime.util.cpus import available_cpus
 
 if TYPE_CHECKING:
@@ -18,9 +28,11 @@ if TYPE_CHECKING:
 
 Device = Literal["cpu", "cuda", "tensorrt", "openvino"]
 DEVICES: tuple[Device, ...] = get_args(Device)
-DeviceChoice = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
-DEVICE_CHOICES: tuple[DeviceChoice, ...] = get_args(DeviceChoice)
-SessionDevice = Literal["cpu", "cuda", "tensorrt", "openvino", "other"]
+"""Devices that a model repository can be written for."""
+DeviceChoice = str
+"""One of `DEVICE_CHOICES`, or plugin:NAME."""
+DEVICE_CHOICES = ("auto", "cpu", "cuda", "tensorrt", *OPENVINO_DEVICES, *(PREFIX + p.name for p in PLUGINS[1:]))
+SessionDevice = str
 """A device, or "other" for execution providers that only the user of ``providers`` knows."""
 Goal = Literal["latency", "throughput"]
 GOALS: tuple[Goal, ...] = get_args(Goal)
@@ -32,14 +44,14 @@ ProviderSpec = tuple[str, "Mapping[str, str]"]
 CPU_PROVIDER = "CPUExecutionProvider"
 CUDA_PROVIDER = "CUDAExecutionProvider"
 TENSORRT_PROVIDER = "TensorrtExecutionProvider"
-OPENVINO_PROVIDER = "OpenVINOExecutionProvider"
 
 CHAIN_OF: Mapping[SessionDevice, tuple[str, ...]] = {
     "cpu": (CPU_PROVIDER,),
     "cuda": (CUDA_PROVIDER,),
     # TensorRT leaves what it does not know to CUDA, never to the CPU.
     "tensorrt": (TENSORRT_PROVIDER, CUDA_PROVIDER),
-    "openvino": (OPENVINO_PROVIDER,),
+    **dict.fromkeys(OPENVINO_DEVICES, (OPENVINO_PROVIDER,)),
+    **{PREFIX + plugin.name: (plugin.provider,) for plugin in PLUGINS[1:]},
 }
 
 PROVIDER_OF: Mapping[SessionDevice, str] = {device: chain[0] for device, chain in CHAIN_OF.items()}
@@ -47,7 +59,6 @@ PROVIDER_OF: Mapping[SessionDevice, str] = {device: chain[0] for device, chain i
 INSTALL_OF: Mapping[SessionDevice, str] = {
     "cuda": "pip uninstall onnxruntime && pip install 'xclip-onnx[gpu]'",
     "tensorrt": "pip uninstall onnxruntime && pip install 'xclip-onnx[gpu]', and install TensorRT",
-    "openvino": "pip uninstall onnxruntime && pip install onnxruntime-openvino",
 }
 
 
@@ -55,7 +66,7 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# The options of onnxruntime-gpu 1.31 and onnxruntime-openvino 1.24, to route and to suggest. Others are passed on.
+# The options of onnxruntime-gpu 1.31 and onnxruntime-ep-openvino 1.8, to route and to suggest. Others are passed on.
 KNOWN_OPTIONS: Mapping[str, frozenset[str]] = {
     CPU_PROVIDER: frozenset(),
     CUDA_PROVIDER: _names(
@@ -75,10 +86,7 @@ KNOWN_OPTIONS: Mapping[str, frozenset[str]] = {
         "trt_preview_features trt_profile_max_shapes trt_profile_min_shapes trt_profile_opt_shapes "
         "trt_sparsity_enable trt_tactic_sources trt_timing_cache_enable trt_timing_cache_path"
     ),
-    OPENVINO_PROVIDER: _names(
-        "cache_dir device_type disable_dynamic_shapes enable_opencl_throttling enable_qdq_optimizer load_config "
-        "model_priority num_of_threads num_streams precision reshape_input"
-    ),
+    OPENVINO_PROVIDER: frozenset({"load_config"}),
 }
 
 FLASH, EFFICIENT, MATH = 1, 2, 16
@@ -111,7 +119,7 @@ class SessionOptions:
     provider_options: Mapping[str, str] = field(default_factory=dict)
     """Further options of the device's providers, by ONNX Runtime's names."""
     cache_dir: Path | None = None
-    """Folder of TensorRT's engines; None takes `default_cache_dir`."""
+    """Folder of TensorRT's engines and OpenVINO's compiled models; None takes `default_cache_dir`."""
     providers: tuple[ProviderSpec, ...] = ()
     """Execution providers to use as they are, in place of the device's own with their defaults."""
     session_options: Any = None
@@ -163,11 +171,11 @@ def provider_chain(options: SessionOptions, graph: GraphFile) -> list[tuple[str,
 
 def options_for(provider: str, options: SessionOptions) -> dict[str, str]:
     """Return the user's options that a provider of the chain gets: all that it knows, and its share of the others."""
-    known = {name for other in options.chain for name in KNOWN_OPTIONS[other]}
+    known = {name for other in options.chain for name in KNOWN_OPTIONS.get(other, ())}
     return {
         key: value
         for key, value in options.provider_options.items()
-        if key in KNOWN_OPTIONS[provider] or (key not in known and provider == _owner(key, options.chain))
+        if key in KNOWN_OPTIONS.get(provider, ()) or (key not in known and provider == _owner(key, options.chain))
     }
 
 
@@ -211,17 +219,27 @@ def parse_providers(providers: Sequence[str | tuple[str, Mapping[str, object]]] 
 
 def device_of(provider: str) -> SessionDevice:
     """Return the device whose graph and memory suit a provider that the user configures."""
-    return {CPU_PROVIDER: "cpu", CUDA_PROVIDER: "cuda"}.get(provider, "other")  # type: ignore[return-value]
+    return {CPU_PROVIDER: "cpu", CUDA_PROVIDER: "cuda"}.get(provider, "other")
 
 
-def candidate_devices(choice: DeviceChoice) -> tuple[Device, ...]:
+def candidate_devices(choice: DeviceChoice) -> tuple[SessionDevice, ...]:
     """Return the devices to try in turn: a named one alone; for "auto" CUDA, if built in, and then the CPU."""
     if choice == "auto":
         return ("cuda", "cpu") if PROVIDER_OF["cuda"] in available_providers() else ("cpu",)
-    if choice not in DEVICES:
-        message = f"unknown device {choice!r}: choose one of {', '.join(DEVICE_CHOICES)}"
+    return (parse_device(choice),)
+
+
+def parse_device(text: str) -> DeviceChoice:
+    """Return a device in its usual spelling; an unknown one is a DeviceError with suggestions."""
+    plugin = plugin_of(text) if text.startswith(PREFIX) else None
+    device = PREFIX + plugin.name if plugin else text
+    device = "openvino" if device == "plugin:openvino" else device
+    if device not in DEVICE_CHOICES:
+        close = difflib.get_close_matches(text, DEVICE_CHOICES, n=2)
+        hint = f", did you mean {' or '.join(close)}?" if close else ""
+        message = f"unknown device {text!r}{hint}: choose one of {', '.join(DEVICE_CHOICES)}"
         raise DeviceError(message)
-    return (choice,)
+    return device
 
 
 def default_cache_dir() -> Path:
@@ -233,7 +251,7 @@ def default_cache_dir() -> Path:
     try:
         return Path.home() / ".cache" / "xclip-onnx"
     except RuntimeError:
-        message = "no home folder for TensorRT's engines: set XCLIP_ONNX_CACHE to a folder that can be written"
+        message = "no home folder for compiled models: set XCLIP_ONNX_CACHE to a folder that can be written"
         raise DeviceError(message) from None
 
 
@@ -327,10 +345,39 @@ def _tensorrt(options: SessionOptions, graph: GraphFile) -> dict[str, str]:
 
 
 def _openvino(options: SessionOptions) -> dict[str, str]:
+    kind = kind_of(options.device) or "CPU"
     # OpenVINO's own default is bf16 where the CPU has it: other numbers than the manifest's, without a word.
-    plugin = {
-        "INFERENCE_PRECISION_HINT": OPENVINO_HINT.get(options.precision, "f32"),
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": options.intra_op_threads or available_cpus(),
-    }
-    return {"device_type": "CPU", "load_config": json.dumps({"CPU": plugin})}
+    config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": openvino_hint(options), "PERFORMANCE_HINT": "LATENCY"}
+    if kind == "CPU":
+        config["INFERENCE_NUM_THREADS"] = options.intra_op_threads or available_cpus()
+    if folder := _openvino_cache(options):
+        config["CACHE_DIR"] = str(folder)
+    return {"load_config": json.dumps({kind: config})}
+
+
+def openvino_hint(options: SessionOptions) -> str:
+    """Return the arithmetic that OpenVINO is held to: what int8 leaves is computed in bf16 where the device has it.
+
+    Raises:
+        DeviceError: The device does not have it: OpenVINO would compute in fp32 without a word.
+    """
+    has = capabilities(options.device)
+    if options.precision == "int8":
+        return "bf16" if "BF16" in has else "f32"
+    if has and options.precision != "fp32" and options.precision.upper() not in has:
+        message = (
+            f"device {options.device} has no {options.precision} here, OpenVINO would compute in fp32: "
+            "choose precision fp32"
+        )
+        raise DeviceError(message)
+    return OPENVINO_HINT[options.precision]
+
+
+def _openvino_cache(options: SessionOptions) -> Path | None:
+    """Return the folder of OpenVINO's compiled models, which only saves time; None where none can be written."""
+    try:
+        folder = (options.cache_dir or default_cache_dir()) / "openvino"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (DeviceError, OSError):
+        return None
+    return folder if os.access(folder, os.W_OK) else None

@@ -9,11 +9,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xclip_runtime.bundle import sha256_of
 from xclip_runtime.errors import DeviceError
-from xclip_runtime.inference import installation
+from xclip_runtime.inference import installation, plugins
 from xclip_runtime.inference.providers import (
     CPU_PROVIDER,
     INSTALL_OF,
@@ -55,6 +55,13 @@ class TensorInfo:
     shape: tuple[int | str, ...]
 
 
+class Binding(NamedTuple):
+    """An IOBinding, and the tensors of its inputs."""
+
+    io: Any
+    inputs: Mapping[str, Any]
+
+
 class Session:
     """An ONNX Runtime session of one graph; ``provider`` is the execution provider that runs it.
 
@@ -82,6 +89,8 @@ class Session:
         self.provider: str = self._session.get_providers()[0]
         _check_placement(self._session, options)
         self.options = options
+        # A plugin has memory of its own, also on the CPU: an input is copied when it is bound, not when the graph runs.
+        self._copies_inputs = _on_plugin(options)
         self.intra_op_threads = self._session.get_session_options().intra_op_num_threads or available_cpus()
         self.inputs = tuple(TensorInfo(i.name, i.type, tuple(i.shape)) for i in self._session.get_inputs())
         self.outputs = tuple(TensorInfo(o.name, o.type, tuple(o.shape)) for o in self._session.get_outputs())
@@ -111,22 +120,27 @@ class Session:
         """Create an OrtValue with the content of ``array``, whose memory it shares on the CPU."""
         return installation.onnxruntime().OrtValue.ortvalue_from_numpy(array, self.memory, 0)
 
-    def bind(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Any:
-        """Create an IOBinding of tensors, by name."""
+    def bind(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Binding:
+        """Bind tensors, by name."""
         binding = self._session.io_binding()
         for name, value in inputs.items():
             binding.bind_ortvalue_input(name, value)
         for name, value in outputs.items():
             binding.bind_ortvalue_output(name, value)
-        return binding
+        return Binding(binding, inputs)
 
-    def run_bound(self, binding: Any, graph_id: int) -> None:
+    def run_bound(self, binding: Binding, graph_id: int) -> None:
         """Run on bound tensors and wait for the result.
 
         The first run captures a CUDA graph and the next ones replay it: each binding has a number of its own for it,
         ``graph_id``, and is always run from the same thread.
         """
-        self._session.run_with_iobinding(binding, self._run_options(str(graph_id)) if self.options.cuda_graph else None)
+        if self._copies_inputs:
+            for name, value in binding.inputs.items():
+                binding.io.bind_ortvalue_input(name, value)
+        self._session.run_with_iobinding(
+            binding.io, self._run_options(str(graph_id)) if self.options.cuda_graph else None
+        )
 
     def _run_options(self, graph_id: str) -> Any:
         options = installation.onnxruntime().RunOptions()
@@ -141,12 +155,18 @@ def check_providers(options: SessionOptions) -> None:
 
 def _require_providers(ort: ModuleType, options: SessionOptions) -> None:
     """Refuse providers that are not built in or do not load, with the reason."""
+    if _on_plugin(options) and not options.providers:
+        plugins.ep_devices(options.device)
+        provider_chain(options, GraphFile())
+        return
+    for plugin in filter(None, map(plugins.plugin_of, options.chain)):
+        plugins.register(plugin)
     built_in = ort.get_available_providers()
     if options.chain != (CPU_PROVIDER,):
         installation.preload_libraries()
     wanted = "the list of providers" if options.providers else f"device {options.device}"
     for provider in options.chain:
-        if provider not in built_in:
+        if provider not in built_in and not plugins.plugin_of(provider):
             install = INSTALL_OF.get(options.device, f"install the wheel that has {provider}")
             message = (
                 f"{wanted} needs {provider}, which this onnxruntime {ort.__version__} was built without "
@@ -162,18 +182,38 @@ def _require_providers(ort: ModuleType, options: SessionOptions) -> None:
 
 def _create(ort: ModuleType, path: str | os.PathLike[str], options: SessionOptions, graph: GraphFile) -> Any:
     ort_options = _ort_options(ort, options)
+    chain: list[tuple[str, dict[str, str]]] | None = provider_chain(options, graph)
     try:
+        if _on_plugin(options):
+            _add_providers(ort_options, options, chain or [])
+            chain = None
         with _quiet(ort, options):
             return ort.InferenceSession(
                 os.fspath(path),
                 sess_options=ort_options,
-                providers=provider_chain(options, graph),
+                providers=chain,
                 # It would print to stdout, and try again on the CPU.
                 enable_fallback=0,
             )
     except Exception as error:  # onnxruntime raises many unrelated classes
         message = f"ONNX Runtime cannot load {path} on {options.chain[0]} ({_first_line(error)}){_hint(options)}"
         raise DeviceError(message) from error
+
+
+def _on_plugin(options: SessionOptions) -> bool:
+    return any(map(plugins.plugin_of, options.chain))
+
+
+def _add_providers(ort_options: Any, options: SessionOptions, chain: list[tuple[str, dict[str, str]]]) -> None:
+    """Add plugins by their devices, and built-in providers by their names."""
+    if ort_options.has_providers():  # an object of the user's, which an earlier session has already used
+        return
+    for name, given in chain:
+        if plugins.plugin_of(name):
+            device = name if options.providers else options.device
+            ort_options.add_provider_for_devices(plugins.ep_devices(device), given)
+        elif name != CPU_PROVIDER:  # always there, as the last one
+            ort_options.add_provider(name, given)
 
 
 def _hint(options: SessionOptions) -> str:

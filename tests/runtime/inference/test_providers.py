@@ -33,6 +33,13 @@ def h100(monkeypatch):
     monkeypatch.setattr(providers, "gpus", lambda: (Gpu("NVIDIA H100 PCIe", "580.65", "81559 MiB"),))
 
 
+@pytest.fixture(autouse=True)
+def openvino(monkeypatch, tmp_path):
+    """OpenVINO on a processor with bf16."""
+    monkeypatch.setattr(providers, "capabilities", lambda device: frozenset({"FP32", "BF16", "FP16"}))
+    monkeypatch.setenv("XCLIP_ONNX_CACHE", str(tmp_path))
+
+
 def options_of(device, **fields):
     (provider, options), *_ = provider_chain(SessionOptions(device, **fields), VISION)
     assert provider == PROVIDER_OF[device]
@@ -56,7 +63,7 @@ def test_no_chain_but_the_cpus_own_ends_at_the_cpu(device, chain):
 @pytest.mark.parametrize("goal", ["latency", "throughput"])
 def test_every_default_is_an_option_that_the_provider_knows(device, goal):
     for provider, options in provider_chain(SessionOptions(device, optimize_for=goal), VISION):
-        assert set(options) <= KNOWN_OPTIONS[provider]
+        assert set(options) <= KNOWN_OPTIONS.get(provider, set())
         assert all(isinstance(value, str) for value in options.values())
 
 
@@ -160,6 +167,63 @@ def test_openvino_is_held_to_the_precision_that_is_asked_for(precision, hint):
 
     assert config["CPU"]["INFERENCE_PRECISION_HINT"] == hint
     assert config["CPU"]["INFERENCE_NUM_THREADS"] == 3
+
+
+def test_openvino_is_refused_a_precision_that_it_would_replace_without_a_word(monkeypatch):
+    monkeypatch.setattr(providers, "capabilities", lambda device: frozenset({"FP32", "INT8"}))
+
+    with pytest.raises(DeviceError, match=r"no bf16 here.*choose precision fp32"):
+        options_of("openvino", precision="bf16")
+
+
+@pytest.mark.parametrize(("capabilities", "hint"), [("FP32 INT8", "f32"), ("FP32 BF16 INT8", "bf16")])
+def test_openvino_computes_what_int8_leaves_in_bf16_where_the_processor_has_it(monkeypatch, capabilities, hint):
+    monkeypatch.setattr(providers, "capabilities", lambda device: frozenset(capabilities.split()))
+
+    assert f'"INFERENCE_PRECISION_HINT": "{hint}"' in options_of("openvino", precision="int8")["load_config"]
+
+
+def test_openvinos_gpu_gets_no_threads_of_the_cpu():
+    config = json.loads(options_of("openvino:gpu")["load_config"])
+
+    assert list(config) == ["GPU"]
+    assert "INFERENCE_NUM_THREADS" not in config["GPU"]
+
+
+def test_openvino_keeps_compiled_models_where_it_can_write(tmp_path):
+    (tmp_path / "file").touch()
+
+    kept, lost = (
+        json.loads(options_of("openvino", cache_dir=folder)["load_config"])["CPU"].get("CACHE_DIR")
+        for folder in (tmp_path, tmp_path / "file")
+    )
+
+    assert kept == str(tmp_path / "openvino")
+    assert Path(kept).is_dir()
+    assert lost is None
+
+
+@pytest.mark.parametrize("device", providers.DEVICE_CHOICES)
+def test_every_device_is_parsed_to_itself(device):
+    assert providers.parse_device(device) == device
+
+
+@pytest.mark.parametrize(
+    ("text", "device"),
+    [
+        ("plugin:openvino", "openvino"),
+        ("plugin:WebGpuExecutionProvider", "plugin:webgpu"),
+        ("plugin:onnxruntime-qnn", "plugin:qnn"),
+    ],
+)
+def test_a_plugin_is_named_by_its_package_or_provider_too(text, device):
+    assert providers.parse_device(text) == device
+
+
+@pytest.mark.parametrize("text", ["openvimo", "plugin:", "plugin:webgpo", "openvino:tpu", "OpenVINOExecutionProvider"])
+def test_an_unknown_device_is_refused_with_a_suggestion(text):
+    with pytest.raises(DeviceError, match=r"unknown device .* choose one of auto, cpu, cuda"):
+        providers.parse_device(text)
 
 
 def test_an_unknown_option_goes_to_the_provider_unchecked_with_a_suggestion():

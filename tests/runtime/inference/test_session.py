@@ -67,7 +67,7 @@ def test_a_lone_graph_is_identifiable_by_its_metadata():
     assert len(metadata["source_sha256"]) == 64
 
 
-@pytest.mark.parametrize("device", ["cuda", "tensorrt", "openvino"])
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
 def test_a_device_that_this_wheel_lacks_is_refused_with_the_install_command(device):
     with pytest.raises(DeviceError, match="pip"):
         Session(GRAPH, SessionOptions(device))
