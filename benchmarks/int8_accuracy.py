@@ -1,10 +1,12 @@
 """Measure the accuracy of int8 against fp32: motion-demo and its outlier twin on the same video files.
 
     python benchmarks/int8_accuracy.py --cache runs/int8-accuracy --json benchmarks/results/int8-accuracy.json
+    python benchmarks/int8_accuracy.py --openvino                # the portable int8 graph on OpenVINO
 
 The twin multiplies LayerNorm gains of a few channels by 60 and divides the weights that read them: the same function in
 fp32, and as hard for a quantiser as a network with outlier channels. Clips are rendered from seeds unseen in training,
-those of ``python -m motion_demo.dataset``, and read from encoded files.
+those of ``python -m motion_demo.dataset``, and read from encoded files. The portable int8 graph, "qdq", runs on ONNX
+Runtime's CPU provider, which computes the same codes as other engines, or with ``--openvino`` on that device.
 
 A thousand clips take about ten minutes. Finished work is kept in ``--cache``, and the same command continues an
 interrupted run; if the exporter has changed, it starts over.
@@ -31,8 +33,10 @@ from motion_demo.scenes import EVALUATION_SEEDS
 from xclip_export import export_bundle
 from xclip_export.checkpoint import load_checkpoint
 from xclip_export.seeded import outlier_twin
-from xclip_runtime import XClip
+from xclip_runtime import Bundle, XClip
 from xclip_runtime.evaluation.intervals import wilson
+from xclip_runtime.inference.providers import SessionOptions
+from xclip_runtime.inference.session import Session
 from xclip_runtime.video.load import Reading, read_video
 
 if TYPE_CHECKING:
@@ -59,7 +63,23 @@ def bundles(folder: Path) -> dict[str, Path]:
     return made
 
 
-def logits_of(models: list[XClip], n: int, folder: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+class PortableInt8:
+    """The portable int8 graph of a bundle on ONNX Runtime's CPU provider, which no device of `XClip` chooses."""
+
+    def __init__(self, path: Path) -> None:
+        bundle = Bundle.open(path)
+        names = "vision_model_qdq", "prompt_model"
+        graphs = (next(graph for graph in bundle.graphs if graph.name == name) for name in names)
+        self._vision, self._prompt = (Session(bundle.checked_graph(graph), SessionOptions("cpu")) for graph in graphs)
+        self._text_embeds = bundle.text_embeds
+
+    def logits(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the logits of one clip (T, H, W, 3), float32 (labels,)."""
+        found = self._vision.run({"pixel_values": frames[None]})
+        return self._prompt.run({**found, "text_embeds": self._text_embeds})["logits_per_video"][0]
+
+
+def logits_of(models: list[Any], n: int, folder: Path) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Compute the logits of every model for ``n`` clips of seen pairs and ``n`` of held-out ones.
 
     Returns:
@@ -110,20 +130,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--n", type=int, default=500, help="number of clips of seen pairs, and of held-out ones")
     parser.add_argument("--cache", type=Path, help="folder to keep bundles and logits")
+    parser.add_argument("--openvino", action="store_true", help="run the portable int8 graph on device openvino")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.cache or Path(temporary)) / exporter_digest()[:12]
         folder.mkdir(parents=True, exist_ok=True)
         made = bundles(folder)
-        models = [XClip(made[name], "cpu", precision) for name in MODELS for precision in PRECISIONS]  # type: ignore[arg-type]
-        logits, right = logits_of(models, options.n, folder / "logits")
+        models: list[Any] = []
+        for path in made.values():
+            portable = XClip(path, "openvino", "int8") if options.openvino else PortableInt8(path)
+            models += [*(XClip(path, "cpu", precision) for precision in PRECISIONS), portable]  # type: ignore[arg-type]
+        kept = folder / ("logits-openvino" if options.openvino else "logits")
+        logits, right = logits_of(models, options.n, kept)
     result = {
         **record(),
         "n": options.n,
         "gain": GAIN,
-        "models": {
-            name: summary(logits[:, 2 * place], logits[:, 2 * place + 1], right) for place, name in enumerate(MODELS)
+        **{
+            arm: {
+                name: summary(logits[:, 3 * place], logits[:, 3 * place + offset], right)
+                for place, name in enumerate(MODELS)
+            }
+            for arm, offset in (("models", 1), ("qdq", 2))
         },
     }
     document = json.dumps(result, indent=2)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from xclip_export.graph import MICROSOFT, GraphBuilder
+from xclip_export.towers import SLOPE
 from xclip_export.weights import (
     Linear,
     Messenger,
@@ -70,6 +71,9 @@ class VisionGraph:
         frames_per_group: As in `fused_vision_model`.
     """
 
+    slope: float = SLOPE
+    """Slope of QuickGELU that is folded into the weights of the MLP; 1 leaves it to `gelu`."""
+
     def __init__(self, tower: VisionTower, frames_per_group: int | None = None) -> None:
         self.tower, self.graph = tower, GraphBuilder("vision")
         self.frames, self.dim, self.patches = tower.num_frames, tower.embed_dim, tower.grid**2
@@ -114,8 +118,8 @@ class VisionGraph:
         return self.read_block(cast("VisionLayer", self.tower.layers[index]))
 
     def read_block(self, layer: VisionLayer | EncoderLayer) -> Block:
-        """Read the weights of a layer as `gelu` needs them."""
-        return read_block(layer)
+        """Read the weights of a layer, as `gelu` needs them."""
+        return read_block(layer, self.slope)
 
     def messenger(self, index: int) -> Messenger:
         """Read the weights of the message tokens of vision layer ``index`` ≥ 1."""
@@ -125,7 +129,7 @@ class VisionGraph:
         )
 
     def activation(self, x: str, site: str) -> str:  # noqa: ARG002 - other precisions need the site
-        """Prepare ``x`` for the projections of ``site``, which share it."""
+        """Prepare ``x`` for the products of ``site``, which share it."""
         return x
 
     def linear(self, x: str, weights: Linear, site: str, name: str, output: str) -> str:  # noqa: ARG002 - see activation
@@ -170,12 +174,7 @@ class VisionGraph:
     def layer(self, index: int, x: str) -> str:
         """Run one vision layer on (groups, G·(1 + P), d)."""
         block, site = self.block(index), f"layers.{index}"
-        cls = self.cls_rows(x, f"{site}.cls")
-        if index == 0:
-            messages = self.first_messages(cls, f"{site}.message")
-        else:
-            messages = self.messages(self.messenger(index), f"{site}.message", cls)
-        message = self.graph.reshape(messages, [-1, self.group, 1, self.dim], f"{site}.messages")
+        message = self.graph.reshape(self.layer_messages(index, x), [-1, self.group, 1, self.dim], f"{site}.messages")
         parts = {x: (np.float32, self.group_rows), message: (np.float32, [self.group, 1, self.dim])}
         return self.each_group(f"{site}.output", parts, partial(self.layer_group, block, site), self.group_rows)
 
@@ -191,6 +190,14 @@ class VisionGraph:
         x = graph.node("Add", [mixed, x], f"{prefix}.attended")
         # Computed in the output buffer of the Scan: a Reshape behind it would copy.
         return graph.node("Add", [self.mlp(x, block, site, prefix), x], f"{prefix}.output")
+
+    def layer_messages(self, index: int, x: str) -> str:
+        """Compute the message tokens of a vision layer from its input, rows (B·T, d)."""
+        site = f"layers.{index}"
+        cls = self.cls_rows(x, f"{site}.cls")
+        if index == 0:
+            return self.first_messages(cls, f"{site}.message")
+        return self.messages(self.messenger(index), f"{site}.message", cls)
 
     def first_messages(self, cls: str, output: str) -> str:
         """Compute the message tokens of layer 0, rows (B·T, d): the class tokens plus a constant."""
@@ -238,13 +245,14 @@ class VisionGraph:
             ("value", keys, tokens[1], weights.value),
         ):
             projected = self.linear(rows, linear, f"{site}.attention", f"{site}.{part}", f"{prefix}.{part}.rows")
+            projected = self.activation(projected, f"{site}.{part}")
             shape = [-1, length, dim] if length > 0 else [1, -1, dim]
             parts.append(self.graph.reshape(projected, shape, f"{prefix}.{part}"))
-        mixed = self.mix(parts, weights.heads, f"{prefix}.mixed")
+        mixed = self.mix(parts, weights.heads, site, f"{prefix}.mixed")
         mixed = self.activation(self.rows(mixed, f"{prefix}.mixed.rows"), f"{site}.out")
         return self.linear(mixed, weights.out, f"{site}.out", f"{site}.out", f"{prefix}.out")
 
-    def mix(self, parts: Sequence[str], heads: int, output: str) -> str:
+    def mix(self, parts: Sequence[str], heads: int, site: str, output: str) -> str:  # noqa: ARG002 - see activation
         """Compute softmax(q·kᵀ)·v of queries, keys and values (sequences, tokens, d) that are already scaled."""
         return self.graph.node("MultiHeadAttention", parts, output, domain=MICROSOFT, num_heads=heads, scale=1.0)
 
@@ -307,10 +315,13 @@ class VisionGraph:
 
     def features_group(self, x: str) -> str:
         """Sum the normed tokens over the frames of one group, (1 + P, d)."""
-        norm = Norm(np.ones(self.dim, np.float32), None, self.tower.prompts_norm.eps)
-        normed = self.norm(x, norm, "prompts_norm", "features.normed")
-        frames = self.graph.reshape(normed, [-1, 1 + self.patches, self.dim], "features.frames")
+        frames = self.graph.reshape(self.prompts_norm(x), [-1, 1 + self.patches, self.dim], "features.frames")
         return self.graph.node("ReduceSum", [frames, self.graph.constant("index.0", [0])], "features.sum", keepdims=0)
+
+    def prompts_norm(self, x: str) -> str:
+        """Norm the tokens of the last layer, rows, for the prompts."""
+        norm = Norm(np.ones(self.dim, np.float32), None, self.tower.prompts_norm.eps)
+        return self.norm(x, norm, "prompts_norm", "features.normed")
 
     def project_features(self, total: str) -> None:
         """Compute img_features from the fp32 sum of the normed tokens over the frames, (B, 1 + P, d)."""

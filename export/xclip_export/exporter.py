@@ -22,6 +22,7 @@ from xclip_export.graph import copy_reshaped_dimensions
 from xclip_export.int8 import Int8VisionGraph
 from xclip_export.optimum_config import OPSET, export_tower
 from xclip_export.parity import Gate, parity_clips
+from xclip_export.qdq import QdqVisionGraph
 from xclip_export.stream import head_model, stream_model
 from xclip_export.stream_parity import StreamGate
 from xclip_export.towers import VisionTower
@@ -64,11 +65,14 @@ class GraphSpec:
 
 TEXT_GRAPH = GraphSpec("text_model", "text", "fp32", "any")
 PROMPT_GRAPH = GraphSpec("prompt_model", "prompt", "fp32", "any")
+INT8_GRAPH = GraphSpec("vision_model_int8", "vision", "int8", "cpu")
+QDQ_GRAPH = GraphSpec("vision_model_qdq", "vision", "int8", "any")
 VISION_GRAPHS = (
     GraphSpec("vision_model", "vision", "fp32", "any"),
     GraphSpec("vision_model_cpu", "vision", "fp32", "cpu"),
     GraphSpec("vision_model_fp16", "vision", "fp16", "cuda"),
-    GraphSpec("vision_model_int8", "vision", "int8", "cpu"),
+    INT8_GRAPH,
+    QDQ_GRAPH,
 )
 HEAD_GRAPH = GraphSpec("head_model", "head", "fp32", "any")
 FUSED = "vision_model_cpu"
@@ -269,6 +273,8 @@ class _Workbench:
 
     def _save(self, spec: GraphSpec) -> tuple[Path, tuple[Path, ...]]:
         self.progress(f"building {spec.name}")
+        if spec == QDQ_GRAPH and self._path(INT8_GRAPH).exists():
+            self.written.add(self._path(INT8_GRAPH))  # whose codes it shares
         return self._path(spec), save_graph(
             self._build(spec), self._path(spec), _graph_facts(self.checkpoint, spec), self.written
         )
@@ -279,7 +285,9 @@ class _Workbench:
         if spec.tower == "stream":
             observations = self.observations if spec.precision == "int8" else {}
             return stream_model(self.tower, spec.precision, spec.target, observations)
-        return self._trace(spec.tower) if spec.target == "any" else self._author(spec.precision)
+        if spec.target == "any" and spec != QDQ_GRAPH:
+            return self._trace(spec.tower)
+        return self._author(spec)
 
     def _trace(self, tower: Tower) -> onnx.ModelProto:
         checkpoint = self.checkpoint
@@ -290,11 +298,12 @@ class _Workbench:
             copy_reshaped_dimensions(model)
             return model
 
-    def _author(self, precision: Precision) -> onnx.ModelProto:
-        if precision == "fp16":
+    def _author(self, spec: GraphSpec) -> onnx.ModelProto:
+        if spec.precision == "fp16":
             return fp16_vision_model(self.tower)
-        if precision == "int8":
-            return Int8VisionGraph(self.tower, self.observations).build()
+        if spec.precision == "int8":
+            graph = QdqVisionGraph if spec == QDQ_GRAPH else Int8VisionGraph
+            return graph(self.tower, self.observations).build()
         return fused_vision_model(self.tower)
 
 

@@ -26,7 +26,6 @@ import numpy as np
 from xclip_export.calibration import calibration_clips, observe
 from xclip_export.cpu import VisionGraph
 from xclip_export.graph import MICROSOFT
-from xclip_export.towers import SLOPE
 from xclip_export.weights import MID_GREY, Block, Linear, Messenger, Norm, Projections, bias_of, read_linear
 
 if TYPE_CHECKING:
@@ -112,8 +111,8 @@ class Int8VisionGraph(VisionGraph):
         block, site = super().block(index), f"layers.{index}"
         norm1, attention = self._balanced_attention(block.norm1, block.attention, site, products=True)
         norm2, fc1 = self._balanced_mlp(block.norm2, block.fc1, site)
-        # The graph's hidden activations carry the slope of QuickGELU; the tower's do not.
-        self._affine[f"{site}.fc2"] = affine(self._observations[f"{site}.fc2"].times(np.float32(SLOPE)))
+        # The graph's hidden activations carry the folded slope of QuickGELU; the tower's do not.
+        self._affine[f"{site}.fc2"] = affine(self._observations[f"{site}.fc2"].times(np.float32(self.slope)))
         return replace(block, norm1=norm1, attention=attention, norm2=norm2, fc1=fc1)
 
     def messenger(self, index: int) -> Messenger:

@@ -18,17 +18,17 @@ from onnx import TensorProto
 from xclip_export.cpu import VisionGraph
 from xclip_export.fp16 import HalfVisionGraph
 from xclip_export.int8 import Int8VisionGraph
-from xclip_export.towers import SLOPE
-from xclip_export.weights import Norm, read_block
+from xclip_export.portable import FlatGraph, PortableGraph
+from xclip_export.qdq import QdqVisionGraph
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from onnx import ModelProto
 
     from xclip_export.calibration import Observation
-    from xclip_export.towers import EncoderLayer, VisionLayer, VisionTower
-    from xclip_export.weights import Block, Messenger
+    from xclip_export.towers import VisionTower
+    from xclip_export.weights import Messenger
     from xclip_runtime.bundle import Precision, Target
 
 NEW, CACHED = "new_frames", "cached_frames"
@@ -42,7 +42,7 @@ def stream_model(
     Args:
         tower: The tower to build.
         precision: As that of the vision graph.
-        target: "any" takes operators of the ONNX standard only; fp32 only.
+        target: "any" takes operators of the ONNX standard only; fp32 and int8.
         observations: Those of the int8 vision graph, whose scales it takes; other precisions need none.
 
     Returns:
@@ -53,7 +53,7 @@ def stream_model(
     if precision == "fp16":
         return HalfStreamGraph(tower).build()
     if precision == "int8":
-        return Int8StreamGraph(tower, observations).build()
+        return (QdqStreamGraph if target == "any" else Int8StreamGraph)(tower, observations).build()
     return PortableStreamGraph(tower).build() if target == "any" else StreamGraph(tower).build()
 
 
@@ -117,7 +117,7 @@ class CachedMessages(VisionGraph):
         """Compute in fp32 from here."""
 
 
-class StreamGraph(CachedMessages):
+class StreamGraph(CachedMessages, FlatGraph):
     """Builder of the stream graph in fp32; all new frames go through a layer together."""
 
     def build(self) -> ModelProto:
@@ -125,23 +125,15 @@ class StreamGraph(CachedMessages):
         x = self.embed_group(self.declare())
         for index in range(len(self.tower.layers)):
             x = self.layer(index, x)
-        norm = Norm(np.ones(self.dim, np.float32), None, self.tower.prompts_norm.eps)
-        return self.finish(x, self.norm(x, norm, "prompts_norm", "features.normed"))
-
-    def layer(self, index: int, x: str) -> str:
-        """Run one vision layer on rows (K·(1 + P), d)."""
-        block, site = self.block(index), f"layers.{index}"
-        cls = self.cls_rows(x, f"{site}.cls")
-        if index == 0:
-            messages = self.first_messages(cls, f"{site}.message")
-        else:
-            messages = self.messages(self.messenger(index), f"{site}.message", cls)
-        message = self.graph.reshape(messages, [-1, 1, self.dim], f"{site}.messages")
-        return self.layer_group(block, site, x, message)
+        return self.finish(x, self.prompts_norm(x))
 
 
 class Int8StreamGraph(StreamGraph, Int8VisionGraph):
     """Builder of the stream graph in int8, with the weights and scales of the int8 vision graph."""
+
+
+class QdqStreamGraph(StreamGraph, QdqVisionGraph):
+    """Builder of the portable stream graph in int8, with the weights and scales of the portable vision graph."""
 
 
 class HalfStreamGraph(CachedMessages, HalfVisionGraph):
@@ -166,38 +158,6 @@ class HalfStreamGraph(CachedMessages, HalfVisionGraph):
     def end_precision(self) -> None:
         """Compute in fp32 from here."""
         self._dtype = np.float32
-
-
-class PortableGraph(VisionGraph):
-    """Part of a builder that takes operators of the ONNX standard, and the weights as the portable vision graph."""
-
-    def read_block(self, layer: VisionLayer | EncoderLayer) -> Block:
-        """Read the weights of a layer, with the slope of QuickGELU not folded."""
-        return read_block(layer, folded=False)
-
-    def gelu(self, hidden: str, output: str) -> str:
-        """Apply QuickGELU."""
-        steep = self.graph.node("Mul", [hidden, self.graph.constant("slope", float(SLOPE))], f"{output}.steep")
-        return self.graph.node("Mul", [hidden, self.graph.node("Sigmoid", [steep], f"{output}.gate")], output)
-
-    def mix(self, parts: Sequence[str], heads: int, output: str) -> str:
-        """Compute softmax(q·kᵀ)·v by products of matrices."""
-        graph, split = self.graph, []
-        for part, perm in zip(parts, ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]), strict=True):
-            # The last dimension is inferred: heads divide it.
-            by_head = graph.reshape(part, [0, 0, heads, -1], f"{part}.by_head")
-            split.append(graph.node("Transpose", [by_head], f"{part}.heads", perm=perm))
-        query, key, value = split
-        scores = graph.node("MatMul", [query, key], f"{output}.scores")
-        shares = graph.node("Softmax", [scores], f"{output}.shares", axis=-1)
-        mixed = graph.node("MatMul", [shares, value], f"{output}.heads")
-        mixed = graph.node("Transpose", [mixed], f"{output}.tokens", perm=[0, 2, 1, 3])
-        return graph.reshape(mixed, [0, 0, -1], output)
-
-    def patch_rows(self, patches: str) -> str:
-        """Project the bytes of the patches; TensorRT and CUDA cannot pad bytes."""
-        pads = self.graph.constant("embed.pads", [0, 1, 0, 0, 0, 0])
-        return self.graph.node("Pad", [self.patch_embedding(patches, "embed.patches"), pads], "embed.projected")
 
 
 class PortableStreamGraph(PortableGraph, StreamGraph):

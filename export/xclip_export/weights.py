@@ -68,17 +68,17 @@ class Messenger:
     attention: Projections
 
 
-def read_block(layer: VisionLayer | EncoderLayer, *, folded: bool = True) -> Block:
-    """Read the weights of a layer, with the slope of QuickGELU folded into the MLP unless ``folded`` is False."""
+def read_block(layer: VisionLayer | EncoderLayer, slope: float = SLOPE) -> Block:
+    """Read the weights of a layer, with the ``slope`` of QuickGELU folded into the MLP; 1 folds nothing."""
     fc1, fc2 = read_linear(layer.mlp.fc1), read_linear(layer.mlp.fc2)
     # QuickGELU becomes SiLU when fc1 is scaled by its slope and fc2 divided: x·sigmoid(1.702x) = SiLU(1.702x) / 1.702.
-    slope = np.float32(SLOPE if folded else 1)
+    steep = np.float32(slope)
     return Block(
         norm1=read_norm(layer.layer_norm1),
         attention=read_attention(layer.self_attn),
         norm2=read_norm(layer.layer_norm2),
-        fc1=Linear(fc1.weight * slope, bias_of(fc1) * slope),
-        fc2=Linear(fc2.weight / slope, fc2.bias),
+        fc1=Linear(fc1.weight * steep, bias_of(fc1) * steep),
+        fc2=Linear(fc2.weight / steep, fc2.bias),
     )
 
 

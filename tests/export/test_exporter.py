@@ -16,11 +16,15 @@ import pytest
 
 from helpers import kernels
 from helpers.checkpoints import write_seeded_checkpoint
+from motion_demo.data import training_clip
+from motion_demo.labels import SEEN
 from xclip_export import export_bundle, exporter
 from xclip_export.parity import TOLERANCE, TorchReference
 from xclip_runtime import Bundle, XClip
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 from xclip_runtime.errors import BundleError, LabelsError, OutputLockedError, ParityError, VideoNotFoundError
+from xclip_runtime.inference.providers import SessionOptions
+from xclip_runtime.inference.session import Session
 from xclip_runtime.util.locks import locked
 
 
@@ -45,6 +49,7 @@ def test_the_bundle_holds_the_documented_files(exported):
         "onnx/vision_model_cpu.onnx",
         "onnx/vision_model_fp16.onnx",
         "onnx/vision_model_int8.onnx",
+        "onnx/vision_model_qdq.onnx",
         "onnx/prompt_model.onnx",
         "onnx/text_model.onnx",
     } <= set(report.files)
@@ -137,12 +142,35 @@ def test_the_embedded_bundle_was_exported_from_the_checkpoint_in_the_tree(export
     np.testing.assert_allclose(embedded.text_embeds, fresh.text_embeds, atol=1e-4)
 
 
-def test_int8_is_close_and_reported(exported):
-    parity = exported[0].parity["vision_model_int8"]
+@pytest.mark.parametrize("name", ["vision_model_int8", "vision_model_qdq"])
+def test_int8_is_close_and_reported(exported, name):
+    parity = exported[0].parity[name]
 
     assert parity.tolerance is None
     assert 1e-3 < parity.max_abs_logit < 2
     assert parity.p50_abs_logit <= parity.p99_abs_logit <= parity.max_abs_logit
+
+
+def test_both_int8_graphs_share_their_weights(exported):
+    report, _ = exported
+    (qdq,) = (graph for graph in Bundle.open(report.bundle).graphs if graph.name == "vision_model_qdq")
+
+    assert qdq.data_files == ("onnx/vision_model_int8.onnx",)
+    assert report.files["onnx/vision_model_qdq.onnx"] < 0.1 * report.files["onnx/vision_model_int8.onnx"]
+
+
+def test_the_portable_int8_graph_gives_the_answers_of_fp32(exported):
+    """A few clips of `benchmarks/int8_accuracy.py`."""
+    bundle = Bundle.open(exported[0].bundle)
+    frames = np.stack([training_clip(seed, SEEN[seed], range(bundle.num_frames))[0] for seed in range(3)])
+    tops = []
+    for graph in ("vision_model", "vision_model_qdq"):
+        session = Session(bundle.path / f"onnx/{graph}.onnx", SessionOptions("cpu"))
+        found = session.run({"pixel_values": frames})
+        prompt = Session(bundle.path / "onnx/prompt_model.onnx", SessionOptions("cpu"))
+        tops.append(prompt.run({**found, "text_embeds": bundle.text_embeds})["logits_per_video"].argmax(axis=1))
+
+    np.testing.assert_array_equal(*tops)
 
 
 def test_calibration_videos_set_the_int8_scales(demo_checkpoint, exported, tmp_path):

@@ -14,6 +14,7 @@ from xclip_export.cpu import fused_vision_model
 from xclip_export.exporter import export_bundle
 from xclip_export.fp16 import fp16_vision_model
 from xclip_export.int8 import Int8VisionGraph
+from xclip_export.qdq import QdqVisionGraph
 from xclip_export.seeded import seeded_config, seeded_model
 from xclip_export.stream import head_model, stream_model
 from xclip_export.stream_parity import StreamGate, run_new_frames
@@ -21,7 +22,7 @@ from xclip_export.towers import VisionTower
 from xclip_runtime import Bundle
 from xclip_runtime.errors import ParityError
 
-GRAPHS = [("fp32", "any"), ("fp32", "cpu"), ("int8", "cpu"), ("fp16", "cuda")]
+GRAPHS = [("fp32", "any"), ("fp32", "cpu"), ("int8", "cpu"), ("int8", "any"), ("fp16", "cuda")]
 SMALLEST = 1e-4  # of outputs of about 1, between graphs of the same arithmetic
 
 
@@ -47,7 +48,7 @@ def graph(request, tower, observations):
     exact = {
         "fp32": fused_vision_model,
         "fp16": fp16_vision_model,
-        "int8": lambda tower: Int8VisionGraph(tower, observations).build(),
+        "int8": lambda tower: (QdqVisionGraph if target == "any" else Int8VisionGraph)(tower, observations).build(),
     }[precision](tower)
     return precision, open_session(stream_model(tower, precision, target, observations)), exact
 
@@ -118,8 +119,9 @@ def test_the_order_of_the_cached_frames_does_not_matter(graph, tower):
         np.testing.assert_allclose(value, outputs[1][name], atol=0.02 if precision == "fp16" else SMALLEST)
 
 
-def test_the_portable_graphs_take_standard_operators_without_arithmetic_of_shapes(tower):
-    for model in (stream_model(tower, "fp32", "any", {}), head_model(tower)):
+def test_the_portable_graphs_take_standard_operators_without_arithmetic_of_shapes(tower, observations):
+    int8 = stream_model(tower, "int8", "any", observations)
+    for model in (stream_model(tower, "fp32", "any", {}), int8, head_model(tower)):
         assert {node.domain for node in model.graph.node} == {""}
         assert not {"Shape", "Scan", "Loop", "If"} & {node.op_type for node in model.graph.node}
 
@@ -138,7 +140,7 @@ def bundle(small_checkpoint, tmp_path_factory):
 def test_a_bundle_has_a_stream_graph_beside_each_vision_graph_and_a_head(bundle):
     names = {graph.name for graph in bundle.graphs}
 
-    assert {"stream_model", "stream_model_cpu", "stream_model_int8", "head_model"} <= names
+    assert {"stream_model", "stream_model_cpu", "stream_model_int8", "stream_model_qdq", "head_model"} <= names
     for graph in bundle.graphs:
         assert graph.parity["passed"]
 

@@ -313,10 +313,51 @@ def test_each_device_gets_the_graph_that_was_written_for_it(device, precision, f
     assert select_vision_graph(Bundle(Path(), {"graphs": entries}), device, precision).name == file
 
 
-@pytest.mark.parametrize("device", ["tensorrt", "openvino", "openvino:gpu", "plugin:webgpu"])
-def test_int8_is_refused_where_its_kernels_are_not(device):
-    with pytest.raises(PrecisionUnavailableError, match="choose device cpu"):
-        select_vision_graph(Bundle(Path(), {"graphs": {}}), device, "int8")
+INT8 = {"vision_model_int8": "cpu", "vision_model_qdq": "any"}
+
+
+def int8_bundle(*names):
+    return Bundle(
+        Path("b"),
+        {
+            "graphs": {
+                name: {"file": name, "tower": "vision", "precision": "int8", "target": INT8[name], "parity": {}}
+                for name in names
+            }
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("device", "name"),
+    [
+        ("cpu", "vision_model_int8"),
+        ("openvino", "vision_model_qdq"),
+        ("openvino:gpu", "vision_model_qdq"),
+        ("plugin:webgpu", "vision_model_qdq"),
+        ("other", "vision_model_qdq"),
+    ],
+)
+def test_int8_has_a_graph_for_the_cpu_and_one_for_other_engines(device, name):
+    assert select_vision_graph(int8_bundle(*INT8), device, "int8").name == name
+
+
+@pytest.mark.parametrize(("device", "held"), [("openvino", "vision_model_int8"), ("cpu", "vision_model_qdq")])
+def test_an_int8_graph_for_other_devices_is_refused_with_the_fix(device, held):
+    with pytest.raises(PrecisionUnavailableError, match=f"device {device}, .*export it again with --precision int8"):
+        select_vision_graph(int8_bundle(held), device, "int8")
+
+
+@pytest.mark.parametrize("device", ["cpu", "openvino"])
+def test_a_bundle_without_int8_says_how_to_get_it(device):
+    with pytest.raises(PrecisionUnavailableError, match="--precision int8"):
+        select_vision_graph(int8_bundle(), device, "int8")
+
+
+@pytest.mark.parametrize("device", ["cuda", "tensorrt"])
+def test_int8_is_refused_where_nothing_computes_it(device):
+    with pytest.raises(PrecisionUnavailableError, match="choose fp16"):
+        select_vision_graph(int8_bundle(*INT8), device, "int8")
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

@@ -76,7 +76,8 @@ def load(
 def select_vision_graph(bundle: Bundle, device: SessionDevice, precision: Compute | None) -> GraphEntry:
     """Return the vision graph that a device should run; precision None takes fp16 on CUDA if there is one, else fp32.
 
-    TensorRT and OpenVINO compute the portable fp32 graph in the requested precision.
+    TensorRT and OpenVINO compute the portable fp32 graph in the requested precision; int8 has a portable graph of its
+    own, beside that for the CPU.
 
     Raises:
         PrecisionUnavailableError: The bundle holds no graph of that precision for that device.
@@ -84,11 +85,8 @@ def select_vision_graph(bundle: Bundle, device: SessionDevice, precision: Comput
     compiles = device == "tensorrt" or plugin_of(device) is not None
     if compiles and precision in ("fp16", "bf16"):
         return bundle.graph("vision", "fp32")
-    if compiles and precision == "int8":
-        message = (
-            f"the int8 graph is written for ONNX Runtime's CPU kernels, not for device {device}: choose device cpu"
-        )
-        raise PrecisionUnavailableError(message)
+    if precision == "int8":
+        return _select_int8_graph(bundle, device)
     if precision == "bf16":
         message = f"device {device} does not compute in bf16: choose fp32, fp16 or int8, or device openvino or tensorrt"
         raise PrecisionUnavailableError(message)
@@ -97,6 +95,28 @@ def select_vision_graph(bundle: Bundle, device: SessionDevice, precision: Comput
         held = {g.precision for g in bundle.graphs_of("vision")}
         precision = "fp16" if device == "cuda" and "fp16" in held else "fp32"
     return bundle.graph("vision", precision, target)
+
+
+def _select_int8_graph(bundle: Bundle, device: SessionDevice) -> GraphEntry:
+    """Return the int8 graph of the CPU for device cpu, and the portable one for engines with int8 kernels."""
+    if device == "cuda":
+        message = "device cuda does not compute in int8: choose fp16 or fp32, or device cpu or openvino"
+        raise PrecisionUnavailableError(message)
+    if device == "tensorrt":
+        message = (
+            "TensorRT takes symmetric int8 only, and the int8 graph has zero points: choose fp16, bf16 or fp32, "
+            "or device cpu or openvino"
+        )
+        raise PrecisionUnavailableError(message)
+    target: Target = "cpu" if device == "cpu" else "any"
+    found = {graph.target: graph for graph in bundle.graphs_of("vision") if graph.precision == "int8"}
+    if found and target not in found:
+        message = (
+            f"{bundle.path} holds no int8 graph for device {device}, only one for other devices: "
+            "export it again with --precision int8"
+        )
+        raise PrecisionUnavailableError(message)
+    return bundle.graph("vision", "int8", target)
 
 
 def load_cached_tower(bundle: Bundle, loaded: Loaded) -> CachedTower:
