@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from xclip_runtime.errors import PrecisionUnavailableError
-from xclip_runtime.inference.installation import available_providers
+from xclip_runtime.inference.plugins import available_providers
 from xclip_runtime.inference.providers import PROVIDER_OF
 from xclip_runtime.inference.tuning_file import read_tuning
 from xclip_runtime.util.cpus import instruction_sets
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from xclip_runtime.bundle import Bundle
-    from xclip_runtime.inference.providers import Compute, Device
+    from xclip_runtime.inference.providers import Compute, SessionDevice
 
 MAX_LOGIT_ERROR = 0.05
 """Default of the largest |Δlogit| that device "auto" takes for speed: as good as fp32 for every use."""
@@ -26,7 +25,7 @@ MAX_LOGIT_ERROR = 0.05
 class Pick:
     """Setting that device "auto" takes, with the reason."""
 
-    device: Device
+    device: SessionDevice
     precision: Compute | None
     intra_op_threads: int | None
     reason: str
@@ -37,7 +36,7 @@ class Rule:
     """Setting that was measured to be faster than fp32 on every CPU that has an instruction set."""
 
     instruction_set: str
-    device: Device
+    device: SessionDevice
     precision: Compute
     max_abs_logit: float | None
     """Largest |Δlogit| that was measured; None takes that of the bundle's graph at export."""
@@ -63,7 +62,7 @@ def picks(bundle: Bundle, max_logit_error: float, threads: int | None) -> Iterat
     elif found := tuning.fastest(max_logit_error, threads):
         measured = f"{found.seconds:.3g} s a clip, |Δlogit| up to {found.max_abs_logit:.2g}"
         reason = f"tuned on {tuning.date[:10]} ({measured})"
-        yield Pick(found.device, found.precision, found.intra_op_threads, reason)  # type: ignore[arg-type]
+        yield Pick(found.device, found.precision, found.intra_op_threads, reason)
 
 
 def check_max_logit_error(value: float) -> None:
@@ -85,8 +84,6 @@ def _by_rules(bundle: Bundle, max_logit_error: float) -> Iterator[Pick]:
 def _error(rule: Rule, bundle: Bundle) -> float:
     if rule.max_abs_logit is not None:
         return rule.max_abs_logit
-    try:
-        graph = bundle.graph("vision", "int8", "cpu")
-    except PrecisionUnavailableError:
-        return math.inf
-    return float(graph.parity["max_abs_logit"])
+    target = "cpu" if rule.device == "cpu" else "any"
+    graphs = [g for g in bundle.graphs_of("vision") if (g.precision, g.target) == (rule.precision, target)]
+    return max((float(graph.parity["max_abs_logit"]) for graph in graphs), default=math.inf)

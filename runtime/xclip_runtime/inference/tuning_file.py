@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from xclip_runtime._version import __version__
 from xclip_runtime.inference.installation import WHEELS, installed_versions, onnxruntime_version
+from xclip_runtime.inference.plugins import PLUGINS
 from xclip_runtime.inference.providers import Compute, default_cache_dir
 from xclip_runtime.util.atomic import write_json
 from xclip_runtime.util.cpus import available_cpus, cpu_name, instruction_sets
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SCHEMA = 1
+_PACKAGES = (*WHEELS, *(plugin.package for plugin in PLUGINS))
 LARGEST_FILE = 1 << 20
 """Bytes; a larger file is none of ours."""
 
@@ -73,7 +75,7 @@ def machine_key(bundle: Bundle) -> dict[str, Any]:
         "instruction_sets": list(instruction_sets()),
         "cpus": available_cpus(),
         "memory_limit": memory_limit(),
-        "versions": {"xclip-onnx": __version__, "loaded": onnxruntime_version(), **installed_versions(WHEELS)},
+        "versions": {"xclip-onnx": __version__, "loaded": onnxruntime_version(), **installed_versions(_PACKAGES)},
         "bundle": bundle.digest,
     }
 

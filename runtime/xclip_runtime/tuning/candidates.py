@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
-from xclip_runtime.errors import PrecisionUnavailableError
+from xclip_runtime.errors import PrecisionUnavailableError, XClipError
 from xclip_runtime.inference.graphs import select_vision_graph
-from xclip_runtime.inference.installation import available_providers
-from xclip_runtime.inference.providers import DEVICES, PROVIDER_OF, Compute
+from xclip_runtime.inference.plugins import OPENVINO_DEVICES, PREFIX, available_providers, ep_devices, plugin_devices
+from xclip_runtime.inference.providers import PROVIDER_OF, Compute
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from xclip_runtime.bundle import Bundle, GraphEntry
-    from xclip_runtime.inference.providers import Device
+    from xclip_runtime.inference.providers import SessionDevice
 
 CPU_DEVICES = ("cpu", "openvino")
 """Devices that compute on the CPU, so that their threads matter."""
@@ -29,7 +29,7 @@ WEIGHT_COPIES = 2.2
 class Candidate:
     """Setting of the vision graph to measure."""
 
-    device: Device
+    device: SessionDevice
     precision: Compute
     intra_op_threads: int | None
     graph: GraphEntry
@@ -41,13 +41,22 @@ class Candidate:
         return f"{self.device} {self.precision}{threads}"
 
 
-def installed_devices() -> tuple[Device, ...]:
+def installed_devices() -> tuple[SessionDevice, ...]:
     """Return the devices whose execution providers are installed; the CPU first."""
-    providers = available_providers()
-    return tuple(device for device in DEVICES if PROVIDER_OF[device] in providers)
+    providers, plugins = available_providers(), plugin_devices()
+    built_in = [device for device in ("cpu", "cuda", "tensorrt") if PROVIDER_OF[device] in providers]
+    others = [device for device in OPENVINO_DEVICES[1:] if "openvino" in plugins and _is_here(device)]
+    return (*built_in, *plugins, *others)
 
 
-def candidates(bundle: Bundle, devices: Iterable[Device], cpus: int) -> tuple[Candidate, ...]:
+def _is_here(device: SessionDevice) -> bool:
+    try:
+        return bool(ep_devices(device))
+    except XClipError:
+        return False
+
+
+def candidates(bundle: Bundle, devices: Iterable[SessionDevice], cpus: int) -> tuple[Candidate, ...]:
     """List the candidates: fp32 on the CPU with all CPUs first, if the bundle has it, and fewer threads last."""
     found = [
         (rank, Candidate(device, precision, threads, graph, _memory(bundle, graph)))
@@ -58,18 +67,20 @@ def candidates(bundle: Bundle, devices: Iterable[Device], cpus: int) -> tuple[Ca
     return tuple(candidate for _, candidate in sorted(found, key=lambda pair: pair[0]))
 
 
-def _graphs(bundle: Bundle, device: Device) -> Iterator[tuple[Compute, GraphEntry]]:
+def _graphs(bundle: Bundle, device: SessionDevice) -> Iterator[tuple[Compute, GraphEntry]]:
     """Yield the precisions that a device offers of a bundle, with their graphs."""
     for precision in get_args(Compute):
-        if device == "openvino" and precision == "fp16":
+        if precision == "fp16" and device == "openvino":
             continue  # CPUs compute it in fp32
+        if precision in ("fp16", "bf16") and device.startswith(PREFIX):
+            continue  # nothing tells such a plugin
         try:
             yield precision, select_vision_graph(bundle, device, precision)
         except PrecisionUnavailableError:
             continue
 
 
-def _threads(device: Device, cpus: int) -> tuple[int | None, ...]:
+def _threads(device: SessionDevice, cpus: int) -> tuple[int | None, ...]:
     """Return all CPUs, a half and a quarter: two threads on one core often gain nothing."""
     if device not in CPU_DEVICES:
         return (None,)

@@ -20,8 +20,8 @@ class Machine:
         self.now, self.turns, self.open, self.fails = 0.0, [], 0, {}
 
     def start(self, candidate, seconds):
-        if candidate in self.fails:
-            raise EngineError(self.fails[candidate])
+        if str(candidate) in self.fails:
+            raise EngineError(self.fails[str(candidate)])
         self.open += 1
         return Engine(self, candidate)
 
@@ -74,7 +74,7 @@ def test_the_budget_ends_the_rounds_and_it_is_told():
 
 def test_a_candidate_that_fails_is_a_row_with_its_reason():
     machine = Machine()
-    machine.fails = {FOUND[1]: "it does not load"}
+    machine.fails = {str(FOUND[1]): "it does not load"}
     result = run(machine)
 
     assert [row.problem for row in result.measurements] == [None, "it does not load", None, None]
