@@ -4,10 +4,11 @@
     python benchmarks/serve.py full-size-fp32 full-size-int8 --cache runs/serve --json benchmarks/results/serve.json
 
 Parts: `overhead` alternates requests over loopback and the bare runtime, on an encoded video and on a preprocessed
-clip, over HTTP and gRPC; `full-size-fp32` and `full-size-int8` do the same with a seeded ViT-B/16 of 32 frames,
-exported into the cache if missing; `load` has 1, 4 and 16 clients; `memory` sends thousands of requests and reads the
-memory of every process in between; `burst` sends many times more concurrent requests than the server admits; `kill`
-kills decode workers under load. The number of requests of each is bounded. Run it on an otherwise idle machine.
+clip, over HTTP and gRPC; `latency` asks for /v1/info and, with Triton's client, for a clip; `full-size-fp32` and
+`full-size-int8` do the same with a seeded ViT-B/16 of 32 frames, exported into the cache if missing; `load` has 1, 4
+and 16 clients; `memory` sends thousands of requests and reads the memory of every process in between; `burst` sends
+many times more concurrent requests than the server admits; `kill` kills decode workers under load. The number of
+requests of each is bounded. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -221,6 +222,32 @@ def over_grpc(server: Server, clip: np.ndarray[Any, Any]) -> Callable[[], object
     return lambda: client.infer("xclip", [tensor], outputs=wanted).as_numpy("logits_per_video")
 
 
+def over_http(server: Server, clip: np.ndarray[Any, Any]) -> Callable[[], object]:
+    """Build the same request with Triton's client for HTTP, which sends header and body apart."""
+    from tritonclient.http import InferenceServerClient, InferInput
+
+    client = InferenceServerClient(server.address.removeprefix("http://"))
+    tensor = InferInput("pixel_values", [1, *clip.shape], "UINT8")
+    tensor.set_data_from_numpy(clip[None])
+    return lambda: client.infer("xclip", [tensor]).as_numpy("logits_per_video")
+
+
+def latency(bundle: str, count: int) -> dict[str, Any]:
+    """Measure what costs the server little, so that delays of the connection show."""
+    model = XClip(bundle, device="cpu")
+    clip = read_clip(DEMO_VIDEO, num_frames=model.bundle.num_frames, transform=model.transform).frames
+    with serving(bundle) as server:
+        connection = http.client.HTTPConnection(urlsplit(server.address).netloc, timeout=120)
+
+        def info() -> None:
+            connection.request("GET", "/v1/info")
+            connection.getresponse().read()
+
+        arms = {"/v1/info": info, "a clip by tritonclient, HTTP": over_http(server, clip)}
+        arms["a clip by tritonclient, gRPC"] = over_grpc(server, clip)
+        return {name: summary(values) for name, values in in_turn(arms, count).items()}
+
+
 def overhead(bundle: str, count: int, precision: str = "fp32") -> dict[str, Any]:
     """Measure the overhead of serving over the bare runtime for one client, the two interleaved."""
     model = XClip(bundle, device="cpu", precision=precision)
@@ -303,7 +330,7 @@ def burst(bundle: str, queue: int) -> dict[str, Any]:
         after = load_with(f"{server.address}/v1/classify", DEMO_VIDEO, requests=20, clients=1)
         with urllib.request.urlopen(f"{server.address}/metrics") as reply:
             text = reply.read().decode()
-    outcomes = dict(re.findall(r'xclip_requests_total\{endpoint="/v1/classify",outcome="(\w+)"\} (\d+)', text))
+    outcomes = dict(re.findall(r'xclip_requests_total\{.*endpoint="/v1/classify",outcome="(\w+)"\} ([1-9]\d*)', text))
     return {"queue": queue, "flood": flood, "after": after, "outcomes": {k: int(v) for k, v in outcomes.items()}}
 
 
@@ -334,6 +361,7 @@ FULL_SIZE: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 }
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "overhead": lambda options: overhead(options.bundle, options.requests),
+    "latency": lambda options: latency(options.bundle, options.requests),
     "load": lambda options: load(options.bundle, options.requests),
     "memory": lambda options: memory(options.bundle, options.many),
     "burst": lambda options: burst(options.bundle, options.queue),

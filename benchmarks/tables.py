@@ -210,8 +210,10 @@ def serve_tables(results: Path) -> Iterator[str]:
     ]
     yield table(("clients", *(f"{what}: {title}" for what in ("video", "clip") for _, title, _ in columns)), rows)
     memory, burst, kill = result["memory"], result["burst"], result["kill"]
+    quick = result.get("latency", {})
     server, workers = ([each[who] for each in memory["rounds"]] for who in ("server", "workers"))
     rows = [
+        *([f"{what}: p50, p95 ms", f"{ms['p50_ms']:.1f}, {ms['p95_ms']:.1f}"] for what, ms in quick.items()),
         ["requests for the rows of memory", sum(each["requests"] for each in memory["rounds"])],
         ["memory of the server, MB", f"{span(server, '.0f')}; first {server[0]:.0f}, last {server[-1]:.0f}"],
         ["memory of its workers, MB", span(workers, ".0f")],

@@ -18,7 +18,8 @@ def pytest_report_header() -> list[str]:
     """Versions and execution providers, so that a log says what it ran on."""
     import onnxruntime
 
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
+    held = {each.metadata["Name"].lower(): each.version for each in importlib.metadata.distributions()}
+    versions = [f"{name} {held[name]}" for name in PACKAGES if name in held]  # some run without PyTorch
     return [
         f"python {sys.version.split()[0]}, " + ", ".join(versions),
         f"execution providers: {', '.join(onnxruntime.get_available_providers())}",

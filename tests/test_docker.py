@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from xclip_runtime import Bundle
+from xclip_runtime.cli.pack import command as pack_command
+
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "docker").glob("Dockerfile.*"))
 EXTRAS = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
@@ -59,3 +62,18 @@ def test_a_named_device_is_served_so_that_nothing_falls_back_unnoticed(instructi
     (command,) = [arguments for name, arguments in instructions if name == "CMD"]
 
     assert re.search(r'"--device", "(cpu|cuda)"', command)
+
+
+def test_the_image_holds_what_its_device_runs_and_no_more(instructions, tmp_path):
+    names = [name for name, _ in instructions]
+    last = names.index("FROM", 1)
+    (packed,) = [arguments for name, arguments in instructions[:last] if " pack " in arguments]
+    (served,) = [arguments for name, arguments in instructions if name == "CMD"]
+    words = shlex.split(re.sub(r"\$\{PRECISION:.*\}", "", packed))[2:]
+    places = {"/whole": "motion-demo", "/bundle": str(tmp_path / "bundle")}
+    pack_command.main([places.get(word, word) for word in words], standalone_mode=False)
+
+    assert len(Bundle.open(tmp_path / "bundle").graphs_of("vision")) == 1
+    assert words[words.index("--device") + 1] == re.search(r'"--device", "(\w+)"', served)[1]
+    assert ("COPY", "--from=build /bundle /bundle") in instructions[last:]
+    assert not any("${BUNDLE}" in arguments for _, arguments in instructions[last:])

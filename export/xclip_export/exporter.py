@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import tempfile
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import onnx
@@ -18,7 +20,7 @@ from xclip_export.calibration import calibration_clips, observe
 from xclip_export.checkpoint import describe_checkpoint, load_weights
 from xclip_export.cpu import fused_vision_model
 from xclip_export.fp16 import fp16_vision_model
-from xclip_export.graph import copy_reshaped_dimensions
+from xclip_export.graph import copy_reshaped_dimensions, halve_weights
 from xclip_export.int8 import Int8VisionGraph
 from xclip_export.optimum_config import OPSET, export_tower
 from xclip_export.parity import Gate, parity_clips
@@ -26,10 +28,12 @@ from xclip_export.qdq import QdqVisionGraph
 from xclip_export.stream import head_model, stream_model
 from xclip_export.stream_parity import StreamGate
 from xclip_export.towers import VisionTower
-from xclip_export.writer import WrittenWeights, bundle_folder, save_graph, write_manifest
+from xclip_export.writer import WrittenWeights, save_graph, share_weights
 from xclip_runtime._version import __version__
 from xclip_runtime.bundle import Bundle, sha256_of
-from xclip_runtime.errors import LabelsError, VideoNotFoundError
+from xclip_runtime.bundle_writer import bundle_folder, write_manifest
+from xclip_runtime.errors import LabelsError, PrecisionUnavailableError, VideoNotFoundError
+from xclip_runtime.inference.graphs import select_vision_graph
 from xclip_runtime.inference.installation import onnxruntime_version
 from xclip_runtime.text.labels import label_set, read_label_names
 from xclip_runtime.util.atomic import write_bytes, write_json
@@ -46,9 +50,12 @@ if TYPE_CHECKING:
     from xclip_export.checkpoint import Checkpoint, Description
     from xclip_export.parity import Parity
     from xclip_runtime.bundle import LabelSet, Precision, Target, Tower
+    from xclip_runtime.inference.providers import Device
     from xclip_runtime.video import Profile
 
     Progress = Callable[[str], None]
+    TextPrecision = Literal["fp32", "fp16"]
+    SavedGraph = tuple[Path, tuple[Path, ...]]
 
 TOOLS = ("torch", "transformers", "optimum-onnx", "onnx")
 
@@ -76,6 +83,7 @@ VISION_GRAPHS = (
 )
 HEAD_GRAPH = GraphSpec("head_model", "head", "fp32", "any")
 FUSED = "vision_model_cpu"
+SHARED_WEIGHTS = "vision_model_fp32.onnx_data"
 MAX_CALIBRATION_CLIPS = 32
 GOLDEN_LOGITS = 64
 """Number of logits that the manifest keeps for the self-test."""
@@ -121,7 +129,9 @@ def export_bundle(
     revision: str | None = None,
     profile: Profile = "videox",
     precisions: Sequence[Precision] = ("fp32",),
+    devices: Sequence[Device] = (),
     fused: bool = True,
+    text_precision: TextPrecision = "fp32",
     stream: bool = False,
     calibration: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
@@ -136,15 +146,18 @@ def export_bundle(
         template: Text with a ``{}`` for each label; the published checkpoints were trained on the bare name.
         revision: Branch, tag or commit of a hub repository.
         profile: Default preprocessing profile of the bundle.
-        precisions: Vision graphs to write beside the portable one, which every bundle has.
+        precisions: Vision graphs to write, beside the portable one unless ``devices`` are given.
+        devices: Devices that will run the bundle: "cpu", "cuda", "tensorrt" or "openvino"; of the vision graphs in
+            ``precisions``, only those that one of them runs are written. Empty for any device.
         fused: Write the fp32 graph that is fused for ONNX Runtime's CPU provider.
+        text_precision: "fp16" stores the text tower's weights in half the space; it computes in fp32 either way.
         stream: Write a stream graph beside each vision graph, whose weights it shares, and the head graph.
         calibration: Folder of videos that set the activation scales of int8; None takes synthetic and embedded clips.
         overwrite: Replace an existing bundle.
         progress: Called with the name of each stage as it begins.
 
     Raises:
-        BundleError: ``output`` exists.
+        BundleError: ``output`` exists, or no device runs one of the precisions.
         OutputLockedError: Another process is writing ``output``.
         CheckpointError: The checkpoint cannot be used.
         HubError: It cannot be downloaded.
@@ -152,7 +165,7 @@ def export_bundle(
         VideoError: A calibration video cannot be read, or there is none.
         ParityError: A graph is out of tolerance; nothing is written.
     """
-    target = Path(output)
+    target, wanted = Path(output), vision_graphs(precisions, devices, fused=fused)
     names = read_label_names(labels) if labels is not None else None
     # Before the checkpoint, which takes long: the target may be locked, or no place to write.
     with bundle_folder(target, overwrite=overwrite) as folder:
@@ -165,14 +178,38 @@ def export_bundle(
         if calibration is not None:
             progress("reading the calibration videos")
             clips = _calibration_clips(Path(calibration), checkpoint, profile)
-        bench = _Workbench(checkpoint, label_texts, folder, progress, clips)
-        wanted = [g for g in VISION_GRAPHS if g.precision in {"fp32", *precisions} and (fused or g.name != FUSED)]
+        bench = _Workbench(checkpoint, label_texts, folder, progress, calibration=clips, text_precision=text_precision)
         graphs, chain, golden = bench.write_graphs(wanted, stream=stream)
         progress("writing the bundle")
         _write_descriptions(checkpoint, label_texts, profile, folder)
         write_manifest(folder, {**_manifest(checkpoint, folder, graphs, chain), "golden_logits": golden})
     files = {entry.path: entry.size for entry in Bundle.open(target).files}
     return ExportReport(target, files, {**{g.spec.name: g.parity for g in graphs}, "chain": chain})
+
+
+def vision_graphs(
+    precisions: Sequence[Precision], devices: Sequence[Device] = (), *, fused: bool = True
+) -> tuple[GraphSpec, ...]:
+    """Return the vision graphs of an export: for devices, those that they would choose from a bundle of all.
+
+    Raises:
+        PrecisionUnavailableError: No device runs one of the precisions.
+    """
+    held = [graph for graph in VISION_GRAPHS if fused or graph.name != FUSED]
+    if not devices:
+        return tuple(graph for graph in held if graph.precision in {"fp32", *precisions})
+    everything = Bundle(Path(), {"graphs": {graph.name: {**asdict(graph), "file": "", "parity": {}} for graph in held}})
+    chosen: set[str] = set()
+    for precision in precisions:
+        found = set()
+        for device in devices:
+            with suppress(PrecisionUnavailableError):
+                found.add(select_vision_graph(everything, device, precision).name)
+        if not found:
+            message = f"{precision} runs on none of {', '.join(devices)}: leave it out, or name another device"
+            raise PrecisionUnavailableError(message)
+        chosen |= found
+    return tuple(graph for graph in held if graph.name in chosen)
 
 
 def _config_labels(checkpoint: Description) -> list[str]:
@@ -203,11 +240,12 @@ class _Workbench:
         labels: LabelSet,
         folder: Path,
         progress: Progress,
+        *,
         calibration: Sequence[NDArray[np.uint8]] | None,
+        text_precision: TextPrecision,
     ) -> None:
         self.checkpoint, self.labels, self.folder, self.progress = checkpoint, labels, folder, progress
-        self.calibration = calibration
-        self.written = WrittenWeights()
+        self.calibration, self.text_precision = calibration, text_precision
 
     @cached_property
     def tower(self) -> VisionTower:
@@ -239,11 +277,13 @@ class _Workbench:
         _save_array(self.folder / "text_embeds.npy", text_embeds)
         graphs = [
             WrittenGraph(PROMPT_GRAPH, *prompt_file, gate.check_prompt(prompt_file[0])),
-            WrittenGraph(TEXT_GRAPH, *text_file, text),
+            self._halve_text(gate, text_file)
+            if self.text_precision == "fp16"
+            else WrittenGraph(TEXT_GRAPH, *text_file, text),
         ]
+        files = self._save_vision_graphs(vision_specs)
         answers = []
-        for spec in vision_specs:
-            file = self._save(spec)
+        for spec, file in zip(vision_specs, files, strict=True):
             self.progress(f"comparing {spec.name} with the checkpoint")
             parity, outputs = gate.check_vision(file[0], spec.precision)
             graphs.append(WrittenGraph(spec, *file, parity))
@@ -251,32 +291,48 @@ class _Workbench:
         if stream:
             graphs += self._write_stream_graphs(gate, vision_specs)
         golden = gate.reference.logits_per_video[0, :GOLDEN_LOGITS].tolist()
-        return graphs, gate.check_chain(prompt_file[0], answers[0], text_embeds), golden
+        chain = gate.check_chain(prompt_file[0], answers[0], text_embeds, vision_specs[0].precision)
+        return graphs, chain, golden
+
+    def _save_vision_graphs(self, specs: Sequence[GraphSpec]) -> list[SavedGraph]:
+        """Save vision graphs, those in fp32 with one file for the weights that they have in common."""
+        files = {spec: self._save(spec) for spec in specs}
+        alike = [spec for spec in specs if spec.precision == "fp32"]
+        shared = share_weights([files[spec][0] for spec in alike], self.folder / "onnx" / SHARED_WEIGHTS)
+        return [(path, (*shared, *data) if spec in alike else data) for spec, (path, data) in files.items()]
+
+    def _halve_text(self, gate: Gate, file: SavedGraph) -> WrittenGraph:
+        """Replace the text graph by one that stores its weights in fp16."""
+        spec, (path, data) = replace(TEXT_GRAPH, precision="fp16"), file
+        model = halve_weights(onnx.load(path))
+        for old in data:
+            old.unlink()
+        saved = save_graph(model, path, _graph_facts(self.checkpoint, spec))
+        return WrittenGraph(spec, path, saved, gate.check_text(path, spec.precision)[0])
 
     def _write_stream_graphs(self, gate: Gate, vision_specs: Sequence[GraphSpec]) -> list[WrittenGraph]:
-        for spec in vision_specs:
-            self.written.add(self._path(spec))
+        # On its own, since it runs behind the stream graph of any precision.
         head = self._save(HEAD_GRAPH)
         stream_gate = StreamGate(gate, self.tower, head[0])
         graphs = []
         for exact in vision_specs:
             spec = GraphSpec(exact.name.replace("vision", "stream"), "stream", exact.precision, exact.target)
-            file = self._save(spec)
+            file = self._save(spec, WrittenWeights(self._path(exact)))
             self.progress(f"comparing {spec.name} with caching in torch")
             parity = stream_gate.check(file[0], self._path(exact), spec.precision)
             graphs.append(WrittenGraph(spec, *file, parity))
-        # The first is portable and in fp32, as the head is, which ran behind it.
+        # Of the most exact graph that it ran behind.
         return [*graphs, WrittenGraph(HEAD_GRAPH, *head, graphs[0].parity)]
 
     def _path(self, spec: GraphSpec) -> Path:
         return self.folder / "onnx" / f"{spec.name}.onnx"
 
-    def _save(self, spec: GraphSpec) -> tuple[Path, tuple[Path, ...]]:
+    def _save(self, spec: GraphSpec, written: WrittenWeights | None = None) -> SavedGraph:
         self.progress(f"building {spec.name}")
         if spec == QDQ_GRAPH and self._path(INT8_GRAPH).exists():
             self.written.add(self._path(INT8_GRAPH))  # whose codes it shares
         return self._path(spec), save_graph(
-            self._build(spec), self._path(spec), _graph_facts(self.checkpoint, spec), self.written
+            self._build(spec), self._path(spec), _graph_facts(self.checkpoint, spec), written
         )
 
     def _build(self, spec: GraphSpec) -> onnx.ModelProto:
@@ -371,10 +427,16 @@ def _manifest(checkpoint: Checkpoint, folder: Path, graphs: Sequence[WrittenGrap
             "logit_scale": float(model.logit_scale.detach().exp()),
         },
         "labels_sha256": sha256_of(folder / "labels.json"),
-        "text_tower_sha256": checkpoint.text_tower_sha256,
+        "text_tower_sha256": _text_digest(checkpoint, graphs),
         "chain_parity": chain.to_dict(),
         "graphs": {graph.spec.name: _describe_graph(folder, graph) for graph in graphs},
     }
+
+
+def _text_digest(checkpoint: Checkpoint, graphs: Sequence[WrittenGraph]) -> str:
+    digest = checkpoint.text_tower_sha256
+    halved = any((graph.spec.tower, graph.spec.precision) == ("text", "fp16") for graph in graphs)
+    return sha256(f"{digest} fp16".encode()).hexdigest() if halved else digest
 
 
 def _describe_graph(folder: Path, graph: WrittenGraph) -> dict[str, Any]:

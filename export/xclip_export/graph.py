@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MICROSOFT = "com.microsoft"
+SMALLEST_HALVED = 1024
+"""Number of values from which a weight is stored in fp16."""
+HALF_LARGEST = float(np.finfo(np.float16).max)
 _IR_VERSION = 9
 
 
@@ -171,3 +174,19 @@ def element_types(model: ModelProto) -> dict[str, int]:
 
 def _element_type(dtype: type[np.generic]) -> int:
     return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+
+
+def halve_weights(model: ModelProto) -> ModelProto:
+    """Store the large weights of a model in fp16; they are cast once, when it is loaded, and it computes in fp32."""
+    casts = []
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.dtype != np.float32 or values.size < SMALLEST_HALVED or np.abs(values).max() > HALF_LARGEST:
+            continue
+        stored = f"{weight.name}.fp16"
+        casts.append(helper.make_node("Cast", [stored], [weight.name], to=TensorProto.FLOAT))
+        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float16), stored))
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend([*casts, *nodes])
+    return model

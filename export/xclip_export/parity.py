@@ -218,18 +218,21 @@ class Gate:
             raise out_of_tolerance(graph, parity, "the prompt generator")
         return parity
 
-    def check_text(self, graph: Path) -> tuple[Parity, Floats]:
+    def check_text(self, graph: Path, precision: str = "fp32") -> tuple[Parity, Floats]:
         """Check the text graph, on ids padded to the longest label, by the logits that torch computes from them."""
         embeds = Session(graph, SessionOptions("cpu")).run({"input_ids": self._input_ids})["text_embeds"]
-        parity = compare(self.complete(text_embeds=embeds), self.reference, ("text_embeds",), "fp32")
+        parity = compare(self.complete(text_embeds=embeds), self.reference, ("text_embeds",), precision)
         if not parity.passed:
             raise out_of_tolerance(graph, parity, "the text encoder")
         return parity, embeds
 
-    def check_chain(self, prompt: Path, vision: Outputs, text_embeds: Floats) -> Parity:
-        """Check the three graphs together, from frames and token ids to logits, given the outputs of the first two."""
+    def check_chain(self, prompt: Path, vision: Outputs, text_embeds: Floats, precision: str = "fp32") -> Parity:
+        """Check the three graphs together, from frames and token ids to logits, given the outputs of the first two.
+
+        ``precision`` is that of the vision graph.
+        """
         outputs = Outputs(vision.video_embeds, vision.img_features, text_embeds, vision.logits_per_video)
-        parity = self._compare_logits(self._run_prompt(prompt, outputs))
+        parity = self._compare_logits(self._run_prompt(prompt, outputs), precision)
         if not parity.passed:
             raise out_of_tolerance(prompt, parity, "the chain of graphs, each of which passed alone")
         return parity
@@ -238,8 +241,8 @@ class Gate:
         feeds = {name: getattr(inputs, name) for name in ("video_embeds", "img_features", "text_embeds")}
         return Session(graph, SessionOptions("cpu")).run(feeds)["logits_per_video"]
 
-    def _compare_logits(self, logits: Floats) -> Parity:
-        return compare(self.complete(logits_per_video=logits), self.reference, ("logits_per_video",), "fp32")
+    def _compare_logits(self, logits: Floats, precision: str = "fp32") -> Parity:
+        return compare(self.complete(logits_per_video=logits), self.reference, ("logits_per_video",), precision)
 
     def complete(self, **found: Floats) -> Outputs:
         """Fill the outputs that a graph lacks with the reference's, and compute the logits in torch."""

@@ -1,60 +1,22 @@
-"""Write a bundle atomically."""
+"""Save graphs, whose equal weights they share."""
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import onnx
 
-from xclip_runtime.bundle import sha256_of
-from xclip_runtime.errors import BundleError
-from xclip_runtime.manifest import FORMAT, MANIFEST, SCHEMA_VERSION
-from xclip_runtime.util.atomic import replaced_folder, write_json
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 # Weights of larger graphs go into a file of their own, which ONNX Runtime maps into memory: half the load time and a
 # third less memory than protobuf (measured on ViT-B/16), and protobuf itself ends at 2 GiB.
 EXTERNAL_DATA_THRESHOLD = 100_000_000
+ALIGNMENT = 64
+"""Multiple in bytes at which a weight begins: a line of the cache."""
 _SMALLEST_SHARED = 1024
-
-
-@contextmanager
-def bundle_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Yield a temporary folder that becomes ``target`` when the block ends without an error.
-
-    Args:
-        target: Folder of the bundle.
-        overwrite: Replace an existing bundle. Another folder is never replaced.
-
-    Raises:
-        BundleError: ``target`` exists and may not be replaced.
-        OutputLockedError: Another process is writing it.
-    """
-    with replaced_folder(target) as folder:
-        _check_target(target, overwrite=overwrite)
-        yield folder
-
-
-def _check_target(target: Path, *, overwrite: bool) -> None:
-    """Refuse a target that must not be replaced.
-
-    Raises:
-        BundleError: ``target`` is a bundle and ``overwrite`` is False, or it is anything else but an empty folder.
-    """
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    if not (target / MANIFEST).is_file():
-        message = f"{target} exists and is not a bundle: choose another folder"
-        raise BundleError(message)
-    if not overwrite:
-        message = f"{target} exists: choose another folder, or pass --overwrite to replace it"
-        raise BundleError(message)
 
 
 class _Place(NamedTuple):
@@ -66,21 +28,17 @@ class _Place(NamedTuple):
 
 
 class WrittenWeights:
-    """Index of the weights that graphs of one folder hold, by content, for graphs that share them.
+    """Index of the weights that a saved graph holds, by content, for a graph in the same folder that shares them.
 
     A place is a stretch of a weight file, or of an .onnx file that holds its own weights.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
         self._places: dict[bytes, _Place] = {}
-
-    def add(self, path: Path) -> None:
-        """Add the weights of a graph that is saved."""
         content, at = path.read_bytes(), 0
         for weight in onnx.load(path, load_external_data=False).graph.initializer:
             if weight.external_data:
-                facts = {entry.key: entry.value for entry in weight.external_data}
-                place = _Place(path.with_name(facts["location"]), int(facts["offset"]), int(facts["length"]))
+                place = _place_of(weight, path)
                 self._places.setdefault(_digest_at(place), place)
             elif len(weight.raw_data) >= _SMALLEST_SHARED:
                 at = content.index(weight.raw_data, at)
@@ -94,20 +52,71 @@ class WrittenWeights:
             place = self._places.get(sha256(weight.raw_data).digest())
             if place is None:
                 continue
-            facts = {"location": place.file.name, "offset": place.offset, "length": place.length}
-            weight.ClearField("raw_data")
-            weight.data_location = onnx.TensorProto.EXTERNAL
-            weight.external_data.extend(
-                onnx.StringStringEntryProto(key=key, value=str(value)) for key, value in facts.items()
-            )
+            _move(weight, place)
             files.add(place.file)
         return tuple(sorted(files))
 
 
-def _digest_at(place: _Place) -> bytes:
+def share_weights(graphs: Sequence[Path], shared: Path) -> tuple[Path, ...]:
+    """Move the weights that several graphs have in files beside them, and have in common, to one file.
+
+    What is not in common stays in a file of each graph, so that one graph can be copied without the others' weights.
+
+    Returns:
+        The file, or nothing if there is nothing in common.
+    """
+    models = {path: onnx.load(path, load_external_data=False) for path in graphs}
+    weights = {path: [w for w in model.graph.initializer if w.external_data] for path, model in models.items()}
+    digests = {path: [_digest_at(_place_of(weight, path)) for weight in held] for path, held in weights.items()}
+    common = set.intersection(*map(set, digests.values())) if len(graphs) > 1 else set()
+    if not common:
+        return ()
+    moved: dict[bytes, _Place] = {}
+    for path, held in weights.items():
+        own = path.with_name(f"{path.name}_data")
+        old = own.rename(own.with_suffix(".old"))
+        with shared.open("ab") as together, own.open("wb") as alone:
+            for weight, digest in zip(held, digests[path], strict=True):
+                content = _read(_place_of(weight, path)._replace(file=old))
+                if digest in common:
+                    place = moved.get(digest) or _append(together, shared, content)
+                    moved[digest] = place
+                else:
+                    place = _append(alone, own, content)
+                _move(weight, place)
+        old.unlink()
+        path.write_bytes(models[path].SerializeToString())
+    return (shared,)
+
+
+def _append(file: BinaryIO, path: Path, content: bytes) -> _Place:
+    file.write(bytes(-file.tell() % ALIGNMENT))
+    place = _Place(path, file.tell(), len(content))
+    file.write(content)
+    return place
+
+
+def _place_of(weight: onnx.TensorProto, graph: Path) -> _Place:
+    facts = {entry.key: entry.value for entry in weight.external_data}
+    return _Place(graph.with_name(facts["location"]), int(facts["offset"]), int(facts["length"]))
+
+
+def _move(weight: onnx.TensorProto, place: _Place) -> None:
+    facts = {"location": place.file.name, "offset": place.offset, "length": place.length}
+    weight.ClearField("raw_data")
+    weight.ClearField("external_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.extend(onnx.StringStringEntryProto(key=key, value=str(value)) for key, value in facts.items())
+
+
+def _read(place: _Place) -> bytes:
     with place.file.open("rb") as file:
         file.seek(place.offset)
-        return sha256(file.read(place.length)).digest()
+        return file.read(place.length)
+
+
+def _digest_at(place: _Place) -> bytes:
+    return sha256(_read(place)).digest()
 
 
 def save_graph(
@@ -137,20 +146,3 @@ def save_graph(
     # onnx makes it readable only for its owner, and a server often runs as another user.
     data.chmod(path.stat().st_mode)
     return (*shared, data)
-
-
-def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write ``manifest.json`` over all files in ``folder``, as the last step: it makes the folder a bundle."""
-    files = {
-        file.relative_to(folder).as_posix(): {"size": file.stat().st_size, "sha256": sha256_of(file)}
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
-    for name in files:
-        _sync(folder / name)
-    write_json(folder / MANIFEST, {"format": FORMAT, "schema_version": SCHEMA_VERSION, **facts, "files": files})
-
-
-def _sync(file: Path) -> None:
-    with file.open("rb+") as stream:
-        os.fsync(stream.fileno())

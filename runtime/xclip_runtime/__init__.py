@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from xclip_runtime.integrations.ray_cluster.bulk import run_bulk as run_bulk
     from xclip_runtime.integrations.ray_cluster.deployment import xclip_deployment as xclip_deployment
     from xclip_runtime.model import XClip
+    from xclip_runtime.packing import pack_bundle
     from xclip_runtime.results import (
         Classification,
         Encoding,
@@ -77,14 +78,15 @@ __all__ = [
     "Smoother", "StreamWindow", "TextScore", "ThreadPolicy", "Timings", "VideoDecodeError", "VideoError",
     "VideoFeatures", "VideoIndex", "VideoIndexError", "VideoIndexMismatchError", "VideoIndexNotFoundError",
     "VideoLimitError", "VideoNotFoundError", "VideoScores", "VideoTimeoutError", "VideoTypeError", "Views", "Window",
-    "WindowResult", "XClip", "XClipError", "__version__", "load_labels", "open_source", "read_clip", "sampling",
-    "save_labels",
+    "WindowResult", "XClip", "XClipError", "__version__", "load_labels", "open_source", "pack_bundle", "read_clip",
+    "sampling", "save_labels",
 ]
 # fmt: on
 
 _MODULES = {
     "bundle": "Bundle",
     "model": "XClip",
+    "packing": "pack_bundle",
     "inference.cached_frames": "Reuse",
     "results": "Classification Encoding Event FrameUse Gap LabelScore TextScore Timings VideoFeatures VideoScores "
     "WindowResult",

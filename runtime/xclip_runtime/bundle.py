@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import (
     BundleCorruptError,
+    BundleError,
     BundleNotFoundError,
     BundleSchemaError,
     PrecisionUnavailableError,
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+TOKENIZER = "tokenizer.json"
+"""File that belongs to the text tower."""
 
 Tower = Literal["vision", "prompt", "text", "stream", "head"]
 """Part of the model that a graph computes; "stream" and "head" are the vision tower for streams."""
@@ -263,13 +267,31 @@ class Bundle:
         """
         usable = [g for g in self.graphs_of(tower) if g.precision == precision and g.target in (prefer, "any")]
         if not usable:
-            held = ", ".join(sorted({g.precision for g in self.graphs_of(tower)})) or "none"
+            own = (prefer, "any")
+            found = {g.precision + ("" if g.target in own else f" for {g.target}") for g in self.graphs_of(tower)}
+            held = ", ".join(sorted(found)) or "none"
             message = (
                 f"{self.path} holds no {precision} {tower} graph for this device (it holds: {held}): "
-                f"choose one of those, or export again with --precision {precision}"
+                f"choose one of those, or export again for it with --precision {precision}"
             )
             raise PrecisionUnavailableError(message)
         return max(usable, key=lambda g: g.target == prefer)
+
+    @property
+    def text_graph(self) -> GraphEntry:
+        """The graph of the text tower.
+
+        Raises:
+            BundleError: The bundle has none.
+        """
+        found = self.graphs_of("text")
+        if not found:
+            message = (
+                f"{self.path} has no text tower, which labels and texts of your own need: take a bundle that was "
+                "packed without --no-text, or a set of `xclip-onnx labels encode`"
+            )
+            raise BundleError(message)
+        return found[0]
 
     def checked(self, name: str) -> Path:
         """Check size and SHA-256 of a file, and return its path.

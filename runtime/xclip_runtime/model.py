@@ -55,8 +55,8 @@ class XClip(WindowedModel):
         device: "cpu", "cuda", "tensorrt", "openvino", "openvino:gpu", "openvino:npu", "plugin:NAME", or
             "auto": CUDA where it works, otherwise the CPU with a WARNING, where it runs the fastest engine within
             ``max_logit_error``. A named device runs or raises.
-        precision: "fp32", "fp16" or "int8"; None takes fp16 on CUDA and fp32 elsewhere. TensorRT and OpenVINO
-            compute the fp32 graph in "fp16" or "bf16" on request.
+        precision: "fp32", "fp16" or "int8"; None takes fp16 on CUDA and fp32 elsewhere, or int8 where the bundle holds
+            nothing else. TensorRT and OpenVINO compute the fp32 graph in "fp16" or "bf16" on request.
         profile: Preprocessing: "videox" (as the checkpoints were trained and scored) or "hf" (as transformers'
             processor); None takes the bundle's.
         intra_op_threads: Threads inside an operator; None takes every CPU that this process may use.

@@ -1,39 +1,43 @@
 """Machines of a Ray cluster: network namespaces of this one, joined by a bridge, each with mounts of its own.
 
-As a program, as root and with iproute2, it runs the table of faults of several machines:
+As a program, as root and with iproute2, it runs the table of faults of several machines and prints what was done, what
+happened, and whether that was right; the exit status is 0 if all of it was tried and right:
 
-    python tests/helpers/ray_nodes.py
+    python tests/helpers/ray_nodes.py [OPTIONS OF PYTEST]
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from typing_extensions import Self
 
 NETWORK = "10.213.77"
 ROUTER = f"{NETWORK}.254"
 _BRIDGE = "xclipray"
+_PATIENCE = 600
+"""Seconds for what takes 10 on a machine that does nothing else."""
 _DRIVER = """
 import json, os, sys, time
 from xclip_runtime import run_bulk
 from xclip_runtime.errors import XClipError
 options = json.loads(sys.argv[1])
-stale = options.pop("stale", None)
-if stale:
-    from xclip_runtime.integrations.ray_cluster import claim
-    claim._STALE_S, claim._BEAT_S, claim._LAST_WRITES_S = stale, stale / 5, 0.5
 busy = options.pop("busy", None)
 if busy:
     import ray
@@ -41,6 +45,11 @@ if busy:
     kept = ray.remote(num_cpus=1, resources={f"node:{busy}": 0.01})(lambda: time.sleep(10)).remote()
     time.sleep(1)
 hold = options.pop("hold", None)
+start = options.pop("start", None)
+if start:
+    print("ready", flush=True)
+    while not os.path.exists(start):
+        time.sleep(0.001)
 def progress(report):
     print("group", flush=True)
     while hold and not os.path.exists(hold):
@@ -91,6 +100,8 @@ class Machines:
         }
         self._raylets: list[subprocess.Popen[bytes]] = []
         self._count = count
+        self.happened: list[str] = []
+        """Reports and errors of the runs so far, for the table."""
 
     def __enter__(self) -> Self:
         self._remove_network()
@@ -124,6 +135,35 @@ class Machines:
     def unmount(self, number: int, folder: Path) -> None:
         self._inside(number, "umount", "-l", str(folder))
 
+    @contextmanager
+    def short_of_memory(self, number: int, room: int = 10 << 20) -> Iterator[None]:
+        """Let the workers of a machine reserve some bytes more than they have when they have imported all they need."""
+        ended = threading.Event()
+        seen = set()
+
+        def limit() -> None:
+            while not ended.wait(0.02):
+                for pid in self._pids(self._raylets[number]):
+                    with suppress(OSError, ProcessLookupError):
+                        process = Path(f"/proc/{pid}")
+                        if pid in seen or b"MapWorker" not in (process / "cmdline").read_bytes():
+                            continue
+                        mapped = (process / "maps").read_text()
+                        if not all(library in mapped for library in ("libavcodec", "cv2", "onnxruntime")):
+                            continue
+                        size = int((process / "statm").read_text().split()[0]) * resource.getpagesize()
+                        resource.prlimit(pid, resource.RLIMIT_AS, (size + room, size + room))
+                        seen.add(pid)
+
+        thread = threading.Thread(target=limit)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+        assert seen
+
     def cut(self, number: int) -> None:
         _ip("-n", _namespace(number), "link", "set", "eth0", "down")
 
@@ -133,8 +173,8 @@ class Machines:
     def drive(self, **options: object) -> subprocess.Popen[str]:
         """Start ``run_bulk`` on the head, with mounts of its own.
 
-        Further options: ``hold``, a file for which its progress waits; ``stale``, seconds after which a claim ends; and
-        ``busy``, the address of a machine that has other work for ten seconds.
+        Further options: ``start`` and ``hold``, files for which it and its progress wait, and ``busy``, the address of
+        a machine that has other work for ten seconds.
         """
         code = [sys.executable, "-c", _DRIVER, json.dumps(options, default=str)]
         command = ["ip", "netns", "exec", _namespace(0), *code]
@@ -147,10 +187,11 @@ class Machines:
         return self.answer(self.drive(**options))
 
     def answer(self, driver: subprocess.Popen[str]) -> dict[str, object]:
-        printed, _ = driver.communicate(timeout=240)
+        printed, _ = driver.communicate(timeout=_PATIENCE)
         lines = [line for line in printed.splitlines() if line.startswith("{")]
         assert lines, (self.folder / "driver.log").read_text()[-3000:]
         answer: dict[str, object] = json.loads(lines[-1])
+        self.happened.append(" ".join(f"{name}={value}" for name, value in answer.items() if value))
         return answer
 
     def kill(self, number: int) -> None:
@@ -188,8 +229,8 @@ class Machines:
             "ray.init(log_to_driver=False, configure_logging=False)\n"
             f"while sum(node['Alive'] for node in ray.nodes()) < {count}: time.sleep(0.2)"
         )
-        command = ["timeout", "60", "ip", "netns", "exec", _namespace(0), sys.executable, "-c", code]
-        end = time.monotonic() + 60
+        command = ["timeout", str(_PATIENCE), "ip", "netns", "exec", _namespace(0), sys.executable, "-c", code]
+        end = time.monotonic() + _PATIENCE
         while True:
             done = subprocess.run(command, env=self._env, capture_output=True, text=True, check=False)
             if not done.returncode:
@@ -202,20 +243,24 @@ class Machines:
     def _inside(self, number: int, *command: str) -> None:
         _run("nsenter", "-m", "-t", str(self._raylets[number].pid), *command)
 
-    @staticmethod
-    def _kill_all(raylet: subprocess.Popen[bytes]) -> None:
-        # Processes of one machine share its namespace of mounts.
-        try:
-            mounts = Path(f"/proc/{raylet.pid}/ns/mnt").readlink()
-        except OSError:
-            return
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and (entry / "ns/mnt").readlink() == mounts:
-                    os.kill(int(entry.name), signal.SIGKILL)
-            except OSError:
-                continue
+    @classmethod
+    def _kill_all(cls, raylet: subprocess.Popen[bytes]) -> None:
+        for pid in cls._pids(raylet):
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
         raylet.wait()
+
+    @staticmethod
+    def _pids(raylet: subprocess.Popen[bytes]) -> list[int]:
+        """List the processes of a machine, which share its namespace of mounts."""
+        found = []
+        with suppress(OSError):
+            mounts = Path(f"/proc/{raylet.pid}/ns/mnt").readlink()
+            for entry in Path("/proc").iterdir():
+                with suppress(OSError):
+                    if entry.name.isdigit() and (entry / "ns/mnt").readlink() == mounts:
+                        found.append(int(entry.name))
+        return found
 
     def _remove_network(self) -> None:
         for number in range(self._count):
@@ -235,8 +280,49 @@ def _run(*command: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-if __name__ == "__main__":
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+class _Table:
+    """Plugin of pytest that prints a row for each test."""
+
+    def __init__(self) -> None:
+        self.right = True
+        self._rows: dict[str, dict[str, str]] = {}
+
+    def pytest_collectreport(self, report: Any) -> None:
+        if report.failed:
+            _say(report.longreprtext)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        row = self._rows.setdefault(report.nodeid, {"outcome": "right", "why": ""})
+        if report.failed:
+            row.update(outcome="WRONG", why=row["why"] + report.longreprtext)
+        elif report.skipped:
+            row.update(outcome="skipped", why=report.longrepr[2])
+        if report.when == "teardown":
+            done = report.nodeid.rpartition("::test_")[2].replace("_", " ")
+            happened = "".join(f"\n{'':9}{line}" for _, line in report.user_properties)
+            _say(f"{row['outcome']:9}{done}{happened}\n{row['why']}".rstrip())
+            self.right &= row["outcome"] == "right"
+
+
+def _main() -> int:
+    """Run the table in any environment with pytest, Ray and this package."""
     import pytest
 
-    table = Path(__file__).parents[1] / "runtime/integrations/ray_cluster/test_machines.py"
-    sys.exit(pytest.main(["-q", "-m", "slow", str(table), *sys.argv[1:]]))
+    reason = obstacle()
+    if reason:
+        _say(f"not tried: {reason}")
+        return 1
+    table, file = _Table(), Path(__file__).parents[1] / "runtime/integrations/ray_cluster/test_machines.py"
+    plain = ["-p", "no:terminal", "-o", "addopts=", "--noconftest", "--import-mode=importlib"]
+    status = pytest.main([*plain, str(file), *sys.argv[1:]], plugins=[table])
+    _say("all right" if not status and table.right else "not all right")
+    return int(bool(status) or not table.right)
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

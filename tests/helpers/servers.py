@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -70,12 +71,18 @@ def in_thread(server: Server, **options) -> Iterator[httpx.Client]:
 
 @contextmanager
 def running(
-    model: XClip | Mapping[str, Opener], *, limits: Limits | None = None, index=None, grpc_port=None, **settings
+    model: XClip | Mapping[str, Opener],
+    *,
+    limits: Limits | None = None,
+    index=None,
+    grpc_port=None,
+    root_path="",
+    **settings,
 ) -> Iterator[Running]:
     """A server that takes requests."""
     settings = {"decode_workers": 1, **settings}
     limited = ServeSettings(limits=limits or Limits(), **settings)
-    server = Server(model, limited, port=0, index=index, grpc_port=grpc_port)
+    server = Server(model, limited, port=0, index=index, grpc_port=grpc_port, root_path=root_path)
     with in_thread(server) as client:
         assert server.engine.started.wait(PATIENCE)
         yield Running(server, client)
@@ -153,6 +160,11 @@ def process(*options, first=DEMO_BUNDLE, prefix=(), env=None):
     finally:
         server.kill()
         server.communicate()
+
+
+def resident(pid: int) -> float:
+    """Read the resident memory of a process, MiB."""
+    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
 
 
 def finished(command, **options):

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import statistics
 import sys
 import threading
@@ -21,13 +20,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # as a script
 
 from helpers.attacks import ATTACKS, PATIENCE, VIDEO, Target, run
-from helpers.servers import process
+from helpers.servers import process, resident
 from xclip_runtime.demo import expected_label
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MEMORY_RATIO = 1.5
 P95_RATIO = 3.0
@@ -76,11 +79,6 @@ class HonestClient:
         return None if right else f"{response.status} {body}", 1000 * (time.perf_counter() - start)
 
 
-def resident(pid: int) -> float:
-    """Read the resident memory of a process, MiB."""
-    return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
-
-
 def soak(requests: int, clients: int = 16, *options: str) -> Soak:
     """Start a server, ask it alone, then under attack; `requests` counts honest ones and attacks."""
     outcome = Soak()
@@ -118,7 +116,12 @@ def soak(requests: int, clients: int = 16, *options: str) -> Soak:
         attackers = [threading.Thread(target=attack) for _ in range(max(1, clients - len(honest)))]
         for thread in attackers:
             thread.start()
-        outcome.p95_attacked = _p95(_ask(honest, requests - requests // 2, outcome))
+        # Requests after the last attack are answered too soon to count.
+        outcome.p95_attacked = _p95(
+            _ask(
+                honest, requests - requests // 2, outcome, counts=lambda: any(map(threading.Thread.is_alive, attackers))
+            )
+        )
         for thread in attackers:
             thread.join()
         _ask(honest, len(honest), outcome)
@@ -137,18 +140,20 @@ def _rounds(count: int):
         count -= len(ATTACKS)
 
 
-def _ask(clients: list[HonestClient], count: int, outcome: Soak) -> list[float]:
-    """Share `count` requests among the clients; return their times in ms."""
+def _ask(
+    clients: list[HonestClient], count: int, outcome: Soak, counts: Callable[[], bool] = lambda: True
+) -> list[float]:
+    """Share `count` requests among the clients; return the times of those that count as they begin, in ms."""
     with ThreadPoolExecutor(len(clients)) as executor:
         shares = [count // len(clients) + (number < count % len(clients)) for number in range(len(clients))]
         work = [
-            executor.submit(lambda c, n: [c.ask() for _ in range(n)], *pair)
+            executor.submit(lambda c, n: [(counts(), *c.ask()) for _ in range(n)], *pair)
             for pair in zip(clients, shares, strict=True)
         ]
         answers = [answer for future in work for answer in future.result()]
     outcome.honest += len(answers)
-    outcome.wrong += [wrong for wrong, _ in answers if wrong]
-    return [ms for _, ms in answers]
+    outcome.wrong += [wrong for _, wrong, _ in answers if wrong]
+    return [ms for counted, _, ms in answers if counted]
 
 
 def _p95(times: list[float]) -> float:

@@ -46,6 +46,13 @@ def test_importing_the_package_loads_nothing_heavy():
     assert not modules_after("import xclip_runtime") & {*HEAVY, "numpy", "cv2", "onnxruntime", "click", "rich"}
 
 
+def test_packing_a_bundle_runs_no_model():
+    pack = "from xclip_runtime import pack_bundle; pack_bundle('motion-demo', sys.argv[1] + '/small')"
+    code = f"import sys, tempfile; sys.argv[1:] = [tempfile.mkdtemp()]; {pack}"
+
+    assert not modules_after(code) & {*HEAVY, "onnxruntime"}
+
+
 def test_the_command_line_loads_no_model_code_before_a_command_runs():
     assert not modules_after("import xclip_runtime.cli") & {*HEAVY, "numpy", "cv2", "onnxruntime", "rich"}
 
@@ -63,7 +70,7 @@ def test_no_module_has_the_name_of_a_standard_or_imported_one():
 
 
 PUBLIC = """
-    Bundle XClip __version__
+    Bundle XClip __version__ pack_bundle
     Classification Encoding Event FrameUse Gap LabelScore TextScore Timings VideoFeatures VideoScores WindowResult
     EncodedLabels load_labels save_labels
     Clip FrameTransform Reading ThreadPolicy Views read_clip

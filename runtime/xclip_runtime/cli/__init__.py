@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 COMMANDS = (
     *("demo", "classify", "score", "stream", "embed", "index", "labels", "eval", "eval-stream", "bench", "tune"),
-    *("serve", "info", "verify", "doctor", "export", "push", "export-triton"),
+    *("serve", "info", "verify", "doctor", "export", "pack", "push", "export-triton"),
 )
 
 

@@ -14,24 +14,29 @@ from xclip_runtime.bundle import Precision
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.output import print_json
 from xclip_runtime.errors import MissingExtraError
+from xclip_runtime.inference.providers import DEVICES
 
 if TYPE_CHECKING:
     from xclip_export import ExportReport
+    from xclip_runtime.inference.providers import Device
 
 EXPORT_PACKAGES = ("xclip_export", "torch", "transformers", "optimum", "onnx", "onnxscript", "onnxruntime")
 PRECISION_FLAG = "--precision"
 PRECISIONS = get_args(Precision)
+DEVICE_FLAG = "--for"
+SEVERAL = {PRECISION_FLAG: PRECISIONS, DEVICE_FLAG: DEVICES}
 
 
 class ExportCommand(click.Command):
-    """Command whose --precision takes several values at once, as in ``--precision fp32 fp16 int8``."""
+    """Command whose --precision and --for take several values at once, as in ``--precision fp32 fp16 int8``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Repeat the flag before every further value."""
         repeated: list[str] = []
         for arg in args:
-            if arg in PRECISIONS and len(repeated) > 1 and repeated[-2] == PRECISION_FLAG:
-                repeated.append(PRECISION_FLAG)
+            flag = repeated[-2] if len(repeated) > 1 else ""
+            if arg in SEVERAL.get(flag, ()):
+                repeated.append(flag)
             repeated.append(arg)
         return super().parse_args(ctx, repeated)
 
@@ -51,7 +56,21 @@ class ExportCommand(click.Command):
     type=click.Choice(PRECISIONS),
     multiple=True,
     default=["fp32"],
-    help="Vision graphs to write, one or several, such as fp32 fp16. fp32 is always written.",
+    help="Vision graphs to write, one or several, such as fp32 fp16. Without --for, fp32 is always written.",
+)
+@opt.option(
+    DEVICE_FLAG,
+    "target_devices",
+    type=click.Choice(DEVICES),
+    multiple=True,
+    show_default="any device",
+    help="Devices that will run the bundle, one or several: writes only the graphs that they use.",
+)
+@opt.option(
+    "--text-precision",
+    type=click.Choice(["fp32", "fp16"]),
+    default="fp32",
+    help="Storage of the text tower's weights; fp16 halves them, and moves logits of texts by some 0.01.",
 )
 @opt.option(
     "--fused/--no-fused", default=True, help="Also write the fp32 graph that is fused for ONNX Runtime's CPU provider."
@@ -74,7 +93,7 @@ class ExportCommand(click.Command):
 )
 @opt.overwrite_option
 @opt.json_option
-def command(labels_file: str | None, as_json: bool, **options: Any) -> None:
+def command(labels_file: str | None, target_devices: tuple[Device, ...], as_json: bool, **options: Any) -> None:
     """Export a Hugging Face X-CLIP checkpoint as a bundle.
 
     SOURCE is a folder, a hub id such as microsoft/xclip-base-patch16-hmdb-2-shot, or the address of its page. Every
@@ -86,7 +105,7 @@ def command(labels_file: str | None, as_json: bool, **options: Any) -> None:
     # As an exception it unwinds the export, which removes what is half written; by default it would not.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with stages("loading PyTorch") as progress:
-        report = _export_bundle(labels=labels_file, **options, progress=progress)
+        report = _export_bundle(labels=labels_file, devices=target_devices, **options, progress=progress)
     if as_json:
         print_json(report.to_dict(), indent=2)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,7 +14,9 @@ from xclip_runtime.errors import XClipError
 from xclip_runtime.util.cpus import int8_is_fast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from xclip_runtime.packing import Support
 
 
 @click.command("info")
@@ -22,11 +25,17 @@ if TYPE_CHECKING:
 @opt.json_option
 @opt.model_options
 def command(bundle: str, as_json: bool, **options: Any) -> None:
-    """Show a bundle's content and how it would be loaded here."""
+    """Show a bundle's content and how it would be loaded here.
+
+    A table lists each device and precision with the graph that would run there, or with the command that writes it.
+    """
+    from xclip_runtime.packing import supported
+
     opened = Bundle.open(bundle)
     loaded = _would_load(bundle, options)
     if as_json:
-        print_json({**opened.manifest, "would_load": loaded}, indent=2)
+        supports = [asdict(each) for each in supported(opened)]
+        print_json({**opened.manifest, "supported": supports, "would_load": loaded}, indent=2)
     else:
         _print(opened, loaded)
 
@@ -43,6 +52,7 @@ def _would_load(bundle: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _print(bundle: Bundle, loaded: Mapping[str, Any]) -> None:
     from xclip_runtime.cli.render import console, grid, table
+    from xclip_runtime.packing import supported
 
     out, manifest = console(), bundle.manifest
     source, model = manifest["source"], manifest["model"]
@@ -51,6 +61,7 @@ def _print(bundle: Bundle, loaded: Mapping[str, Any]) -> None:
         "licence": source.get("licence") or "not stated by the checkpoint",
         "clip": f"{model['num_frames']} frames of {model['image_size']} x {model['image_size']}",
         "labels": _shorten(bundle.labels.names),
+        "text": "any labels and texts" if bundle.graphs_of("text") else "its own labels, and encoded sets",
         "made with": ", ".join(f"{name} {version}" for name, version in manifest["tools"].items()),
     }
     sizes = {entry.path: entry.size for entry in bundle.files}
@@ -66,6 +77,7 @@ def _print(bundle: Bundle, loaded: Mapping[str, Any]) -> None:
     out.print(str(bundle.path), style="bold")
     out.print(grid(facts.items()))
     out.print(table(("graph", "precision", "for", "MB", "max |Δlogit|", "cosine"), rows))
+    out.print(table(("device", "precision", "graph, or what writes it"), _support_rows(supported(bundle))))
     if "error" in loaded:
         out.print(f"Cannot be loaded here: {loaded['error']['message']}")
     else:
@@ -77,6 +89,14 @@ def _print(bundle: Bundle, loaded: Mapping[str, Any]) -> None:
             out.print("`xclip-onnx tune` measures what else this machine and bundle have, for --device auto.")
         if loaded["int8_is_fast"] is False:
             out.print("This CPU has no VNNI: int8 is not its fast path, fp32 may be as fast.")
+
+
+def _support_rows(supports: Sequence[Support]) -> list[tuple[str, str, str]]:
+    """Return a row for each device and graph, with the precisions that it serves there."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for each in supports:
+        found.setdefault((each.device, each.graph or f"missing: {each.fix}"), []).append(each.precision)
+    return [(device, ", ".join(precisions), graph) for (device, graph), precisions in found.items()]
 
 
 def _shorten(names: tuple[str, ...], shown: int = 6) -> str:

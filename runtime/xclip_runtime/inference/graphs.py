@@ -16,7 +16,7 @@ from xclip_runtime.inference.session import Session, check_providers
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from xclip_runtime.bundle import Bundle, GraphEntry, Target
+    from xclip_runtime.bundle import Bundle, GraphEntry, Precision, Target
     from xclip_runtime.inference.providers import Compute, DeviceChoice, ProviderSpec, SessionDevice, SessionOptions
 
 logger = logging.getLogger(__name__)
@@ -74,14 +74,17 @@ def load(
 
 
 def select_vision_graph(bundle: Bundle, device: SessionDevice, precision: Compute | None) -> GraphEntry:
-    """Return the vision graph that a device should run; precision None takes fp16 on CUDA if there is one, else fp32.
+    """Return the vision graph that a device should run.
 
+    Precision None takes fp16 on CUDA if there is one, else fp32; int8 only from a bundle that holds no other.
     TensorRT and OpenVINO compute the portable fp32 graph in the requested precision; int8 has a portable graph of its
     own, beside that for the CPU.
 
     Raises:
         PrecisionUnavailableError: The bundle holds no graph of that precision for that device.
     """
+    target: Target = {"cpu": "cpu", "cuda": "cuda"}.get(device, "any")  # type: ignore[assignment]
+    precision = precision or _default_precision(bundle, device, target)
     compiles = device == "tensorrt" or plugin_of(device) is not None
     if compiles and precision in ("fp16", "bf16"):
         return bundle.graph("vision", "fp32")
@@ -90,10 +93,6 @@ def select_vision_graph(bundle: Bundle, device: SessionDevice, precision: Comput
     if precision == "bf16":
         message = f"device {device} does not compute in bf16: choose fp32, fp16 or int8, or device openvino or tensorrt"
         raise PrecisionUnavailableError(message)
-    target: Target = {"cpu": "cpu", "cuda": "cuda"}.get(device, "any")  # type: ignore[assignment]
-    if precision is None:
-        held = {g.precision for g in bundle.graphs_of("vision")}
-        precision = "fp16" if device == "cuda" and "fp16" in held else "fp32"
     return bundle.graph("vision", precision, target)
 
 
@@ -119,6 +118,19 @@ def _select_int8_graph(bundle: Bundle, device: SessionDevice) -> GraphEntry:
     return bundle.graph("vision", "int8", target)
 
 
+def _default_precision(bundle: Bundle, device: SessionDevice, target: Target) -> Precision:
+    held = {g.precision for g in bundle.graphs_of("vision") if g.target in (target, "any")}
+    preferred: tuple[Precision, ...] = ("fp16", "fp32", "int8") if device == "cuda" else ("fp32", "int8")
+    return next((precision for precision in preferred if precision in held), "fp32")
+
+
+def select_stream_graphs(bundle: Bundle, vision: GraphEntry) -> tuple[GraphEntry, ...]:
+    """Return the stream graph beside a vision graph, and the head graph; fewer where the bundle lacks them."""
+    wanted = ("stream", vision.precision, vision.target), ("head", "fp32", "any")
+    found = (next((g for g in bundle.graphs if (g.tower, g.precision, g.target) == facts), None) for facts in wanted)
+    return tuple(graph for graph in found if graph is not None)
+
+
 def load_cached_tower(bundle: Bundle, loaded: Loaded) -> CachedTower:
     """Load the stream graph beside a vision graph, and the head graph.
 
@@ -126,18 +138,15 @@ def load_cached_tower(bundle: Bundle, loaded: Loaded) -> CachedTower:
         BundleError: The bundle has none for that vision graph, or a file is changed.
         DeviceError: The device cannot run them.
     """
-    graph = loaded.graph
-    wanted = ("stream", graph.precision, graph.target), ("head", "fp32", "any")
-    found = [next((g for g in bundle.graphs if (g.tower, g.precision, g.target) == facts), None) for facts in wanted]
+    found = select_stream_graphs(bundle, loaded.graph)
+    if len(found) < 2:
+        message = f"{bundle.path} has no stream graph beside {loaded.graph.name}: export it again with --stream"
+        raise PrecisionUnavailableError(message)
     options = _prompt_options(loaded.vision.options) if loaded.vision.options.device == "tensorrt" else None
     sessions = [
         Session(bundle.checked_graph(g), options or own)
         for g, own in zip(found, (loaded.vision.options, loaded.prompt.options), strict=True)
-        if g is not None
     ]
-    if len(sessions) < len(wanted):
-        message = f"{bundle.path} has no stream graph beside {graph.name}: export it again with --stream"
-        raise PrecisionUnavailableError(message)
     return CachedTower(sessions[0], sessions[1], bundle.num_frames)
 
 

@@ -37,7 +37,7 @@ class ModelIdentity:
         """Identify a loaded model, whose bundle needs a text tower."""
         bundle = model.bundle
         if not bundle.graphs_of("text"):
-            message = f"{bundle.path} has no text tower; text search needs a text encoder: export the bundle again"
+            message = f"{bundle.path} has no text tower; text search needs one: take a bundle with it, or export again"
             raise VideoIndexError(message)
         return cls(
             checkpoint=str(bundle.manifest["source"]["checkpoint"]),

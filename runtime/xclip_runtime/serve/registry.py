@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -218,5 +219,11 @@ class Registry:
 async def _drain(old: ServedModel) -> None:
     await old.drain()
     del old
-    # Its sessions are in reference cycles, which might otherwise stay for several reloads.
-    await asyncio.to_thread(gc.collect)
+    await asyncio.to_thread(_release_memory)
+
+
+def _release_memory() -> None:
+    # Sessions are in reference cycles, which might otherwise stay for several reloads, and glibc keeps what they free.
+    gc.collect()
+    with suppress(AttributeError, OSError, TypeError):  # Other systems have no malloc_trim.
+        ctypes.CDLL(None).malloc_trim(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import signal
 import socket
 import threading
@@ -115,6 +116,8 @@ class Server(uvicorn.Server):
             server_header=False,
             lifespan="on",
             root_path=root_path.rstrip("/"),
+            # Who reaches a Unix socket is on this host, as a trusted proxy is.
+            forwarded_allow_ips=None if uds is None else os.environ.get("FORWARDED_ALLOW_IPS", "*"),
             ws=WebSocketProtocol,
             ws_max_size=MESSAGE_BYTES,
             timeout_keep_alive=settings.limits.idle_timeout,  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xclip_runtime.bundle import TOKENIZER
 from xclip_runtime.errors import LabelsError, MissingExtraError
 from xclip_runtime.inference.providers import SessionOptions
 from xclip_runtime.inference.session import Session
@@ -57,12 +58,13 @@ class TextEncoder:
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
+        _ = self._bundle.text_graph  # without one, no extra would help
         try:
             from tokenizers import Tokenizer  # noqa: PLC0415 - optional
         except ImportError as error:
             feature = "encoding text"
             raise MissingExtraError(feature, "text") from error
-        path = self._bundle.checked("tokenizer.json")
+        path = self._bundle.checked(TOKENIZER)
         try:
             tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # tokenizers raises bare exceptions
@@ -74,7 +76,7 @@ class TextEncoder:
 
     @cached_property
     def _session(self) -> Session:
-        return Session(self._bundle.checked_graph(self._bundle.graph("text", "fp32")), self._options)
+        return Session(self._bundle.checked_graph(self._bundle.text_graph), self._options)
 
     def check_files(self) -> None:
         """Check the files of the text tower, which downloads them if the bundle is on a model hub.
@@ -83,9 +85,9 @@ class TextEncoder:
             BundleError: The bundle has no text tower, or a file is missing or changed.
             HubError: A file cannot be downloaded.
         """
-        for name in ("config.json", "tokenizer.json"):
+        for name in ("config.json", TOKENIZER):
             self._bundle.checked(name)
-        self._bundle.checked_graph(self._bundle.graph("text", "fp32"))
+        self._bundle.checked_graph(self._bundle.text_graph)
 
     def token_ids(self, texts: Iterable[str], *, truncate: bool = False) -> list[list[int]]:
         """Tokenize texts, with start and end of text, as transformers' CLIPTokenizerFast does.

@@ -51,7 +51,7 @@ def _answers(arguments: Mapping[str, Any], file: str) -> Iterator[dict[str, Any]
             "intra_op_threads": model.info["intra_op_threads"],
             "load_seconds": load_seconds,
             "peak_rss_mb": peak_rss_mb(),
-            "peak_gflops": _peak(model, arguments),
+            "peak_gflops": _peak(model),
         }
         for line in sys.stdin:
             yield _run(model, clips[int(line)])
@@ -65,12 +65,12 @@ def _run(model: XClip, clip: NDArray[np.uint8]) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - begun, "logits": logits.astype(float).tolist()}
 
 
-def _peak(model: XClip, arguments: Mapping[str, Any]) -> float | None:
+def _peak(model: XClip) -> float | None:
     """Measure the engine's peak; None on a GPU, where copies would be measured, and where the engine refuses it."""
     options = model.session_options
     if options.device not in CPU_DEVICES:
         return None
     try:
-        return peak_gflops(replace(options, precision=arguments["precision"]))
+        return peak_gflops(replace(options, precision=model.precision))
     except XClipError:
         return None

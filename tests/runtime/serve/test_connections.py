@@ -264,6 +264,15 @@ def test_a_unix_socket_serves_and_goes_with_the_server(model, tmp_path):
     assert not os.path.lexists(path)
 
 
+def test_a_proxy_on_a_unix_socket_tells_its_clients_apart(model, tmp_path):
+    path = str(tmp_path / "serve.sock")
+    server = Server(model, ServeSettings(decode_workers=1, client_limit=1), uds=path)
+    with in_thread(server, transport=httpx.HTTPTransport(uds=path)) as client, server.engine.clients.place("10.0.0.1"):
+        statuses = [client.get("/v1/info", headers={"X-Forwarded-For": f"10.0.0.{n}"}).status_code for n in (1, 2)]
+
+    assert statuses == [429, 200]
+
+
 def test_connections_of_grpc_are_as_few_and_as_short(model):
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
     limits = Limits(connections=2, header_timeout=0.5, idle_timeout=1.0)

@@ -297,7 +297,7 @@ def test_the_copied_curl_and_python_and_json_are_the_answer(open_page, guarded, 
     assert best[0] == page.labels()[0] == expected_label()
 
 
-# Keys, search, prefixes
+# Keys, search, models
 
 
 def test_a_missing_and_a_wrong_key_are_told_apart_and_the_right_one_is_asked_for_once(open_page, guarded):
@@ -361,25 +361,6 @@ def test_a_server_with_several_models_offers_them(open_page, model, tmp_path):
         page.fill("#labels", "a cat\na dog")
         page.wait("#bars tr:nth-child(3)", "detached")
         assert sorted(page.labels()) == ["a cat", "a dog"]
-
-
-def test_it_works_under_a_prefix_of_a_proxy(open_page, server):
-    page = open_page("/docs")
-
-    def forward(route):
-        route.fulfill(response=route.fetch(url=route.request.url.replace("/videos/ai", "")))
-
-    page.route("**/videos/ai/**", forward)
-    page.goto(f"{server.address}/videos/ai/")
-    page.click("#sample:enabled")
-    page.wait("#strip img")
-    assert page.labels()[0] == expected_label()
-    assert set(page.requests) == {"GET /videos/ai/v1/info", "POST /videos/ai/v1/classify"}
-    assert f"{server.address}/videos/ai/v1/classify" in page.copied("curl")
-
-    page.click("text=API")
-    page.wait(".route")
-    assert page.url == f"{server.address}/videos/ai/docs"
 
 
 def test_nothing_is_loaded_from_elsewhere_or_from_the_root():

@@ -123,6 +123,16 @@ def test_forced_colours_keep_the_bars(open_page):
     assert page.evaluate("getComputedStyle(document.querySelector('#bars .bar')).borderTopWidth") == "1px"
 
 
+def test_forced_colours_keep_the_frame_of_an_error(open_page, tmp_path):
+    page = open_page(forced_colors="active")
+    page.wait("#sample:enabled")
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    page.set_input_files("#file", tmp_path / "bad.mp4")
+    page.wait("#problem")
+
+    assert page.evaluate("getComputedStyle(document.getElementById('problem')).borderTopWidth") == "2px"
+
+
 def test_it_can_be_used_with_the_keyboard_alone(open_page):
     page = open_page()
     page.wait("#sample:enabled")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import threading
 import weakref
 from functools import partial
@@ -16,7 +17,7 @@ import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
 from helpers.bundles import copy_bundle, reseal
-from helpers.servers import Gate, eventually, in_background, metric, process, running
+from helpers.servers import Gate, eventually, in_background, metric, process, resident, running
 from xclip_runtime import XClip
 from xclip_runtime.cli.serve import command
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
@@ -233,6 +234,18 @@ def test_no_request_fails_while_a_model_is_reloaded(model):
 
         assert answers
         assert set(answers) == {200}
+
+
+def test_the_memory_of_old_models_is_given_back():
+    with process() as (server, address):
+        log = iter(server.stderr.readline, "")
+        memory = resident(server.pid)
+        for _ in range(3):
+            server.send_signal(signal.SIGHUP)
+            assert any('"reloaded"' in line for line in log)
+
+        assert httpx.get(f"{address}/v1/info").status_code == 200
+        eventually(lambda: resident(server.pid) < 1.08 * memory)
 
 
 def test_the_command_names_models(other):

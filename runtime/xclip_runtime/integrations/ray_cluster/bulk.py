@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     _Group = dict[str, Any]
 
 
-# Groups per machine that fail in a row, on every machine, before a run ends.
+# Workers that die with a group before it is split, and groups per machine that fail in a row before a run ends.
 _TRIES = 3
 
 
@@ -127,7 +127,9 @@ def _answers(groups: list[_Group], pool: _Pool, check_claim: Callable[[], None])
     in_a_row = 0
     while groups:
         again = []
+        lost = dict(enumerate(groups))
         for answer in pool.map(groups, troubles.keys()):
+            lost.pop(answer["number"], None)
             group, unreached = groups[answer["number"]], list(filter(None, answer["unreached"].split("\0")))
             reasons = {video: _fault_of_machine(video) for video in unreached}
             trouble = answer["trouble"] or next(filter(None, reasons.values()), None)
@@ -146,6 +148,9 @@ def _answers(groups: list[_Group], pool: _Pool, check_claim: Callable[[], None])
             again += _grouped([video for video in unreached if reasons[video]], len(group["videos"]))
             again += _grouped([video for video in unreached if not reasons[video]], len(group["videos"]), sure=True)
             yield answer
+        if len(lost) == len(groups) == sum(len(group["videos"]) for group in groups):
+            raise _fatal(groups)
+        again += [alone for group in lost.values() for alone in _grouped(group["videos"], 1, sure=group["sure"])]
         groups = again
         if groups and troubles and pool.machines() <= troubles.keys():
             raise _at_an_end(troubles)
@@ -153,6 +158,14 @@ def _answers(groups: list[_Group], pool: _Pool, check_claim: Callable[[], None])
 
 def _at_an_end(troubles: Mapping[str, str]) -> BulkError:
     return BulkError(f"no machine can go on, call again to resume; {'; '.join(sorted(troubles.values())[:3])}")
+
+
+def _fatal(groups: Sequence[_Group]) -> BulkError:
+    names = ", ".join(without_passwords(group["videos"][0]) for group in groups[:3])
+    return BulkError(
+        f"workers die whenever they read {names}: look for the kernel's OOM killer on their machines, or take the"
+        " videos away; call again to resume"
+    )
 
 
 class _Pool:
@@ -174,17 +187,20 @@ class _Pool:
         }
 
     def map(self, groups: list[_Group], without: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """Yield the workers' answers, from nodes other than some."""
+        """Yield the answers of workers on nodes other than some, none for groups that kill their workers."""
         excluded = ",".join(without)
         elsewhere = {"label_selector": {"ray.io/node-id": f"!in({excluded})"}} if excluded else {}
         items = [{**group, "number": number} for number, group in enumerate(groups)]
-        answers = ray.data.from_items(items, override_num_blocks=len(items)).map(
+        given = ray.data.from_items(items, override_num_blocks=len(items))
+        given.context.max_errored_blocks = -1
+        answers = given.map(
             BulkWorker,
             fn_constructor_args=self._arguments,
             fn_constructor_kwargs=self._options,
             compute=ray.data.ActorPoolStrategy(min_size=1 if excluded else self._least, max_size=self._most),
             num_cpus=self._needs["CPU"],
             num_gpus=self._needs["GPU"],
+            max_task_retries=_TRIES - 1,
             **elsewhere,
         )
         try:

@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import tempfile
+import threading
 import time
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import fsspec
+import numpy as np
 import ray
 
 from xclip_runtime.errors import VideoNotFoundError, XClipError
@@ -44,6 +46,8 @@ _TEMPORARY = "xclip-onnx-bulk-"
 # Between the creation of a temporary folder and its lock.
 _UNLOCKED_S = 60.0
 _LONGEST_PAUSE_S = 60.0
+# More than any ordinary video takes.
+_ROOM_BYTES = 1 << 30
 
 
 class BulkWorker:
@@ -104,8 +108,10 @@ class BulkWorker:
                 results = self._model.features_each(local, workers=threads)
             for video, result in zip(videos, results, strict=True):
                 outcome = files.errors.get(video, result)
-                if isinstance(outcome, XClipError) and _is_of_the_machine(outcome):
-                    raise outcome
+                if isinstance(outcome, XClipError):
+                    if _is_of_the_machine(outcome):
+                        raise outcome
+                    _check_room()
                 if isinstance(outcome, VideoNotFoundError) and not (sure or video in files.missing):
                     unreached.append(video)
                 else:
@@ -155,7 +161,7 @@ class _LocalFiles:
             fs, path = fsspec.core.url_to_fs(video)
             fs.get_file(path, str(copy))
         except Exception as error:
-            if _is_of_the_machine(error):
+            if isinstance(error, MemoryError) or _is_of_the_machine(error):
                 raise
             message = f"{video} cannot be fetched ({type(error).__name__}: {error}): check the address"
             self.errors[video] = VideoNotFoundError(without_passwords(message))
@@ -176,17 +182,30 @@ def is_fault_of_video(error: Exception) -> bool:
 
 def _is_of_the_machine(error: BaseException | None) -> bool:
     while error:
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_THE_MACHINE):
+        if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _check_room() -> None:
+    """Raise a MemoryError if a video may have failed for want of memory or threads.
+
+    The video's error does not tell: FFmpeg calls videos damaged for which it has too little, and files that are made to
+    ask for gigabytes fail with "Cannot allocate memory" on every machine.
+    """
+    try:
+        np.empty(_ROOM_BYTES, np.uint8)  # Reserved, but not used.
+        threading.Thread(target=int).start()
+    except RuntimeError as error:
+        raise MemoryError from error
 
 
 def _in_one_line(error: Exception) -> str:
     if isinstance(error, OSError) and not isinstance(error, XClipError):
         return without_passwords(explain(error))
     if isinstance(error, MemoryError):
-        return "out of memory: give its workers fewer CPUs, or the machine more memory"
+        return "out of memory or threads: give its workers fewer CPUs, or the machine more memory"
     name = "" if isinstance(error, XClipError) else f"{type(error).__name__}: "
     return without_passwords(" ".join(f"{name}{error}".split()))
 

@@ -47,6 +47,8 @@ _GRACE_SECONDS = 1.0
 # A worker that says nothing for so long has been stopped, or gets no CPU.
 _SILENCE_SECONDS = 5.0
 _ATTEMPTS = 2
+# A frame of a camera takes milliseconds; one that is made to take long must not keep a worker for the time of a video.
+_IMAGE_SECONDS = 5.0
 # A worker whose caller has left may finish so long: replacing it costs more than most files.
 _SETTLE_SECONDS = 1.0
 
@@ -233,7 +235,7 @@ class DecodePool:
             "max_pixels": self._limits.pixels,
             "max_duration": self._limits.duration,
         }
-        header, payload = await self._run(job, b"")
+        header, payload = await self._run(job, b"", self._limits.time_limit)
         shape = (len(views), num_frames, transform.size, transform.size, 3)
         return Clip(
             frames=_array(payload, shape),
@@ -258,25 +260,26 @@ class DecodePool:
             DecoderCrashedError: The worker crashed.
             OverloadedError: No worker answers.
         """
-        header, payload = await self._run({"do": "image", "path": name, "name": name}, encoded)
+        job = {"do": "image", "path": name, "name": name}
+        header, payload = await self._run(job, encoded, min(_IMAGE_SECONDS, self._limits.time_limit))
         height, width, channels = header["shape"]
         return _array(payload, (int(height), int(width), int(channels)))
 
-    async def _run(self, job: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
+    async def _run(self, job: dict[str, Any], payload: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
         for _ in range(_ATTEMPTS):
             with suppress(_StalledError):
-                return await self._run_once(job, payload)
+                return await self._run_once(job, payload, seconds)
         message = "the decode workers do not answer: try again later"
         raise OverloadedError(message)
 
-    async def _run_once(self, job: dict[str, Any], payload: bytes) -> tuple[dict[str, Any], bytes]:
+    async def _run_once(self, job: dict[str, Any], payload: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
         worker = await self._take()
         lost: str | None = "cancelled"
-        give_up = time.perf_counter() + self._limits.time_limit + _GRACE_SECONDS
-        silence = min(_SILENCE_SECONDS, (self._limits.time_limit + _GRACE_SECONDS) / 2)
+        give_up = time.perf_counter() + seconds + _GRACE_SECONDS
+        silence = min(_SILENCE_SECONDS, (seconds + _GRACE_SECONDS) / 2)
         try:
             with anyio.fail_after(silence):
-                await worker.send({**job, "time_limit": self._limits.time_limit}, payload)
+                await worker.send({**job, "time_limit": seconds}, payload)
             header = {"alive": True}
             while "alive" in header:
                 with anyio.fail_after(max(0.0, min(silence, give_up - time.perf_counter()))):
@@ -287,7 +290,7 @@ class DecodePool:
                 lost = "stalled"
                 raise _StalledError from None
             lost = "timeout"
-            message = f"{job['name']} takes longer than {self._limits.time_limit:g} s to decode: send a shorter part"
+            message = f"{job['name']} takes longer than {seconds:g} s to decode: send a shorter or smaller one"
             raise VideoTimeoutError(message) from None
         except (asyncio.IncompleteReadError, ConnectionError, ValueError):
             lost = "crashed"

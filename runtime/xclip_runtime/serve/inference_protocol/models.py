@@ -197,12 +197,16 @@ class VideoModel(ProtocolModel):
         return {"name": "video", "datatype": "BYTES", "shape": [-1]}
 
     async def _encode(self, tensor: Input) -> list[EncodedVideo]:
-        return await gather(self._encode_video(video) for video in await asyncio.to_thread(tensor.strings))
+        videos = await asyncio.to_thread(tensor.strings)
+        # Enough to use every decode worker: the videos of a request wait for each other, not all before other requests.
+        places = asyncio.Semaphore(self._engine.settings.decode_workers)
+        return await gather(self._encode_video(video, places) for video in videos)
 
-    async def _encode_video(self, video: memoryview) -> EncodedVideo:
-        with self._engine.upload_dir.file() as path:
-            await asyncio.to_thread(path.write_bytes, video)
-            return await self._served.encode(path, "the video", views=Views())
+    async def _encode_video(self, video: memoryview, places: asyncio.Semaphore) -> EncodedVideo:
+        async with places:
+            with self._engine.upload_dir.file() as path:
+                await asyncio.to_thread(path.write_bytes, video)
+                return await self._served.encode(path, "the video", views=Views())
 
 
 def _embeds(videos: Sequence[EncodedVideo]) -> NDArray[np.float32]:

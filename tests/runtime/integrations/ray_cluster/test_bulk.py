@@ -83,6 +83,17 @@ def test_two_workers_give_every_video_one_row_though_one_of_them_is_killed(run_b
         np.testing.assert_allclose(row["logits"], [label.logit for label in expected.labels], atol=1e-3)
 
 
+def test_a_video_that_asks_for_gigabytes_fails_alone(run_bulk, videos, tmp_path):
+    content = bytearray(DEMO_VIDEO.read_bytes())
+    entries = content.index(b"stts") + 8
+    content[entries : entries + 4] = (0x15555555).to_bytes(4, "big")
+    (videos / "greedy.mp4").write_bytes(content)
+
+    report = run_bulk(videos, DEMO_BUNDLE, tmp_path / "out")
+
+    assert (report.done, report.failed, report.skipped) == (7, 2, 0)
+
+
 def test_a_second_run_does_only_what_is_new(run_bulk, videos, tmp_path):
     names = [str(path) for path in sorted(videos.rglob("*.mp4"))]
 

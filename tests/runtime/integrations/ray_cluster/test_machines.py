@@ -22,7 +22,7 @@ from helpers import ray_nodes
 from helpers.servers import eventually
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,17 @@ def machines():
 
 
 @pytest.fixture
-def place(machines):
-    """Folder that both machines share, with the bundle and 16 videos."""
+def place(machines, record_property):
+    """Folder that both machines share, with the bundle and 16 videos; what happens there is noted."""
     folder = Path(tempfile.mkdtemp(dir=machines.folder))
     (folder / "videos").mkdir()
     for number in range(16):
         shutil.copy(DEMO_VIDEO, folder / "videos" / f"{number:02}.mp4")
     shutil.copytree(DEMO_BUNDLE, folder / "bundle")
-    return folder
+    machines.happened.clear()
+    yield folder
+    for line in machines.happened:
+        record_property("happened", line)
 
 
 @pytest.fixture
@@ -84,6 +87,11 @@ def each_once(rows, videos):
 
 def wait_for_a_group(driver):
     assert driver.stdout.readline() == "group\n"
+
+
+def age(path):
+    hours_ago = time.time() - 7200
+    os.utime(path, (hours_ago, hours_ago))
 
 
 @contextmanager
@@ -127,15 +135,37 @@ def test_an_object_store_holds_the_claim_too(machines, place, store):
     assert each_once(videos_of("bulk/out", store), place / "videos")
 
 
+@pytest.mark.parametrize("output", ["on_a_disk", "on_s3", "after_a_killed_one"])
+def test_of_runs_that_start_at_once_one_reads_the_videos(machines, place, request, output):
+    store = request.getfixturevalue("store") if output == "on_s3" else None
+    if output == "after_a_killed_one":
+        (place / "out").mkdir()
+        (place / "out" / "_run.json").write_text('{"run": "killed", "process": 1, "host": "lost"}')
+        age(place / "out" / "_run.json")
+    options = {"videos": place / "videos", "bundle": place / "bundle"}
+    options["output"] = "s3://bulk/race" if store else place / "out"
+
+    drivers = [machines.drive(**options, shard_size=size, start=place / "go") for size in (1, 2, 5)]
+    for driver in drivers:
+        assert driver.stdout.readline() == "ready\n"
+    (place / "go").touch()
+    answers = [machines.answer(driver) for driver in drivers]
+
+    # Who comes when the first has ended finds nothing to do.
+    assert sum(answer.get("done", 0) for answer in answers) == 16
+    assert {answer.get("error", "BulkError") for answer in answers} == {"BulkError"}
+    assert each_once(videos_of("bulk/race" if store else place / "out", store), place / "videos")
+
+
 def test_the_claim_of_a_killed_driver_ends(machines, place):
-    options = {"videos": place / "videos", "bundle": place / "bundle", "output": place / "out", "stale": 5}
+    options = {"videos": place / "videos", "bundle": place / "bundle", "output": place / "out"}
     killed = machines.drive(**options, shard_size=1, hold=place / "go")
     wait_for_a_group(killed)
     killed.kill()
     killed.communicate()
 
     at_once = machines.run(**options)
-    time.sleep(5)
+    age(place / "out" / "_run.json")
     later = machines.run(**options)
 
     assert at_once["error"] == "BulkError"
@@ -169,6 +199,15 @@ def test_videos_are_read_elsewhere_where_the_bundle_is_missing(machines, place, 
         report = machines.run(**elsewhere, videos=place / "videos", busy=machines.address(0))
 
     assert report == {"done": 16, "failed": 0, "skipped": 0}
+
+
+def test_videos_are_read_elsewhere_where_memory_is_short(machines, place, elsewhere):
+    (place / "videos" / "broken.mp4").write_bytes(b"no video" * 100)
+    with machines.short_of_memory(1):
+        report = machines.run(**elsewhere, videos=place / "videos", busy=machines.address(0))
+
+    assert report == {"done": 16, "failed": 1, "skipped": 0}
+    assert each_once(videos_of(place / "out"), place / "videos")
 
 
 def test_a_bundle_that_no_machine_has_is_one_line(machines, place):

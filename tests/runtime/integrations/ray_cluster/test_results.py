@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import time
 
 import pytest
 
+from helpers.servers import finished
 from xclip_runtime.errors import BulkError
 
 pytest.importorskip("ray", reason="Ray is large, and not in the extra [dev]: pip install 'xclip-onnx[ray]'")
@@ -99,3 +101,17 @@ def test_a_write_that_fails_leaves_nothing(store, monkeypatch):
     with pytest.raises(OSError, match=re.escape("No space left")):
         store.put("part-1.parquet", b"rows")
     assert store.names("*") == []
+
+
+def test_a_machine_without_memory_is_told_from_a_video_that_asks_for_much():
+    code = (
+        "import resource\n"
+        "from xclip_runtime.integrations.ray_cluster.worker import _check_room\n"
+        "_check_room()\n"
+        "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize() + (20 << 20)\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (size, size))\n"
+        "try: _check_room()\n"
+        "except MemoryError: print('short')"
+    )
+
+    assert finished([sys.executable, "-c", code]).stdout == "short\n"

@@ -24,6 +24,7 @@ from xclip_runtime.errors import (
     VideoDecodeError,
     VideoError,
     VideoLimitError,
+    VideoTimeoutError,
 )
 from xclip_runtime.serve.decode import pool as pool_module
 from xclip_runtime.serve.decode.pool import DecodePool
@@ -194,6 +195,29 @@ def png_that_says(width, height):
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+def jpeg_of_many_scans(scans):
+    """A small progressive JPEG whose last scan, of a few bytes, comes again and again; each takes milliseconds."""
+    options = [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_QUALITY, 1]
+    encoded = cv2.imencode(".jpg", np.zeros((2000, 2000, 3), np.uint8), options)[1].tobytes()
+    last = encoded.rindex(b"\xff\xda")
+    return encoded[:last] + scans * encoded[last:-2] + encoded[-2:]
+
+
+def test_an_image_that_takes_long_keeps_its_worker_for_no_longer_than_images_take(monkeypatch):
+    monkeypatch.setattr(pool_module, "_IMAGE_SECONDS", 0.5)
+    monkeypatch.setattr(pool_module, "_GRACE_SECONDS", 0.5)
+    restarts = []
+
+    async def main():
+        async with pool_of(restarts=restarts) as pool:
+            with pytest.raises(VideoTimeoutError, match=r"the frame takes longer than 0\.5 s to decode"):
+                await pool.image(jpeg_of_many_scans(50_000), "the frame")
+            return await sample(pool)
+
+    assert asyncio.run(main()).total == 75
+    assert restarts == ["timeout"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])

@@ -93,6 +93,23 @@ def test_encoded_videos_go_in_and_classes_come_out(triton, model):
     assert answer.as_numpy("video_embeds").shape == (2, 128)
 
 
+def test_videos_of_one_request_wait_for_each_other_and_not_all_before_other_requests(server, triton, monkeypatch):
+    decode, at_once = server.engine.pool.clip, []
+
+    async def observed(*args, **options):
+        at_once.append(at_once[-1] + 1 if at_once else 1)
+        try:
+            return await decode(*args, **options)
+        finally:
+            at_once.append(at_once[-1] - 1)
+
+    monkeypatch.setattr(server.engine.pool, "clip", observed)
+    answer = triton.infer("xclip_video", [videos_input(*[VIDEO] * 4)])
+
+    assert answer.as_numpy("video_embeds").shape == (4, 128)
+    assert max(at_once) == server.engine.settings.decode_workers == 1
+
+
 def test_requests_of_the_client_may_overlap(triton, clip, model):
     pending = [triton.async_infer("xclip", [clips_input(clip[None])]) for _ in range(3)]
     for request in pending:
