@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xclip_runtime.bench.machine import busy_seconds, peak_rss_mb
+from xclip_runtime.bench.machine import busy_seconds
+from xclip_runtime.util.memory import peak_rss_mb
 
 if TYPE_CHECKING:
     import argparse

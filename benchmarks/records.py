@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from xclip_runtime.bench.machine import cpu_name
+from xclip_runtime.util.cpus import cpu_name
 
 ROOT = Path(__file__).parents[1]
 

@@ -33,6 +33,7 @@ from xclip_runtime.inference.providers import PROVIDER_OF, SessionOptions, defau
 from xclip_runtime.inference.session import Session
 from xclip_runtime.util.addresses import without_passwords
 from xclip_runtime.util.cpus import available_cpus, instruction_sets, int8_is_fast
+from xclip_runtime.util.memory import memory_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -172,7 +173,7 @@ def check_threads() -> Finding:
     """Report the CPUs and the memory that this process may use."""
     usable, visible = available_cpus(), os.cpu_count() or 1
     limited = "" if usable == visible else f" of {visible} visible (affinity or container quota)"
-    memory = _memory_limit(Path("/sys/fs/cgroup"))
+    memory = memory_limit()
     held = "" if memory is None else f", container limited to {memory / 2**30:.1f} GiB of memory"
     return Finding(f"{usable} CPUs{limited}{held}")
 
@@ -281,7 +282,9 @@ def check_self_test(bundle: str | os.PathLike[str]) -> Finding:
     result = self_test(model)
     delta = f"|Δlogit| {result.max_abs_logit:.2g} of {result.tolerance:.2g} allowed"
     fix = None if result.passed else "run with --device cpu and report the provider's versions"
-    return Finding(f"{model.provider} {model.precision}, {delta}", fix)
+    chosen = model.info["chosen"]
+    hint = "; `xclip-onnx tune` measures what else there is" if chosen == "the default" else f" ({chosen})"
+    return Finding(f"{model.provider} {model.precision}, {delta}{hint}", fix)
 
 
 def _devices() -> list[SessionDevice]:
@@ -321,15 +324,3 @@ def _is_writable(folder: Path) -> bool:
     """Return True if the folder can be written, or made."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return existing.is_dir() and os.access(existing, os.W_OK)
-
-
-def _memory_limit(root: Path) -> int | None:
-    """Read the container's memory limit in bytes, from cgroup v2 or v1; None if it has none."""
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            limit = (root / name).read_text().strip()
-        except OSError:
-            continue
-        # v1 has a number near 2^63 for no limit.
-        return int(limit) if limit != "max" and int(limit) < 1 << 60 else None
-    return None

@@ -53,7 +53,8 @@ class XClip(WindowedModel):
     Args:
         bundle: Folder written by ``xclip-onnx export``, "motion-demo", or a repository as in `from_pretrained`.
         device: "cpu", "cuda", "tensorrt", "openvino", "openvino:gpu", "openvino:npu", "plugin:NAME", or
-            "auto": CUDA where it works, otherwise the CPU with a WARNING. A named device runs or raises.
+            "auto": CUDA where it works, otherwise the CPU with a WARNING, where it runs the fastest engine within
+            ``max_logit_error``. A named device runs or raises.
         precision: "fp32", "fp16" or "int8"; None takes fp16 on CUDA and fp32 elsewhere, or int8 where the bundle holds
             nothing else. TensorRT and OpenVINO compute the fp32 graph in "fp16" or "bf16" on request.
         profile: Preprocessing: "videox" (as the checkpoints were trained and scored) or "hf" (as transformers'
@@ -71,12 +72,14 @@ class XClip(WindowedModel):
             a node.
         session_options: Config entries for the sessions as a mapping, or an ``onnxruntime.SessionOptions`` that
             takes the place of the defaults. ``intra_op_threads`` and the ban on CPU fallback are set in either.
+        max_logit_error: Largest |Δlogit| to fp32 for which "auto", where it comes to the CPU and no precision is named,
+            takes the fastest engine that ``xclip-onnx tune`` measured; without a tuning it goes by the CPU's features.
 
     Raises:
         BundleError: The bundle is missing, changed, of another schema, or lacks the precision.
         DeviceError: The device cannot run here, or refuses an option. HubError: see `from_pretrained`.
         MissingExtraError: ONNX Runtime is not installed.
-        ValueError: ``batch_size`` is below 1.
+        ValueError: ``batch_size`` is below 1, or ``max_logit_error`` below 0.
     """
 
     @cached_property
@@ -310,7 +313,7 @@ class XClip(WindowedModel):
         """Score clips; yield the scores with the fields that every result of a video has."""
         scored = score_clips(self._bound, self._texts, [clip for _, clip in videos], self._batch_size)
         for (video, clip), (scores, timings) in zip(videos, scored, strict=True):
-            ran = {"provider": self.provider, "precision": self.precision, "timings_ms": timings}
+            ran = {**self.ran, "timings_ms": timings}
             yield scores, {"video": name_of(video), "frames": FrameUse.of(clip), **ran}
 
 

@@ -116,6 +116,12 @@ class Classification(JsonResult, _BestFirst):
     precision: str
     """Precision of the vision graph, such as "fp32"."""
 
+    device: str
+    """Device that ran it, such as "cpu"; "other" for execution providers of the user's own list."""
+
+    graph: str
+    """Name of the vision graph, such as "vision_model_int8"."""
+
     timings_ms: Timings
     """Wall time of each stage, in milliseconds."""
 
@@ -155,6 +161,12 @@ class VideoScores(JsonResult):
 
     precision: str
     """Precision of the vision graph, such as "fp32"."""
+
+    device: str
+    """Device that ran it, such as "cpu"; "other" for execution providers of the user's own list."""
+
+    graph: str
+    """Name of the vision graph, such as "vision_model_int8"."""
 
     timings_ms: Timings
     """Wall time of each stage, in milliseconds."""
@@ -229,6 +241,12 @@ class WindowResult(JsonResult, _BestFirst):
 
     precision: str
     """Precision of the vision graph, such as "fp32"."""
+
+    device: str
+    """Device that ran it, such as "cpu"; "other" for execution providers of the user's own list."""
+
+    graph: str
+    """Name of the vision graph, such as "vision_model_int8"."""
 
     encoding: Encoding
     """Origin of its features: all frames computed for this window, or some taken from a cache."""

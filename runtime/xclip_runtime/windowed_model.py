@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.inference.cached_frames import Reuse, hop_on_grid
 from xclip_runtime.inference.loaded_model import LoadedModel
@@ -123,5 +123,5 @@ def window_result(
     probs = smoother.update(softmax(logits), window.end, anew=window.gap is not None)
     best, latency_ms = best_labels(labels, probs, logits, top_k), 1000 * (time.perf_counter() - window.arrived)
     lost = taken.dropped_windows, taken.dropped_frames, window.gap
-    ran = model.provider, model.precision, encoding or Encoding.all_new(model.bundle.num_frames)
-    return WindowResult(window.start, window.end, best, latency_ms, *lost, *ran)
+    ran: dict[str, Any] = {**model.ran, "encoding": encoding or Encoding.all_new(model.bundle.num_frames)}
+    return WindowResult(window.start, window.end, best, latency_ms, *lost, **ran)

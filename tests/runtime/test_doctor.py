@@ -282,19 +282,3 @@ def test_a_home_is_needed_only_where_it_was_asked_for(tmp_path, monkeypatch):
 
     monkeypatch.setenv("XCLIP_ONNX_CACHE", str(tmp_path / "new/cache"))
     assert doctor.check_home().ok
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "limit"),
-    [
-        ("memory.max", "max", None),
-        ("memory.max", "2147483648", 2**31),
-        ("memory/memory.limit_in_bytes", "9223372036854771712", None),
-        ("memory/memory.limit_in_bytes", "1073741824", 2**30),
-    ],
-)
-def test_a_containers_memory_limit_is_read(tmp_path, name, content, limit):
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text(content)
-
-    assert doctor._memory_limit(tmp_path) == limit

@@ -19,7 +19,7 @@ _CHILD = """
 import json, sys, time
 begun = time.perf_counter()
 from xclip_runtime.model import XClip
-from xclip_runtime.bench.machine import peak_rss_mb
+from xclip_runtime.util.memory import peak_rss_mb
 imported = time.perf_counter()
 bundle, video, options = json.loads(sys.argv[1])
 model = XClip(bundle, **options)

@@ -11,7 +11,8 @@ from typing import Any
 from xclip_runtime._version import __version__
 from xclip_runtime.inference.installation import onnxruntime_version
 from xclip_runtime.inference.plugins import available_providers
-from xclip_runtime.util.cpus import available_cpus, instruction_sets
+from xclip_runtime.util.cpus import available_cpus, cpu_name, instruction_sets
+from xclip_runtime.util.memory import memory_mb
 
 VERSIONS = ("numpy", "opencv-python-headless", "opencv-python", "mlcommons-loadgen", "av")
 
@@ -25,20 +26,10 @@ def machine() -> dict[str, Any]:
         "cpus_usable": available_cpus(),
         "cgroup_cpu_max": _text("/sys/fs/cgroup/cpu.max"),
         "cgroup_memory_max": _text("/sys/fs/cgroup/memory.max"),
-        "memory_mb": _memory_mb(),
+        "memory_mb": memory_mb(),
         "governor": _text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         "system": platform.platform(),
     }
-
-
-def cpu_name() -> str:
-    """Name the CPU, with family and model if known, since virtual machines hide the generation in the name."""
-    pairs = (line.partition(":") for line in (_text("/proc/cpuinfo") or "").split("\n\n", 1)[0].splitlines())
-    fields = {name.strip(): value.strip() for name, _, value in pairs}
-    name = fields.get("model name") or platform.processor() or platform.machine()
-    if "cpu family" not in fields:
-        return name
-    return f"{name} (family {fields['cpu family']}, model {fields['model']})"
 
 
 def software() -> dict[str, Any]:
@@ -52,14 +43,6 @@ def software() -> dict[str, Any]:
     return {"versions": versions, "providers": list(available_providers())}
 
 
-def peak_rss_mb() -> float | None:
-    """Return the peak resident set size of this process, in MB of 10**6 bytes; None if unknown."""
-    for line in (_text("/proc/self/status") or "").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e6
-    return None
-
-
 def busy_seconds() -> float:
     """Return the CPU seconds of all processes since boot; 0 if unknown."""
     text = _text("/proc/stat")
@@ -67,11 +50,6 @@ def busy_seconds() -> float:
         return 0.0
     user, nice, system, _, _, irq, softirq, steal = map(int, text.split("\n", 1)[0].split()[1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-
-
-def _memory_mb() -> int | None:
-    line = next((x for x in (_text("/proc/meminfo") or "").splitlines() if x.startswith("MemTotal:")), None)
-    return round(int(line.split()[1]) * 1024 / 1e6) if line else None
 
 
 def _text(path: str) -> str | None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.bench.cold_start import cold_starts
-from xclip_runtime.bench.machine import busy_seconds, machine, peak_rss_mb, software
+from xclip_runtime.bench.machine import busy_seconds, machine, software
 from xclip_runtime.bench.report import SCHEMA
 from xclip_runtime.bench.scenarios import run_scenario
 from xclip_runtime.bench.sweeps import run_sweep
 from xclip_runtime.bench.workload import Workload, stage_times
 from xclip_runtime.bundle import Bundle, sha256_of
 from xclip_runtime.model import XClip
+from xclip_runtime.util.memory import peak_rss_mb
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 COMMANDS = (
-    *("demo", "classify", "score", "stream", "embed", "index", "labels", "eval", "eval-stream", "bench"),
+    *("demo", "classify", "score", "stream", "embed", "index", "labels", "eval", "eval-stream", "bench", "tune"),
     *("serve", "info", "verify", "doctor", "export", "pack", "push", "export-triton"),
 )
 

@@ -83,8 +83,10 @@ def _print(bundle: Bundle, loaded: Mapping[str, Any]) -> None:
     else:
         out.print(
             f"Here: {loaded['vision_graph']} on {loaded['provider']}, {loaded['intra_op_threads']} threads, "
-            f"preprocessing {loaded['profile']}"
+            f"preprocessing {loaded['profile']}; chosen: {loaded['chosen']}"
         )
+        if loaded["chosen"] == "the default":
+            out.print("`xclip-onnx tune` measures what else this machine and bundle have, for --device auto.")
         if loaded["int8_is_fast"] is False:
             out.print("This CPU has no VNNI: int8 is not its fast path, fp32 may be as fast.")
 

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from xclip_runtime.bundle import Profile
 from xclip_runtime.cli.parameters import Number, Option, PositionalAlias
 from xclip_runtime.errors import DeviceError
+from xclip_runtime.inference.auto import MAX_LOGIT_ERROR
 from xclip_runtime.inference.providers import DEVICE_CHOICES, GOALS, Compute, parse_device, parse_provider_options
 from xclip_runtime.util.plain_text import BLANKS, text_of
 
@@ -171,6 +172,13 @@ precision_option = partial(
     show_default="fp16 on CUDA, else fp32",
     help="Precision of the vision graph; on TensorRT and OpenVINO, the compute precision.",
 )
+max_logit_error_option = option(
+    "--max-logit-error",
+    metavar="LOGITS",
+    type=Number(min=0),
+    default=MAX_LOGIT_ERROR,
+    help="Largest error to fp32 for which --device auto takes the fastest engine that `xclip-onnx tune` measured.",
+)
 
 
 def check_resume(output: str | None, *, resume: bool) -> None:
@@ -193,6 +201,7 @@ model_options = _all(
         "plugin:NAME is an untested plugin of ONNX Runtime: nv-tensorrt-rtx, webgpu, mlx or qnn.",
     ),
     precision_option(),
+    max_logit_error_option,
     profile_option(
         show_default="the bundle's", help="Preprocessing: videox as in training, hf as in transformers' processor."
     ),

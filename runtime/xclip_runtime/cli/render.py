@@ -92,10 +92,10 @@ def label_table(labels: Sequence[LabelScore]) -> Table:
 
 
 def timing_line(result: Classification | VideoScores) -> str:
-    """Format provider, precision and milliseconds per stage."""
+    """Format provider, precision, graph and milliseconds per stage."""
     t = result.timings_ms
     parts = " · ".join(f"{name} {getattr(t, name):.0f}" for name in ("decode", "prepare", "vision", "prompt"))
-    return f"{result.provider} {result.precision} · {parts} · total {t.total:.0f} ms"
+    return f"{result.provider} {result.precision} {result.graph} · {parts} · total {t.total:.0f} ms"
 
 
 def print_classification(result: Classification) -> None:

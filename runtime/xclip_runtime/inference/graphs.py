@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import DeviceError, PrecisionUnavailableError
+from xclip_runtime.inference.auto import MAX_LOGIT_ERROR, Pick, picks
 from xclip_runtime.inference.cached_frames import CachedTower
 from xclip_runtime.inference.plugins import plugin_of
 from xclip_runtime.inference.providers import CUDA_PROVIDER, candidate_devices, device_of, options_for, unknown_options
@@ -29,6 +30,8 @@ class Loaded:
     vision: Session
     prompt: Session
     precision: Compute
+    reason: str = "named"
+    """Reason for the device: "named", or that of device "auto"."""
 
 
 def load(
@@ -37,10 +40,13 @@ def load(
     precision: Compute | None,
     options_of: Callable[[SessionDevice], SessionOptions],
     providers: Sequence[ProviderSpec] = (),
+    *,
+    max_logit_error: float = MAX_LOGIT_ERROR,
 ) -> Loaded:
     """Load a bundle on the chosen device, or with "auto" on the first device that works.
 
     ``options_of`` makes the session options for a device; the user's own ``providers`` take the place of a device.
+    Where "auto" comes to the CPU and no precision is named, it takes the fastest setting within ``max_logit_error``.
 
     Raises:
         BundleError: A file is missing or changed, or there is no graph of that precision for the device.
@@ -49,13 +55,22 @@ def load(
     """
     if providers:
         return _load_on(bundle, options_of(device_of(providers[0][0])), precision)
-    *preferred, last = candidate_devices(choice)
-    for device in preferred:
+    if choice != "auto":
+        return _load_on(bundle, options_of(*candidate_devices(choice)), precision)
+    threads = options_of("cpu").intra_op_threads
+    gpus = [Pick(device, precision, threads, "the first that works") for device in candidate_devices("auto")[:-1]]
+    for pick in (*gpus, *(picks(bundle, max_logit_error, threads) if precision is None else ())):
         try:
-            return _load_on(bundle, options_of(device), precision)
+            options = replace(options_of(pick.device), intra_op_threads=threads or pick.intra_op_threads)
+            loaded = _load_on(bundle, options, pick.precision)
         except (DeviceError, PrecisionUnavailableError) as error:
-            logger.warning("device auto does not use %s: %s", device, error)
-    return _load_on(bundle, options_of(last), precision)
+            logger.warning("device auto does not use %s: %s", pick.device, error)
+        else:
+            # Other numbers than those of fp32 are never a surprise.
+            level = logging.INFO if pick.precision in (precision, "fp32") else logging.WARNING
+            logger.log(level, "device auto takes %s %s: %s", pick.device, loaded.precision, pick.reason)
+            return replace(loaded, reason=pick.reason)
+    return replace(_load_on(bundle, options_of("cpu"), precision), reason="the default")
 
 
 def select_vision_graph(bundle: Bundle, device: SessionDevice, precision: Compute | None) -> GraphEntry:

@@ -14,6 +14,7 @@ import numpy as np
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.errors import FramesError, LabelsError
 from xclip_runtime.hub import at_revision
+from xclip_runtime.inference.auto import MAX_LOGIT_ERROR, check_max_logit_error
 from xclip_runtime.inference.bound_model import BoundModel
 from xclip_runtime.inference.cached_frames import Reuse, WindowEncoder
 from xclip_runtime.inference.graphs import load, load_cached_tower
@@ -58,8 +59,10 @@ class LoadedModel(NotPicklable):
         cache_dir: str | os.PathLike[str] | None = None,
         providers: Sequence[str | tuple[str, Mapping[str, object]]] | None = None,
         session_options: object = None,
+        max_logit_error: float = MAX_LOGIT_ERROR,
     ) -> None:
         check_choice(device, provider_options, providers)
+        check_max_logit_error(max_logit_error)
         own_providers = parse_providers(providers)
         options = partial(
             SessionOptions,
@@ -74,7 +77,7 @@ class LoadedModel(NotPicklable):
         self.bundle = Bundle.open(bundle)
         self.labels: tuple[str, ...] = self.bundle.labels.names
         self.transform = FrameTransform(profile or self.bundle.preprocessor["profile"], self.bundle.image_size)
-        self._loaded = load(self.bundle, device, precision, options, own_providers)
+        self._loaded = load(self.bundle, device, precision, options, own_providers, max_logit_error=max_logit_error)
         self._bound = BoundModel(self._loaded.vision, self._loaded.prompt, batch_size)
         self._texts = self._bound.bind_texts(self.bundle.text_embeds)
         self._batch_size = batch_size
@@ -124,13 +127,33 @@ class LoadedModel(NotPicklable):
         return self._loaded.graph
 
     @property
+    def device(self) -> str:
+        """The device that runs the vision graph; "other" for execution providers of the user's own list."""
+        return self._loaded.vision.options.device
+
+    @property
+    def session_options(self) -> SessionOptions:
+        """Options of the vision graph's session."""
+        return self._loaded.vision.options
+
+    @property
+    def ran(self) -> dict[str, str]:
+        """Fields of a result that tell what ran."""
+        return {
+            "provider": self.provider,
+            "precision": self.precision,
+            "device": self.device,
+            "graph": self.graph.name,
+        }
+
+    @property
     def info(self) -> Mapping[str, Any]:
         """Effective configuration."""
         return {
             "bundle": str(self.bundle.path),
             "vision_graph": self.graph.file,
-            "precision": self.precision,
-            "provider": self.provider,
+            **self.ran,
+            "chosen": self._loaded.reason,
             "prompt_provider": self._loaded.prompt.provider,
             "intra_op_threads": self._loaded.vision.intra_op_threads,
             "optimize_for": self._loaded.vision.options.optimize_for,

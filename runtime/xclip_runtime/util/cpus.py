@@ -1,9 +1,10 @@
-"""Number and instruction sets of the CPUs that this process may use."""
+"""Name, number and instruction sets of the CPUs that this process may use."""
 
 from __future__ import annotations
 
 import math
 import os
+import platform
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,12 +35,19 @@ def default_workers() -> int:
     return min(available_cpus(), 4)
 
 
+def cpu_name() -> str:
+    """Name the CPU, with family and model if known, since virtual machines hide the generation in the name."""
+    pairs = (line.partition(":") for line in _cpuinfo().split("\n\n", 1)[0].splitlines())
+    fields = {name.strip(): value.strip() for name, _, value in pairs}
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    if "cpu family" not in fields:
+        return name
+    return f"{name} (family {fields['cpu family']}, model {fields['model']})"
+
+
 def instruction_sets() -> tuple[str, ...]:
     """List the `INSTRUCTION_SETS` of the CPU; empty if the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ()
+    lines = _cpuinfo().splitlines()
     found = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
     return tuple(name for name in INSTRUCTION_SETS if name in found)
 
@@ -48,6 +56,13 @@ def int8_is_fast() -> bool | None:
     """Tell if the CPU has int8 dot products (VNNI, Arm's dotprod); None if its instruction sets are unknown."""
     found = instruction_sets()
     return bool(_INT8_DOT_PRODUCTS.intersection(found)) if found else None
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def _cgroup_cpus(root: Path) -> float | None:

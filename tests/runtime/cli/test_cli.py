@@ -68,7 +68,7 @@ def test_classify_json_is_one_document_a_video_in_order(run):
     documents = run("classify", DEMO_VIDEO, DEMO_VIDEO, "-b", DEMO_BUNDLE, "--json", "--top-k", 3).json_lines
 
     assert [d["video"] for d in documents] == [str(DEMO_VIDEO)] * 2
-    assert set(documents[0]) == {"video", "labels", "frames", "provider", "precision", "timings_ms"}
+    assert set(documents[0]) == {"video", "labels", "frames", "provider", "precision", "device", "graph", "timings_ms"}
     assert [set(score) for score in documents[0]["labels"]] == [{"label", "prob", "logit"}] * 3
     assert set(documents[0]["frames"]) == {"indices", "decoded", "total", "decoder", "notes"}
     assert set(documents[0]["timings_ms"]) == TIMINGS

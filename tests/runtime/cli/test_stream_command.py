@@ -30,7 +30,7 @@ def test_a_file_gives_one_document_a_window(run):
     for d in documents:
         assert set(d) == {
             *("start", "end", "labels", "latency_ms", "dropped_windows", "dropped_frames", "gap"),
-            *("provider", "precision", "encoding"),
+            *("provider", "precision", "device", "graph", "encoding"),
         }
         assert set(d["labels"][0]) == {"label", "prob", "logit"}
         assert (d["dropped_windows"], d["dropped_frames"], d["gap"]) == (0, 0, None)

@@ -105,7 +105,7 @@ def test_score_answers_in_the_order_given(run):
 
     document = run("score", DEMO_VIDEO, *texts, "-b", DEMO_BUNDLE, "--json").json
 
-    assert set(document) == {"video", "texts", "frames", "provider", "precision", "timings_ms"}
+    assert set(document) == {"video", "texts", "frames", "provider", "precision", "device", "graph", "timings_ms"}
     assert [score["text"] for score in document["texts"]] == texts
     assert all(set(score) == {"text", "prob", "logit", "cosine"} for score in document["texts"])
     assert sum(score["prob"] for score in document["texts"]) == pytest.approx(1)

@@ -11,7 +11,8 @@ from xclip_runtime.streaming.events import EventDetector, Smoother
 
 def window(start, gap=None, **probs):
     labels = tuple(LabelScore(label, prob, 0.0) for label, prob in probs.items())
-    return WindowResult(start, start + 2, labels, 1.0, 0, 0, gap, "CPUExecutionProvider", "fp32", Encoding.all_new(32))
+    ran = "CPUExecutionProvider", "fp32", "cpu", "vision_model"
+    return WindowResult(start, start + 2, labels, 1.0, 0, 0, gap, *ran, Encoding.all_new(32))
 
 
 def events(detector, *windows):

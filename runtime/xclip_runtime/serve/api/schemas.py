@@ -226,6 +226,8 @@ class EmbedResponse(VideoResponse):
     frames: FrameUse
     provider: str
     precision: str
+    device: str
+    graph: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,6 +281,8 @@ class ServerInfo(BaseModel):
     logit_scale: float = Field(description="Factor between the cosine of a label and its logit.")
     provider: str = Field(description="Execution provider of the vision graph.")
     precision: str
+    device: str = Field(description="Device that runs the vision graph.")
+    graph: str = Field(description="Name of the vision graph in the bundle.")
     num_frames: int
     labels: list[str]
     free_text: bool = Field(description="True if labels and texts outside the bundle can be encoded.")
