@@ -13,7 +13,7 @@ from xclip_runtime._version import __version__
 from xclip_runtime.cli.exit_codes import CLOSED_PIPE, INTERRUPTED
 from xclip_runtime.cli.output import finish_output, log_to_stderr, prepare_streams, print_error
 from xclip_runtime.errors import XClipError
-from xclip_runtime.util.system_errors import explain
+from xclip_runtime.util.system_errors import explain, naming
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,11 +59,14 @@ class LazyGroup(click.Group):
         if cmd_name not in self._names:
             return None
         command: click.Command = import_module(f"{self._package}.{cmd_name.replace('-', '_')}").command
+        if not isinstance(command, LazyGroup):
+            named = naming("standard output")(type(command).make_context.__get__(command))
+            command.make_context = named  # type: ignore[method-assign]
         return command
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse the arguments, which prints a help that is asked for."""
-        with closed_pipes():
+        with closed_pipes(), naming("standard output"):
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -106,6 +106,8 @@ def attempt(use: Use, call: Callable[[Any], Result]) -> Result:
         try:
             with _quiet(use.task) as log:
                 return call(client)
+        except HubError:
+            raise
         except Exception as error:  # the client raises many unrelated classes
             failure, transient = _explain(client, error, use)
             if not transient or log.waited or number == ATTEMPTS:
@@ -222,7 +224,8 @@ def _explain(client: Any, error: Exception, use: Use) -> tuple[HubError, bool]:
         transient = not unreached and not use.write
         message = f"{use.task} was cut: check the network, and run it again to resume"
         if not transient:
-            message = f"cannot reach {host}, and the cache lacks the file: check the network, the proxy and HF_ENDPOINT"
+            lacking = "" if use.write else ", and the cache lacks the file"
+            message = f"cannot reach {host}{lacking}: check the network, the proxy and HF_ENDPOINT"
         return HubUnavailableError(message), transient
     return HubError(message), False
 

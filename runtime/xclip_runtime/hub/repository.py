@@ -24,11 +24,15 @@ DOWNLOADING = "downloading"
 """Start of a line of progress, after which the client draws a bar on a terminal."""
 SMALL = 1 << 20
 """Size in bytes below which a download shows no progress."""
+LARGEST_FIRST = 1 << 24
+"""Largest size in bytes of the file by which a repository is found."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _PAGES = ("tree", "blob", "resolve", "raw", "commit")
 """Pages of a repository whose address names a revision."""
+# What follows these is a folder or file: a branch cannot be in another, and "main" is one.
+_REVISION = re.compile(r"(main|refs/pr/\d+|refs/convert/[^/]+|[0-9a-f]{40})(?:/|$)")
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Repository:
             HubError: The repository or the file cannot be had.
             MissingExtraError: huggingface_hub is not installed.
         """
-        path = _download(Use(name, revision or DEFAULT_REVISION, first, missing))
+        path = _download(Use(name, revision or DEFAULT_REVISION, first, missing), largest=LARGEST_FIRST)
         return cls(name, path.parent.name, path.parent)
 
     def fetch(self, file: str, *, size: int | None = None, again: bool = False) -> Path:
@@ -153,7 +157,7 @@ def _of_address(address: str) -> tuple[str, str]:
     except ValueError as error:
         message = f"{without_passwords(address)} is not an address: write owner/name, or owner/name@revision"
         raise HubError(message) from error
-    owner, name, page, revision, *_ = [*map(unquote, parts.path.strip("/").split("/")), "", "", "", ""]
+    owner, name, page, *rest = [*map(unquote, parts.path.strip("/").split("/")), "", ""]
     ours = parts.hostname in (*HOSTS, hub.hostname) and owner not in ("datasets", "spaces")
     if not ours or not _NAME.fullmatch(f"{owner}/{name}") or (page and page not in _PAGES):
         message = (
@@ -161,15 +165,29 @@ def _of_address(address: str) -> tuple[str, str]:
             "write owner/name, or owner/name@revision"
         )
         raise HubError(message)
-    return f"{owner}/{name}", revision
+    return f"{owner}/{name}", _revision_of(f"{owner}/{name}", page, "/".join(filter(None, rest)))
 
 
-def _download(use: Use, *, size: int | None = None, again: bool = False) -> Path:
+def _revision_of(name: str, page: str, path: str) -> str:
+    """Return the revision that the path of a page begins with, which may have slashes."""
+    if known := _REVISION.match(path):
+        return known[1]
+    file = page in ("blob", "resolve", "raw")
+    revision, slash, _ = path.partition("/")
+    if path.count("/") > file:
+        message = f"an address does not tell if {revision!r} or more of {path!r} is the revision: write {name}@REVISION"
+        raise HubError(message)
+    return revision if slash and file else path
+
+
+def _download(use: Use, *, size: int | None = None, again: bool = False, largest: int | None = None) -> Path:
     def get(client: Any, *, force: bool) -> Path:
         options = {"revision": use.revision, "force_download": force, "endpoint": endpoint(), **CALLER}
         return Path(client.hf_hub_download(use.name, use.file, **options))
 
     def get_or_restart(client: Any) -> Path:
+        if largest is not None and (cached := _cached_or_small(client, use, largest)):
+            return cached
         with progress(client, shown=size is not None and size >= SMALL):
             try:
                 return get(client, force=again)
@@ -180,3 +198,29 @@ def _download(use: Use, *, size: int | None = None, again: bool = False) -> Path
                 return get(client, force=True)
 
     return attempt(use, get_or_restart)
+
+
+def _cached_or_small(client: Any, use: Use, largest: int) -> Path | None:
+    """Ask the hub for the size of a file; return its path if it is in the cache already.
+
+    Raises:
+        HubError: It is larger than ``largest``.
+    """
+    cached = client.try_to_load_from_cache(use.name, use.file, revision=use.revision)
+    path = Path(cached) if isinstance(cached, str) else None
+    url = client.hf_hub_url(use.name, use.file, revision=use.revision, endpoint=endpoint())
+    try:
+        found = hub_api(client).get_hf_file_metadata(url=url)
+    except Exception as error:
+        if path is None and (status_of(error) == 429 or status_of(error) >= 500):
+            raise  # Without asking an overloaded hub twice.
+        return None  # The download meets the same, and tells it, or takes the file of the cache.
+    if path is not None and path.parent.name == found.commit_hash:
+        return path
+    if (found.size or 0) > largest:
+        message = (
+            f"{use.file} of {use.name} has {found.size / 1e6:.0f} MB, "
+            f"where {largest / 1e6:.0f} are the most: {use.missing}"
+        )
+        raise HubError(message)
+    return None

@@ -122,7 +122,13 @@ def test_stream_keeps_the_password_of_an_address_that_does_not_answer(command, c
     assert "secret" not in told + caplog.text
 
 
-@pytest.mark.parametrize("args", [("info", "-b", "motion-demo", "--json"), ("push", "motion-demo", "a/b", "--dry-run")])
+@pytest.mark.parametrize(
+    "args",
+    [
+        *(("info", "-b", "motion-demo", "--json"), ("push", "motion-demo", "a/b", "--dry-run")),
+        *(("--help",), ("--version",), ("info", "--help"), ("index", "add", "-h")),
+    ],
+)
 def test_a_full_disk_is_told_as_that_of_standard_output(run, args):
     with open("/dev/full", "w") as full:  # noqa: PTH123
         assert "cannot read or write standard output (No space left on device)" in run(*args, stdout=full).err

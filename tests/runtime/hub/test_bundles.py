@@ -26,6 +26,7 @@ from xclip_runtime.errors import (
     HubUnavailableError,
     MissingExtraError,
 )
+from xclip_runtime.hub.repository import LARGEST_FIRST, parse_name
 from xclip_runtime.text.encoder import TextEncoder
 
 VISION = "onnx/vision_model.onnx"
@@ -126,6 +127,30 @@ def test_a_revision_is_part_of_the_name_or_of_the_pasted_address(demo, tmp_path,
 
     assert Bundle.open(spelling.format(hub=demo.url)).manifest["tools"] == {"xclip-onnx": "of another revision"}
     assert Bundle.open("https://huggingface.co/owner/demo").manifest == Bundle.open(DEMO_BUNDLE).manifest
+
+
+@pytest.mark.parametrize(
+    ("page", "revision"),
+    [
+        *(("tree/refs/pr/1", "refs/pr/1"), ("tree/refs%2Fpr%2F1", "refs/pr/1"), ("tree/main/onnx", "main")),
+        *(("blob/main/onnx/head_model.onnx", "main"), ("resolve/v1/manifest.json", "v1"), ("tree/v1/", "v1")),
+    ],
+)
+def test_the_revision_of_an_address_may_have_slashes(page, revision):
+    assert parse_name(f"https://huggingface.co/owner/demo/{page}") == ("owner/demo", revision)
+
+
+@pytest.mark.parametrize("page", ["tree/a/b", "blob/a/b/manifest.json"])
+def test_an_address_that_may_mean_several_revisions_is_refused(demo, page):
+    assert "write owner/demo@REVISION" in refused(HubError, f"https://huggingface.co/owner/demo/{page}")
+    assert demo.requests == []
+
+
+def test_a_manifest_of_unlikely_size_is_refused_before_it_is_downloaded(demo):
+    demo.add("owner/demo", {"manifest.json": bytes(LARGEST_FIRST + 1)})
+
+    assert "manifest.json of owner/demo has 17 MB" in refused(HubError)
+    assert demo.downloads() == []
 
 
 @pytest.mark.parametrize("revision", ["v1", "refs/pr/1", None])
