@@ -225,14 +225,20 @@ def check_encoders() -> Finding:
 
 
 def check_extras() -> Finding:
-    """List the extras that are installed, and what the others lack."""
-    complete, lacking = [], []
+    """List the extras that are installed, those of which a part is missing, and the others."""
+    complete, incomplete, absent = [], [], []
     for extra, packages in _extras().items():
         missing = [name for name in packages if not installed_versions([name])]
-        complete += [] if missing else [extra]
-        lacking += [f"{extra} lacks {', '.join(missing)}"] if missing else []
-    advice = [f"pip install 'xclip-onnx[EXTRA]' for others: {'; '.join(lacking)}"] if lacking else []
-    return Finding("; ".join([", ".join(complete) or "none", *advice]))
+        if not missing:
+            complete.append(extra)
+        elif len(missing) < len(packages):
+            incomplete.append(f"{extra} lacks {', '.join(missing)}")
+        else:
+            absent.append(extra)
+    lines = [", ".join(complete) or "none", *incomplete]
+    if absent:
+        lines.append(f"pip install 'xclip-onnx[EXTRA]' for {', '.join(absent)}")
+    return Finding("; ".join(lines))
 
 
 def check_hub() -> Finding:
@@ -315,7 +321,7 @@ def _extras() -> dict[str, list[str]]:
         return found
     for line in lines:
         match = _REQUIREMENT.match(line)
-        if match and match["extra"] not in OTHER_EXTRAS:
+        if match and match["extra"] not in OTHER_EXTRAS and match["name"] != "xclip-onnx":
             found.setdefault(match["extra"], []).append(match["name"])
     return found
 

@@ -227,7 +227,9 @@ def test_extras_are_listed_with_what_the_others_lack(monkeypatch):
         "tokenizers>=0.20; extra == 'text'",
         "apsw>=3.46; extra == 'index'",
         "nothing-like-it>=1; extra == 'index'",
-        "mlcommons-loadgen>=5; (platform_machine != 'aarch64') and extra == 'bench'",
+        "mlcommons-loadgen>=5; (platform_machine != 'aarch64') and extra == 'bench'",  # for some platforms only
+        "xclip-onnx[index]; extra == 'absent'",
+        "missing-altogether>=1; extra == 'absent'",
         "onnxruntime>=1.20; extra == 'cpu'",
         "pytest>=8; extra == 'dev'",
     ]
@@ -235,7 +237,7 @@ def test_extras_are_listed_with_what_the_others_lack(monkeypatch):
 
     check = doctor.check_extras()
     assert check.ok
-    assert check.detail == "text; pip install 'xclip-onnx[EXTRA]' for others: index lacks nothing-like-it"
+    assert check.detail == ("text; index lacks nothing-like-it; pip install 'xclip-onnx[EXTRA]' for absent")
 
 
 def test_the_hub_is_looked_at_only_with_its_client(monkeypatch):
