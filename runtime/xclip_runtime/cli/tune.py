@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 @opt.max_logit_error_option
 @opt.json_option
 def command(bundle: str, videos: Sequence[str], budget: float, max_logit_error: float, as_json: bool) -> None:
-    """Measure every engine, precision and thread setting on this machine, and let --device auto take the fastest.
+    """Choose the fastest engine of this machine by measurement.
 
-    Each runs in a process of its own, in turns. Errors are relative to fp32 on the CPU. The result is kept in the
+    Every engine, precision and number of threads runs in a process of its own, in turns; --device auto then takes the
+    fastest whose error is small enough. Errors are relative to fp32 on the CPU. The result is kept in the
     user's cache, for this processor, these limits of the container, these versions and this bundle.
     """
     opt.silence_native_logs()

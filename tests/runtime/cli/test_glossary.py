@@ -19,6 +19,7 @@ UNITS = {"SECONDS": "seconds", "MS": "milliseconds", "MIB": "MiB"}
 HELP_VARIES = {
     *(
         "--output",
+        "--video",
         "--top-k",
         "--window",
         "--index",
@@ -34,6 +35,7 @@ HELP_VARIES = {
 }
 DEFAULT_VARIES = {
     *("--bundle", "--index", "--output"),  # required or optional
+    "--video",  # tune has clips of its own
     *("--top-k", "--window", "--device", "--profile", "--precision", "--labels-file", "--template"),
     *("--batch-size", "--batch-delay", "--time-limit"),  # a server answers sooner than a run over files
 }
