@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import stream_tables
 import tables
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ FIGURES: dict[str, Callable[[Path], Iterable[str]]] = {
     "decode": tables.decode_table,
     "pipeline": tables.pipeline,
     "stream": tables.stream_table,
+    "stream-cache": stream_tables.stream_cache,
+    "stream-latency": stream_tables.stream_latency,
     "labels": tables.labels,
     "retrieval": tables.retrieval,
     "serve": tables.serve_tables,
