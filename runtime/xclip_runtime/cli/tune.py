@@ -67,7 +67,7 @@ def _print(report: TuningReport) -> None:
             out.print(f"{row.device} {row.precision}{threads}: {row.problem}")
     products = "" if report.gflop_per_clip is None else f"; {report.gflop_per_clip:.4g} GFLOP of products a clip"
     out.print(
-        f"Medians of {rounds.done} rounds in {rounds.seconds:.0f} s; Δ is |Δlogit| to {report.reference}{products}."
+        f"Medians of {rounds.done} full rounds in {rounds.seconds:.0f} s; Δ is |Δlogit| to {report.reference}{products}."
     )
     graphs = dict.fromkeys(f"{row.device} {row.precision} {row.graph}" for row in report.rows)
     out.print(f"Graphs: {', '.join(graphs)}.")

@@ -111,9 +111,9 @@ def tune(
         VideoError: A video cannot be read.
     """
     check_max_logit_error(max_logit_error)
+    progress("reading the calibration clips")
     opened = Bundle.open(bundle)
     found = candidates(opened, installed_devices(), available_cpus())
-    progress("reading the calibration clips")
     clips = calibration_clips(opened, videos)
     for graph in {candidate.graph.name: candidate.graph for candidate in found}.values():
         if opened.repository is not None:
