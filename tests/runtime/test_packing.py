@@ -187,3 +187,9 @@ def test_what_is_missing_is_named_with_the_command_that_writes_it():
     assert held["cpu", "int8"].fix == "xclip-onnx export owner/name -o FOLDER --for cpu --precision int8"
     assert held["cuda", "fp16"].fix.endswith("--for cuda --precision fp16")
     assert held["openvino", "bf16"].fix.endswith("--for openvino --precision fp32")
+
+
+@pytest.mark.parametrize(("held", "device", "other"), [("qdq", "cpu", "openvino"), ("int8", "openvino", "cpu")])
+def test_a_bundle_packed_for_another_device_names_that_device(held, device, other):
+    with pytest.raises(PrecisionUnavailableError, match=f"choose device {other}"):
+        select_vision_graph(bundle_of(f"vision_model_{held}"), device, "int8")

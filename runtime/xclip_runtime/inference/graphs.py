@@ -110,9 +110,10 @@ def _select_int8_graph(bundle: Bundle, device: SessionDevice) -> GraphEntry:
     target: Target = "cpu" if device == "cpu" else "any"
     found = {graph.target: graph for graph in bundle.graphs_of("vision") if graph.precision == "int8"}
     if found and target not in found:
+        other = "cpu" if target == "any" else "openvino"
         message = (
-            f"{bundle.path} holds no int8 graph for device {device}, only one for other devices: "
-            "export it again with --precision int8"
+            f"{bundle.path} holds its int8 graph for device {other} only, not for {device}: choose device {other}, "
+            "or export it again with --precision int8"
         )
         raise PrecisionUnavailableError(message)
     return bundle.graph("vision", "int8", target)
@@ -140,7 +141,10 @@ def load_cached_tower(bundle: Bundle, loaded: Loaded) -> CachedTower:
     """
     found = select_stream_graphs(bundle, loaded.graph)
     if len(found) < 2:
-        message = f"{bundle.path} has no stream graph beside {loaded.graph.name}: export it again with --stream"
+        message = (
+            f"{bundle.path} has no stream graph beside {loaded.graph.name}: export it again with --stream, "
+            "or pack it without --no-stream"
+        )
         raise PrecisionUnavailableError(message)
     options = _prompt_options(loaded.vision.options) if loaded.vision.options.device == "tensorrt" else None
     sessions = [

@@ -24,7 +24,8 @@ class Machine:
             raise EngineError(self.fails[str(candidate)])
         if str(candidate) in self.hangs:
             self.now += seconds
-            raise EngineTimeoutError("too slow")
+            message = "too slow"
+            raise EngineTimeoutError(message)
         self.open += 1
         return Engine(self, candidate)
 
