@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from xclip_runtime.errors import DeviceError, PrecisionUnavailableError
+from xclip_runtime.errors import DeviceError, PrecisionUnavailableError, XClipError
 from xclip_runtime.inference.auto import MAX_LOGIT_ERROR, Pick, picks
 from xclip_runtime.inference.cached_frames import CachedTower
-from xclip_runtime.inference.plugins import plugin_of
-from xclip_runtime.inference.providers import CUDA_PROVIDER, candidate_devices, device_of, options_for, unknown_options
+from xclip_runtime.inference.plugins import ep_devices, plugin_of
+from xclip_runtime.inference.providers import (
+    CUDA_PROVIDER,
+    candidate_devices,
+    device_of,
+    options_for,
+    unknown_options,
+)
 from xclip_runtime.inference.session import Session, check_providers
 
 if TYPE_CHECKING:
@@ -70,7 +77,19 @@ def load(
             level = logging.INFO if pick.precision in (precision, "fp32") else logging.WARNING
             logger.log(level, "device auto takes %s %s: %s", pick.device, loaded.precision, pick.reason)
             return replace(loaded, reason=pick.reason)
-    return replace(_load_on(bundle, options_of("cpu"), precision), reason="the default")
+    return replace(_load_on(bundle, options_of(_default_device(bundle, precision)), precision), reason="the default")
+
+
+def _default_device(bundle: Bundle, precision: Compute | None) -> SessionDevice:
+    """Return "cpu", or "openvino" where it is here and the bundle holds graphs for it alone."""
+    with suppress(PrecisionUnavailableError):
+        select_vision_graph(bundle, "cpu", precision)
+        return "cpu"
+    with suppress(XClipError):
+        select_vision_graph(bundle, "openvino", precision)
+        ep_devices("openvino")
+        return "openvino"
+    return "cpu"
 
 
 def select_vision_graph(bundle: Bundle, device: SessionDevice, precision: Compute | None) -> GraphEntry:
