@@ -13,8 +13,9 @@ from helpers.bundles import copy_bundle, flip_byte
 from xclip_runtime import Bundle, PrecisionUnavailableError, XClip, pack_bundle
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import BundleCorruptError, BundleError, DeviceError, OutputLockedError
-from xclip_runtime.inference.graphs import select_vision_graph
-from xclip_runtime.inference.providers import DEVICES
+from xclip_runtime.inference import graphs
+from xclip_runtime.inference.graphs import Loaded, load, select_vision_graph
+from xclip_runtime.inference.providers import DEVICES, SessionOptions
 from xclip_runtime.manifest import MANIFEST
 from xclip_runtime.packing import PRECISIONS, supported
 from xclip_runtime.selftest import golden_clip, self_test
@@ -187,3 +188,26 @@ def test_what_is_missing_is_named_with_the_command_that_writes_it():
     assert held["cpu", "int8"].fix == "xclip-onnx export owner/name -o FOLDER --for cpu --precision int8"
     assert held["cuda", "fp16"].fix.endswith("--for cuda --precision fp16")
     assert held["openvino", "bf16"].fix.endswith("--for openvino --precision fp32")
+
+
+@pytest.mark.parametrize(("held", "device", "other"), [("qdq", "cpu", "openvino"), ("int8", "openvino", "cpu")])
+def test_a_bundle_packed_for_another_device_names_that_device(held, device, other):
+    with pytest.raises(PrecisionUnavailableError, match=f"choose device {other}"):
+        select_vision_graph(bundle_of(f"vision_model_{held}"), device, "int8")
+
+
+@pytest.mark.parametrize(
+    ("held", "here", "taken"), [("qdq", True, "openvino"), ("qdq", False, "cpu"), ("int8", True, "cpu")]
+)
+def test_auto_comes_to_the_device_that_a_bundle_was_packed_for_where_it_is_here(monkeypatch, held, here, taken):
+    def find(device):
+        if not here:
+            raise DeviceError(device)
+
+    monkeypatch.setattr(graphs, "ep_devices", find)
+    monkeypatch.setattr(graphs, "candidate_devices", lambda _: ("cpu",))
+    monkeypatch.setattr(graphs, "picks", lambda *_: ())
+    monkeypatch.setattr(graphs, "_load_on", lambda bundle, options, precision: Loaded(None, None, options, precision))
+    loaded = load(bundle_of(f"vision_model_{held}"), "auto", None, lambda device: SessionOptions(device=device))
+
+    assert (loaded.prompt.device, loaded.reason) == (taken, "the default")

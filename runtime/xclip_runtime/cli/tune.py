@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import click
@@ -66,9 +67,8 @@ def _print(report: TuningReport) -> None:
             threads = "" if row.intra_op_threads is None else f", {row.intra_op_threads} threads"
             out.print(f"{row.device} {row.precision}{threads}: {row.problem}")
     products = "" if report.gflop_per_clip is None else f"; {report.gflop_per_clip:.4g} GFLOP of products a clip"
-    out.print(
-        f"Medians of {rounds.done} rounds in {rounds.seconds:.0f} s; Δ is |Δlogit| to {report.reference}{products}."
-    )
+    counted = f"Medians of {rounds.done} full rounds in {rounds.seconds:.0f} s"
+    out.print(f"{counted}; Δ is |Δlogit| to {report.reference}{products}.")
     graphs = dict.fromkeys(f"{row.device} {row.precision} {row.graph}" for row in report.rows)
     out.print(f"Graphs: {', '.join(graphs)}.")
     if rounds.cut:
@@ -78,6 +78,10 @@ def _print(report: TuningReport) -> None:
         out.print(f"Nothing has {bound}: --device auto keeps the default.")
     else:
         out.print(f"--device auto takes {report.chosen} for {bound} (--max-logit-error).")
+    fastest = report.rows[0]
+    if fastest.max_abs_logit is not None and fastest.max_abs_logit > report.max_logit_error:
+        least = math.ceil(fastest.max_abs_logit * 100) / 100
+        out.print(f"Fastest of all: {fastest.device} {fastest.precision}, with --max-logit-error {least:g}.")
     if report.saved is not None:
         out.print(f"Saved in {report.saved}")
 

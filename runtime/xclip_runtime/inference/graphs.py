@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from xclip_runtime.errors import DeviceError, PrecisionUnavailableError
+from xclip_runtime.errors import DeviceError, PrecisionUnavailableError, XClipError
 from xclip_runtime.inference.auto import MAX_LOGIT_ERROR, Pick, picks
 from xclip_runtime.inference.cached_frames import CachedTower
-from xclip_runtime.inference.plugins import plugin_of
-from xclip_runtime.inference.providers import CUDA_PROVIDER, candidate_devices, device_of, options_for, unknown_options
+from xclip_runtime.inference.plugins import ep_devices, plugin_of
+from xclip_runtime.inference.providers import (
+    CUDA_PROVIDER,
+    candidate_devices,
+    device_of,
+    options_for,
+    unknown_options,
+)
 from xclip_runtime.inference.session import Session, check_providers
 
 if TYPE_CHECKING:
@@ -70,7 +77,19 @@ def load(
             level = logging.INFO if pick.precision in (precision, "fp32") else logging.WARNING
             logger.log(level, "device auto takes %s %s: %s", pick.device, loaded.precision, pick.reason)
             return replace(loaded, reason=pick.reason)
-    return replace(_load_on(bundle, options_of("cpu"), precision), reason="the default")
+    return replace(_load_on(bundle, options_of(_default_device(bundle, precision)), precision), reason="the default")
+
+
+def _default_device(bundle: Bundle, precision: Compute | None) -> SessionDevice:
+    """Return "cpu", or "openvino" where it is here and the bundle holds graphs for it alone."""
+    with suppress(PrecisionUnavailableError):
+        select_vision_graph(bundle, "cpu", precision)
+        return "cpu"
+    with suppress(XClipError):
+        select_vision_graph(bundle, "openvino", precision)
+        ep_devices("openvino")
+        return "openvino"
+    return "cpu"
 
 
 def select_vision_graph(bundle: Bundle, device: SessionDevice, precision: Compute | None) -> GraphEntry:
@@ -110,9 +129,10 @@ def _select_int8_graph(bundle: Bundle, device: SessionDevice) -> GraphEntry:
     target: Target = "cpu" if device == "cpu" else "any"
     found = {graph.target: graph for graph in bundle.graphs_of("vision") if graph.precision == "int8"}
     if found and target not in found:
+        other = "cpu" if target == "any" else "openvino"
         message = (
-            f"{bundle.path} holds no int8 graph for device {device}, only one for other devices: "
-            "export it again with --precision int8"
+            f"{bundle.path} holds its int8 graph for device {other} only, not for {device}: choose device {other}, "
+            "or export it again with --precision int8"
         )
         raise PrecisionUnavailableError(message)
     return bundle.graph("vision", "int8", target)
@@ -140,7 +160,10 @@ def load_cached_tower(bundle: Bundle, loaded: Loaded) -> CachedTower:
     """
     found = select_stream_graphs(bundle, loaded.graph)
     if len(found) < 2:
-        message = f"{bundle.path} has no stream graph beside {loaded.graph.name}: export it again with --stream"
+        message = (
+            f"{bundle.path} has no stream graph beside {loaded.graph.name}: export it again with --stream, "
+            "or pack it without --no-stream"
+        )
         raise PrecisionUnavailableError(message)
     options = _prompt_options(loaded.vision.options) if loaded.vision.options.device == "tensorrt" else None
     sessions = [

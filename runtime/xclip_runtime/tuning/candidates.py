@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from xclip_runtime.bundle import Bundle, GraphEntry
     from xclip_runtime.inference.providers import SessionDevice
+
+logger = logging.getLogger(__name__)
 
 CPU_DEVICES = ("cpu", "openvino")
 """Devices that compute on the CPU, so that their threads matter."""
@@ -42,17 +45,21 @@ class Candidate:
 
 
 def installed_devices() -> tuple[SessionDevice, ...]:
-    """Return the devices whose execution providers are installed; the CPU first."""
+    """Return the devices whose execution providers are installed and find their processor; the CPU first."""
     providers, plugins = available_providers(), plugin_devices()
     built_in = [device for device in ("cpu", "cuda", "tensorrt") if PROVIDER_OF[device] in providers]
-    others = [device for device in OPENVINO_DEVICES[1:] if "openvino" in plugins and _is_here(device)]
-    return (*built_in, *plugins, *others)
+    others = OPENVINO_DEVICES[1:] if "openvino" in plugins else ()
+    return (*built_in, *(device for device in (*plugins, *others) if _is_here(device)))
 
 
 def _is_here(device: SessionDevice) -> bool:
+    if device.startswith(PREFIX):
+        return True  # registered in the candidate's process alone, which it may abort
     try:
         return bool(ep_devices(device))
-    except XClipError:
+    except XClipError as error:
+        if device == "openvino":
+            logger.warning("left out: %s", error)
         return False
 
 

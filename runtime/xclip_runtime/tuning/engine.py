@@ -38,7 +38,7 @@ class Engine:
         seconds: Time to load and to run a first clip.
 
     Attributes:
-        facts: Its first answer: what was loaded, load time, memory and peak.
+        facts: Its first answer: what was loaded, load time, memory and peak, and the result of clip 0.
 
     Raises:
         EngineError: The model cannot be loaded, or the process died.
@@ -89,7 +89,7 @@ class Engine:
         while b"\n" not in self._unread:
             ready, _, _ = select.select([pipe], [], [], max(0.0, end - time.monotonic()))
             if not ready:
-                message = f"no answer within the {seconds:.0f} s that were left: give a larger --budget"
+                message = f"no answer within its {seconds:.0f} s of the budget: give a larger --budget"
                 raise EngineTimeoutError(message)
             chunk = os.read(pipe.fileno(), 1 << 16)
             if not chunk:

@@ -20,10 +20,15 @@ if TYPE_CHECKING:
     from xclip_runtime.tuning.candidates import Candidate
 
 
+FIRST_SHARE = 0.5
+"""Largest share of the time left that a candidate may take to load and to run its first clip."""
+
+
 class Runner(Protocol):
     """Engine of a candidate, as `xclip_runtime.tuning.engine.Engine`."""
 
     facts: Mapping[str, Any]
+    """What was loaded, load time, memory and peak, and the ``seconds`` and ``logits`` of clip 0."""
 
     def run(self, clip: int, seconds: float) -> Mapping[str, Any]:
         """Run a clip; return its ``seconds`` and ``logits``."""
@@ -47,8 +52,8 @@ class Measurement:
 
     @property
     def median(self) -> float:
-        """Median time of a clip, in seconds."""
-        return statistics.median(self.seconds)
+        """Median time of a clip, in seconds; the first, which warms up, counts only if it is alone."""
+        return statistics.median(self.seconds[1:] or self.seconds)
 
 
 @dataclass(frozen=True)
@@ -109,10 +114,15 @@ def measure(
                     return _end(rows, done, rounds, budget, clock() - begun)
                 progress(f"round {number + 1} of {rounds}, {left:.0f} s left: {row.candidate}")
                 try:
-                    runner = running.get(index) or start(row.candidate, left)
+                    # Of the first turns, none may take all that is left for the others.
+                    share = 1 if row.seconds or index == len(rows) - 1 else FIRST_SHARE
+                    runner = running.get(index) or start(row.candidate, share * left)
                     running[index] = runner
-                    row.facts = row.facts or runner.facts
-                    _take(row, number % clips, runner.run(number % clips, begun + budget - clock()))
+                    if row.facts:
+                        _take(row, number % clips, runner.run(number % clips, begun + budget - clock()))
+                    else:
+                        row.facts = runner.facts
+                        _take(row, 0, runner.facts)
                 except EngineTimeoutError as error:
                     if row.seconds:
                         return _end(rows, done, rounds, budget, clock() - begun)

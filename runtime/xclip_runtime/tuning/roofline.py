@@ -24,6 +24,20 @@ ROWS, INNER, COLUMNS = 1024, 768, 3072
 """A product of ViT-B/16's MLP, for 5 frames."""
 RUNS = 5
 _CONFIG = "config.json"
+_DEFAULTS = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "mit_hidden_size": 512,
+    "mit_intermediate_size": 2048,
+    "mit_num_hidden_layers": 1,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+    "num_frames": 8,
+    "projection_dim": 512,
+}
+"""Values of transformers, which leaves them out of a file."""
 
 
 def clip_gflop(bundle: Bundle) -> float | None:
@@ -33,7 +47,7 @@ def clip_gflop(bundle: Bundle) -> float | None:
     """
     try:
         vision = read_json(bundle.checked(_CONFIG))["vision_config"]
-        return 2e-9 * _products(vision)
+        return 2e-9 * _products({**_DEFAULTS, **vision})
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -111,12 +111,17 @@ def tune(
         VideoError: A video cannot be read.
     """
     check_max_logit_error(max_logit_error)
-    opened = Bundle.open(bundle)
-    found = candidates(opened, installed_devices(), available_cpus())
     progress("reading the calibration clips")
+    opened = Bundle.open(bundle)
+    devices = installed_devices()
+    found = candidates(opened, devices, available_cpus())
+    if not found:
+        message = f"{opened.path} has no vision graph for the devices that are here ({', '.join(devices)}): see info"
+        raise DeviceError(message)
     clips = calibration_clips(opened, videos)
-    for graph in {candidate.graph.name: candidate.graph for candidate in found}.values():
-        if opened.repository is not None:
+    if opened.repository is not None:
+        graphs = {graph.name: graph for graph in (opened.graph("prompt", "fp32"), *(each.graph for each in found))}
+        for graph in graphs.values():
             opened.checked_graph(graph)  # a download is not load time
     with tempfile.TemporaryDirectory(prefix="xclip-onnx-tune-") as folder:
         file = Path(folder) / "clips.npy"
@@ -153,7 +158,7 @@ def _measure(
     memory = available_memory()
     fitting = [candidate.memory for candidate in found if memory is None or candidate.memory <= memory]
     if not fitting:
-        least = min((candidate.memory for candidate in found), default=0)
+        least = min(candidate.memory for candidate in found)
         message = (
             f"no engine fits: the smallest needs about {least / 1e6:.0f} MB, {(memory or 0) / 1e6:.0f} MB are left: "
             "free memory, or raise the container's limit"
