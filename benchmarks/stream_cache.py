@@ -36,6 +36,7 @@ from motion_demo.scenes import EVALUATION_SEEDS, frame_times, render, sample_sce
 from xclip_export import export_bundle
 from xclip_runtime import Reuse, XClip
 from xclip_runtime.evaluation.intervals import mcnemar, wilson
+from xclip_runtime.inference.cached_frames import CachedPart
 from xclip_runtime.streaming.sources import earliest_end, open_source
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def latency(options: argparse.Namespace) -> dict[str, Any]:
     model = XClip(bundle, options.device, precision)  # type: ignore[arg-type]
     size = model.bundle.image_size
     frames = list(np.random.default_rng(0).integers(0, 256, (FRAMES, size, size, 3), np.uint8))
-    tower = model.window_encoder()._tower  # noqa: SLF001 - without the policy, whose refreshes are exact windows
+    tower = model.window_encoder().tower  # without the policy, whose refreshes are exact windows
     cache, number = tower.cache(), 0
     times: dict[str, list[float]] = {"exact": [], **{f"{new} new": [] for new in (4, 2, 1)}}
     for _ in track(range(options.rounds + 1), description="rounds", console=Console(stderr=True)):
@@ -175,9 +176,9 @@ def latency(options: argparse.Namespace) -> dict[str, Any]:
             if arm == "exact":
                 model.logits(np.stack(frames))
                 taken.append(time.perf_counter() - start)
-                tower.encode(cache, range(number, number + FRAMES), frames)
+                tower.encode([CachedPart(cache, range(number, number + FRAMES), frames)])
             else:
-                features, computed = tower.encode(cache, range(number, number + FRAMES), frames)
+                ((features, computed),) = tower.encode([CachedPart(cache, range(number, number + FRAMES), frames)])
                 model.label_logits(features)
                 taken.append(time.perf_counter() - start)
                 assert computed == new, computed

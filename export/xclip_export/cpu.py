@@ -10,7 +10,7 @@ so that the 4d-wide activation of the MLP stays in cache. Only the message atten
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -61,6 +61,16 @@ def fused_vision_model(tower: VisionTower, *, frames_per_group: int | None = Non
         ValueError: ``frames_per_group`` does not divide the number of frames.
     """
     return VisionGraph(tower, frames_per_group).build()
+
+
+class Keys(NamedTuple):
+    """Rows that message tokens attend to."""
+
+    rows: str
+    lengths: tuple[int, int]
+    """Lengths of a sequence of queries and of keys, as in `VisionGraph.attention`."""
+    mask: str = ""
+    """As in `VisionGraph.attention`."""
 
 
 class VisionGraph:
@@ -208,8 +218,10 @@ class VisionGraph:
     def messages(self, messenger: Messenger, site: str, cls: str) -> str:
         """Compute the message tokens of a later layer from the class tokens, both rows (B·T, d)."""
         base, normed = self.message_rows(messenger, site, cls, site)
-        keys, lengths = self.message_keys(messenger, site, cls, normed)
-        mixed = self.attention(normed, keys, lengths, messenger.attention, site=site, prefix=site)
+        heard = self.message_keys(messenger, site, cls, normed)
+        mixed = self.attention(
+            normed, heard.rows, heard.lengths, messenger.attention, site=site, prefix=site, mask=heard.mask
+        )
         return self.graph.node("Add", [base, mixed], f"{site}.told")
 
     def message_rows(self, messenger: Messenger, site: str, cls: str, prefix: str) -> tuple[str, str]:
@@ -218,12 +230,20 @@ class VisionGraph:
         normed = self.norm(base, messenger.norm, f"{site}.norm", f"{prefix}.norm")
         return base, self.activation(normed, f"{site}.attention")
 
-    def message_keys(self, messenger: Messenger, site: str, cls: str, normed: str) -> tuple[str, tuple[int, int]]:  # noqa: ARG002 - other graphs need more
-        """Return the rows that the messages attend to, and the lengths of a sequence of queries and of keys."""
-        return normed, (self.frames, self.frames)
+    def message_keys(self, messenger: Messenger, site: str, cls: str, normed: str) -> Keys:  # noqa: ARG002 - other graphs need more
+        """Return the rows that the messages attend to."""
+        return Keys(normed, (self.frames, self.frames))
 
     def attention(
-        self, queries: str, keys: str, tokens: tuple[int, int], weights: Projections, *, site: str, prefix: str
+        self,
+        queries: str,
+        keys: str,
+        tokens: tuple[int, int],
+        weights: Projections,
+        *,
+        site: str,
+        prefix: str,
+        mask: str = "",
     ) -> str:
         """Run an attention: projections, softmax(q·kᵀ)·v and output projection.
 
@@ -234,6 +254,7 @@ class VisionGraph:
             weights: Weights of the attention.
             site: Prefix of the weights' names.
             prefix: Prefix of the tensors' names.
+            mask: Added to the scores of a single sequence, (1, 1, queries, keys); "" for none.
 
         Returns:
             Rows (sequences · tokens[0], d).
@@ -248,13 +269,14 @@ class VisionGraph:
             projected = self.activation(projected, f"{site}.{part}")
             shape = [-1, length, dim] if length > 0 else [1, -1, dim]
             parts.append(self.graph.reshape(projected, shape, f"{prefix}.{part}"))
-        mixed = self.mix(parts, weights.heads, site, f"{prefix}.mixed")
+        mixed = self.mix(parts, weights.heads, site, f"{prefix}.mixed", mask)
         mixed = self.activation(self.rows(mixed, f"{prefix}.mixed.rows"), f"{site}.out")
         return self.linear(mixed, weights.out, f"{site}.out", f"{site}.out", f"{prefix}.out")
 
-    def mix(self, parts: Sequence[str], heads: int, site: str, output: str) -> str:  # noqa: ARG002 - see activation
-        """Compute softmax(q·kᵀ)·v of queries, keys and values (sequences, tokens, d) that are already scaled."""
-        return self.graph.node("MultiHeadAttention", parts, output, domain=MICROSOFT, num_heads=heads, scale=1.0)
+    def mix(self, parts: Sequence[str], heads: int, site: str, output: str, mask: str = "") -> str:  # noqa: ARG002 - see activation
+        """Compute softmax(q·kᵀ + mask)·v of queries, keys and values (sequences, tokens, d) that are already scaled."""
+        inputs = [*parts, "", "", mask] if mask else parts
+        return self.graph.node("MultiHeadAttention", inputs, output, domain=MICROSOFT, num_heads=heads, scale=1.0)
 
     def gelu(self, hidden: str, output: str) -> str:
         """Apply QuickGELU, whose slope is folded into the weights."""

@@ -135,11 +135,19 @@ class Int8VisionGraph(VisionGraph):
         return self._multiply(x, quantized(weights), self._constants(site), name, output)
 
     def attention(
-        self, queries: str, keys: str, tokens: tuple[int, int], weights: Projections, *, site: str, prefix: str
+        self,
+        queries: str,
+        keys: str,
+        tokens: tuple[int, int],
+        weights: Projections,
+        *,
+        site: str,
+        prefix: str,
+        mask: str = "",
     ) -> str:
         """Run an attention with both products of softmax(q·kᵀ)·v in int8 if the queries of ``site`` have a scale."""
         if f"{site}.query" not in self._affine:
-            return super().attention(queries, keys, tokens, weights, site=site, prefix=prefix)
+            return super().attention(queries, keys, tokens, weights, site=site, prefix=prefix, mask=mask)
         graph, dim = self.graph, weights.query.weight.shape[0]
         split = [weights.heads, dim // weights.heads]
         query = self._multiply_to_codes(queries, weights.query, site, "query", f"{prefix}.query.codes")

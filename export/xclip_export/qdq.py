@@ -75,10 +75,20 @@ class QdqVisionGraph(PortableGraph, FlatGraph, Int8VisionGraph):
         return self.graph.node("DequantizeLinear", [codes, *self._constants(site)], f"{x}.rounded")
 
     def attention(
-        self, queries: str, keys: str, tokens: tuple[int, int], weights: Projections, *, site: str, prefix: str
+        self,
+        queries: str,
+        keys: str,
+        tokens: tuple[int, int],
+        weights: Projections,
+        *,
+        site: str,
+        prefix: str,
+        mask: str = "",
     ) -> str:
         """Run an attention; its products are those of the portable graph."""
-        return super(Int8VisionGraph, self).attention(queries, keys, tokens, weights, site=site, prefix=prefix)
+        return super(Int8VisionGraph, self).attention(
+            queries, keys, tokens, weights, site=site, prefix=prefix, mask=mask
+        )
 
     def linear(self, x: str, weights: Linear, site: str, name: str, output: str) -> str:
         """Multiply rows rounded to codes by rounded weights."""

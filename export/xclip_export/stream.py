@@ -4,18 +4,18 @@ Frames see each other only through one message token a layer, computed from the 
 keeps the class tokens that it had when it was new, so that a window costs its new frames and the head. That is an
 approximation, except where all frames are new: see docs/streaming.md.
 
-The stream graph runs K new frames beside T - K cached ones. The head graph makes of T frames what the prompt graph
-takes.
+The stream graph runs K new frames beside the T - K cached ones of their stream, or those of several streams together.
+The head graph makes of T frames what the prompt graph takes.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto
 
-from xclip_export.cpu import VisionGraph
+from xclip_export.cpu import Keys, VisionGraph
 from xclip_export.fp16 import HalfVisionGraph
 from xclip_export.int8 import Int8VisionGraph
 from xclip_export.portable import FlatGraph, PortableGraph
@@ -46,9 +46,10 @@ def stream_model(
         observations: Those of the int8 vision graph, whose scales it takes; other precisions need none.
 
     Returns:
-        A model with inputs pixel_values uint8 (K, H, W, 3) and cached_tokens float32 (L - 1, T - K, d), in any order of
-        the frames, for L layers; and outputs class_tokens float32 (L - 1, K, d), to be cached, frame_embeds float32
-        (K, D) and patch_features float32 (K, P, D), for the head graph.
+        A model with inputs pixel_values uint8 (K, H, W, 3) and cached_tokens float32 (L - 1, C, d) for L layers, and
+        the number of each frame's stream, new_streams int64 (K,) and cached_streams int64 (C,): a frame hears those of
+        its own stream, in any order. Its outputs are class_tokens float32 (L - 1, K, d), to be cached, frame_embeds
+        float32 (K, D) and patch_features float32 (K, P, D), for the head graph.
     """
     if precision == "fp16":
         return HalfStreamGraph(tower).build()
@@ -70,22 +71,34 @@ def head_model(tower: VisionTower) -> ModelProto:
 class CachedMessages(VisionGraph):
     """Part of a builder whose message tokens also hear the cached frames."""
 
+    score_type: type[np.floating[Any]] = np.float32
+
     def declare(self) -> str:
         """Declare the inputs; return the new frames."""
-        size, layers = self.tower.grid * self.tower.patch_size, len(self.tower.layers)
-        self.cached = self.graph.input("cached_tokens", np.float32, [layers - 1, CACHED, self.dim])
+        graph, size = self.graph, self.tower.grid * self.tower.patch_size
+        frames = graph.input("pixel_values", np.uint8, [NEW, size, size, 3])
+        self.cached = graph.input("cached_tokens", np.float32, [len(self.tower.layers) - 1, CACHED, self.dim])
         self.tokens_of: list[str] = []
-        return self.graph.input("pixel_values", np.uint8, [NEW, size, size, 3])
+        new, old = (graph.input(f"{part}_streams", np.int64, [f"{part}_frames"]) for part in ("new", "cached"))
+        everyone = graph.node("Concat", [old, new], "streams", axis=0)
+        asked = graph.node("Unsqueeze", [new, graph.constant("index.1", [1])], "streams.new")
+        same = graph.node("Equal", [asked, everyone], "streams.same")
+        same = graph.node("Unsqueeze", [same, graph.constant("index.0.1", [0, 1])], "streams.same.heads")
+        scores = (
+            graph.constant(f"streams.{name}", self.score_type(value)) for name, value in (("own", 0), ("other", -1e4))
+        )
+        self.mask = graph.node("Where", [same, *scores], "streams.mask")
+        return frames
 
-    def message_keys(self, messenger: Messenger, site: str, cls: str, normed: str) -> tuple[str, tuple[int, int]]:  # noqa: ARG002 - the queries
-        """Let the new frames' messages attend to the class tokens of all frames."""
+    def message_keys(self, messenger: Messenger, site: str, cls: str, normed: str) -> Keys:  # noqa: ARG002 - the queries
+        """Let the new frames' messages attend to the class tokens of all frames of their stream."""
         layer = len(self.tokens_of)
         self.tokens_of.append(cls)
         index = self.graph.constant(f"layer.{layer}", np.int64(layer))
         cached = self.graph.node("Gather", [self.cached, index], f"{site}.cached", axis=0)
         everyone = self.graph.node("Concat", [self.as_computed(cached, site), cls], f"{site}.everyone", axis=0)
         _, keys = self.message_rows(messenger, site, everyone, f"{site}.all")
-        return keys, (-1, -1)
+        return Keys(keys, (-1, -1), self.mask)
 
     def as_computed(self, cached: str, site: str) -> str:  # noqa: ARG002 - see `HalfStreamGraph`
         """Convert cached class tokens to the type that the graph computes in."""
@@ -138,6 +151,8 @@ class QdqStreamGraph(StreamGraph, QdqVisionGraph):
 
 class HalfStreamGraph(CachedMessages, HalfVisionGraph):
     """Builder of the stream graph in fp16."""
+
+    score_type = np.float16
 
     def build(self) -> ModelProto:
         """Build the model."""

@@ -1,7 +1,7 @@
 """Parity gate of the stream graphs: caching in torch, and the comparison with it.
 
 Two windows are compared: one whose frames are all new, which must equal the exact graph, and one that follows it with
-other new frames beside cached ones, which must equal the same caching in torch.
+other new frames beside cached ones, and in one run with another stream, which must equal the same caching in torch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from xclip_export.parity import Outputs, compare, out_of_tolerance
 from xclip_runtime.errors import ParityError
+from xclip_runtime.inference.cached_frames import stream_feeds
 from xclip_runtime.inference.providers import SessionOptions
 from xclip_runtime.inference.session import Session
 
@@ -96,10 +97,11 @@ class StreamGate:
             ParityError: It is out of tolerance.
         """
         session = Session(graph, SessionOptions("cpu"))
-        first = session.run({"pixel_values": self._new[0], "cached_tokens": self._nothing})
-        kept = first["class_tokens"][:, _NEW:]
-        second = session.run({"pixel_values": self._new[1], "cached_tokens": np.ascontiguousarray(kept)})
-        rows = [first, {name: np.concatenate([first[name][_NEW:], second[name]]) for name in _HEAD_INPUTS}]
+        video, following = self._new
+        first = session.run(stream_feeds([video], [self._nothing]))
+        # Its negative: frames that are like those of the window would do little harm there.
+        second = session.run(stream_feeds([following, ~video], [first["class_tokens"][:, _NEW:], self._nothing]))
+        rows = [first, {name: np.concatenate([first[name][_NEW:], second[name][:_NEW]]) for name in _HEAD_INPUTS}]
         outputs = self._complete([self._run_head(row) for row in rows])
         self._check_exact(graph, exact, outputs, SAME_AS_EXACT[precision])
         parity = compare(outputs, self._reference, ("video_embeds", "img_features"), precision)

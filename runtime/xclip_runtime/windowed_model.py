@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from xclip_runtime.inference.cached_frames import Reuse, hop_on_grid
+import numpy as np
+
+from xclip_runtime.errors import XClipError
+from xclip_runtime.inference.cached_frames import Reuse, encode_windows, hop_on_grid
 from xclip_runtime.inference.loaded_model import LoadedModel
 from xclip_runtime.inference.scoring import best_labels, check_top_k, softmax
 from xclip_runtime.results import Encoding, WindowResult
 from xclip_runtime.streaming.events import Smoother
-from xclip_runtime.streaming.feed import WindowFeed
+from xclip_runtime.streaming.feed import WindowFeed, together
 from xclip_runtime.streaming.sources import earliest_end, open_source
 from xclip_runtime.streaming.windows import StreamWindow
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from xclip_runtime.inference.cached_frames import WindowEncoder
     from xclip_runtime.streaming.feed import Taken
     from xclip_runtime.streaming.sources import FrameSource
+
+    Source = str | int | os.PathLike[str] | FrameSource
+
+_OPENED_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """One of several streams of a model."""
+
+    number: int
+    feed: WindowFeed
+    encoder: WindowEncoder | None
+    smoother: Smoother
 
 
 class WindowedModel(LoadedModel):
@@ -58,7 +79,7 @@ class WindowedModel(LoadedModel):
 
     def stream(
         self,
-        source: str | int | os.PathLike[str] | FrameSource,
+        source: Source,
         *,
         window: float = 4.0,
         hop: float | None = None,
@@ -88,24 +109,98 @@ class WindowedModel(LoadedModel):
             VideoError: The source cannot be opened, contains no frames, or, while iterating, is lost for too long.
             ValueError: An option is out of its range.
         """
-        check_top_k(top_k)
-        smoother = Smoother(smooth)
         opened: FrameSource = source if hasattr(source, "live") else open_source(source)  # type: ignore[assignment]
-        encoder = self.window_encoder(reuse if isinstance(reuse, Reuse) else None) if reuse else None
-        windows = self.windows(window, hop, fps=opened.fps, ends_after=earliest_end(opened), reuse=reuse)
-        newest_wins = opened.live if newest_wins is None else newest_wins
-        feed = WindowFeed(opened, windows, self.transform, newest_wins=newest_wins)
-        return (self._stream_result(taken, encoder, smoother, top_k) for taken in feed)
+        results = self.streams(
+            [opened], window=window, hop=hop, top_k=top_k, smooth=smooth, newest_wins=newest_wins, reuse=reuse
+        )
+        return (_raised(result) for _, result in results)
 
-    def _stream_result(
-        self, taken: Taken, encoder: WindowEncoder | None, smoother: Smoother, top_k: int | None
-    ) -> WindowResult:
-        if encoder is None:
-            logits, encoding = self.logits(taken.window.frames), None
-        else:
-            features, encoding = encoder.encode(taken.window)
-            logits = self.label_logits(features)
-        return window_result(self, self.labels, taken, logits, smoother, top_k=top_k, encoding=encoding)
+    def streams(
+        self,
+        sources: Sequence[Source],
+        *,
+        opener: Callable[[Any], FrameSource] = open_source,
+        window: float = 4.0,
+        hop: float | None = None,
+        top_k: int | None = 5,
+        smooth: float = 0.0,
+        newest_wins: bool | None = None,
+        reuse: Reuse | bool = False,
+    ) -> Iterator[tuple[int, WindowResult | XClipError]]:
+        """Classify several live or long videos at once, each window by window, with the arguments of `stream`.
+
+        Sources that are not open yet are opened by ``opener``, all at the same time.
+        Windows that wait at the same time are computed together: with ``reuse`` their new frames in one run, otherwise
+        ``batch_size`` of them.
+
+        Returns:
+            The number of a source, from 0, with its next window, in the order in which they are computed. A source that
+            fails gives its error in place of its next window, and the others go on.
+
+        Raises:
+            BundleError: ``reuse`` needs a bundle that was exported with ``--stream``.
+            ValueError: An option is out of its range.
+        """
+        check_top_k(top_k)
+        smoothers = [Smoother(smooth) for _ in sources]
+        encoders = [
+            self.window_encoder(reuse if isinstance(reuse, Reuse) else None) if reuse else None for _ in sources
+        ]
+        self.windows(window, hop, reuse=reuse)
+        with ThreadPoolExecutor(_OPENED_AT_ONCE) as pool:
+            opened = list(pool.map(partial(_open, opener), sources))
+        changed, streams = threading.Condition(), []
+        for number, (source, encoder, smoother) in enumerate(zip(opened, encoders, smoothers, strict=True)):
+            if not isinstance(source, XClipError):
+                windows = self.windows(window, hop, fps=source.fps, ends_after=earliest_end(source), reuse=reuse)
+                newest = source.live if newest_wins is None else newest_wins
+                feed = WindowFeed(source, windows, self.transform, newest_wins=newest, changed=changed)
+                streams.append(_Stream(number, feed, encoder, smoother))
+        failed = [(number, error) for number, error in enumerate(opened) if isinstance(error, XClipError)]
+        return chain(failed, self._results(streams, changed, top_k))
+
+    def _results(
+        self, streams: Sequence[_Stream], changed: threading.Condition, top_k: int | None
+    ) -> Iterator[tuple[int, WindowResult | XClipError]]:
+        for found in together([stream.feed for stream in streams], changed):
+            waiting = []
+            for number, item in found:
+                if isinstance(item, XClipError):
+                    yield streams[number].number, item
+                elif isinstance(item, BaseException):
+                    raise item
+                else:
+                    waiting.append((streams[number], item))
+            for (stream, taken), (logits, encoding) in zip(waiting, self._logits(waiting), strict=True):
+                result = window_result(
+                    self, self.labels, taken, logits, stream.smoother, top_k=top_k, encoding=encoding
+                )
+                yield stream.number, result
+
+    def _logits(
+        self, waiting: Sequence[tuple[_Stream, Taken]]
+    ) -> Iterator[tuple[NDArray[np.float32], Encoding | None]]:
+        cached = [(stream.encoder, taken.window) for stream, taken in waiting if stream.encoder is not None]
+        for features, encoding in encode_windows(cached):
+            yield self.label_logits(features), encoding
+        exact = waiting if not cached else ()
+        for start in range(0, len(exact), self._batch_size):
+            part = exact[start : start + self._batch_size]
+            for logits in self.logits_batch(np.stack([taken.window.frames for _, taken in part])):
+                yield logits, None
+
+
+def _open(opener: Callable[[Any], FrameSource], source: Source) -> FrameSource | XClipError:
+    try:
+        return source if hasattr(source, "live") else opener(source)  # type: ignore[return-value]
+    except XClipError as error:
+        return error
+
+
+def _raised(result: WindowResult | XClipError) -> WindowResult:
+    if isinstance(result, XClipError):
+        raise result
+    return result
 
 
 def window_result(

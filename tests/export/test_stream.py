@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -19,8 +21,9 @@ from xclip_export.seeded import seeded_config, seeded_model
 from xclip_export.stream import head_model, stream_model
 from xclip_export.stream_parity import StreamGate, run_new_frames
 from xclip_export.towers import VisionTower
-from xclip_runtime import Bundle
+from xclip_runtime import Bundle, Reuse, XClip
 from xclip_runtime.errors import ParityError
+from xclip_runtime.inference.cached_frames import encode_windows, stream_feeds
 
 GRAPHS = [("fp32", "any"), ("fp32", "cpu"), ("int8", "cpu"), ("int8", "any"), ("fp16", "cuda")]
 SMALLEST = 1e-4  # of outputs of about 1, between graphs of the same arithmetic
@@ -59,7 +62,7 @@ def open_session(model):
 
 def run_stream(session, frames, cached):
     names = ["class_tokens", "frame_embeds", "patch_features"]
-    return dict(zip(names, session.run(names, {"pixel_values": frames, "cached_tokens": cached}), strict=True))
+    return dict(zip(names, session.run(names, stream_feeds([frames], [cached])), strict=True))
 
 
 def nothing(tower):
@@ -108,6 +111,27 @@ def test_a_cached_window_is_what_the_same_caching_in_torch_computes(graph, tower
     assert np.abs(wanted[0].numpy() - exact[0]).max() > 5 * SMALLEST
 
 
+def test_streams_that_run_together_compute_what_each_computes_alone(graph, tower):
+    """Cameras of one model, each with other new frames: some, one, all."""
+    precision, session, _ = graph
+    one, two, three = clips(tower, 3)
+    cached = (
+        run_stream(session, one, nothing(tower))["class_tokens"],
+        run_stream(session, two, nothing(tower))["class_tokens"],
+    )
+    new = [three[:2], one[:1], three]
+    kept = [cached[0][:, 2:], cached[1][:, 1:], nothing(tower)]
+    names = ["class_tokens", "frame_embeds", "patch_features"]
+
+    together = dict(zip(names, session.run(names, stream_feeds(new, kept)), strict=True))
+
+    starts = np.cumsum([0, *map(len, new)])
+    for start, stop, frames, tokens in zip(starts, starts[1:], new, kept, strict=False):
+        for name, alone in run_stream(session, frames, tokens).items():
+            found = together[name][:, start:stop] if name == "class_tokens" else together[name][start:stop]
+            np.testing.assert_allclose(found, alone, atol=0.02 if precision == "fp16" else SMALLEST)
+
+
 def test_the_order_of_the_cached_frames_does_not_matter(graph, tower):
     precision, session, _ = graph
     one, two = clips(tower, 2)
@@ -145,6 +169,28 @@ def test_a_bundle_has_a_stream_graph_beside_each_vision_graph_and_a_head(bundle)
         assert graph.parity["passed"]
 
 
+def test_sixteen_cameras_that_run_together_get_what_each_gets_alone(bundle):
+    """Each with its own picture, its own number of new frames and, once, a gap."""
+    model = XClip(bundle.path, device="cpu", precision="fp32")
+    random, size, cameras = np.random.default_rng(0), bundle.image_size, 16
+    scenes = random.integers(0, 256, (cameras, 24, size, size, 3), np.uint8)
+    alone, together = ([model.window_encoder(Reuse(refresh=0)) for _ in range(cameras)] for _ in range(2))
+    for turn in range(3):
+        windows = [window_of(scenes[c], turn * (1 + c % 4), gap=(c, turn) == (5, 1)) for c in range(cameras)]
+        wanted = [encoder.encode(window) for encoder, window in zip(alone, windows, strict=True)]
+        found = encode_windows(list(zip(together, windows, strict=True)))
+
+        for c, ((features, encoding), (own, own_encoding)) in enumerate(zip(found, wanted, strict=True)):
+            assert encoding == own_encoding
+            assert encoding.new_frames == (bundle.num_frames if not turn or (c, turn) == (5, 1) else 1 + c % 4)
+            np.testing.assert_allclose(model.label_logits(features), model.label_logits(own), atol=SMALLEST)
+
+
+def window_of(scene, start, *, gap):
+    numbers = tuple(range(start, start + 8))
+    return SimpleNamespace(sampled=numbers, prepared=tuple(scene[n] for n in numbers), gap=gap or None)
+
+
 def test_their_weights_are_those_of_the_other_graphs(bundle):
     sizes = {entry.path: entry.size for entry in bundle.files}
     for graph in bundle.graphs:
@@ -157,16 +203,25 @@ def test_their_weights_are_those_of_the_other_graphs(bundle):
         onnx.checker.check_model(str(bundle.path / graph.file))
 
 
-def test_a_graph_that_is_not_the_same_caching_is_refused(demo, tmp_path):
-    """The gate fails where cached frames are ignored."""
+def hear_the_cached_tokens_of_another_layer(node):
+    if node.output[0].endswith("message.cached"):
+        node.input[1] = "layer.0"
+
+
+def hear_the_frames_of_other_streams(node):
+    if node.output[0] == "streams.mask":
+        node.input[2] = node.input[1]
+
+
+@pytest.mark.parametrize("spoil", [hear_the_cached_tokens_of_another_layer, hear_the_frames_of_other_streams])
+def test_a_graph_that_is_not_the_same_caching_is_refused(demo, tmp_path, spoil):
     from xclip_export.parity import Gate, parity_clips
     from xclip_export.writer import save_graph
 
     tower = VisionTower(demo.model, demo.mean, demo.std).eval()
     model = stream_model(tower, "fp32", "any", {})
     for node in model.graph.node:
-        if node.op_type == "Concat" and node.output[0].endswith("everyone"):
-            node.input[0] = node.input[1]
+        spoil(node)
     for name, built in (("stream", model), ("head", head_model(tower)), ("vision", fused_vision_model(tower))):
         save_graph(built, tmp_path / f"{name}.onnx", {})
     gate = Gate(demo, ["a red shape moving left", "a blue shape standing still"], parity_clips(32, 224))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +20,7 @@ LABELS_SHOWN = 5
 
 
 @click.command("stream")
-@click.argument("source")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @opt.bundle_option
 @opt.window_option(default=4.0, help="Length of a window, seconds.")
 @opt.hop_option
@@ -77,7 +78,7 @@ LABELS_SHOWN = 5
 @opt.model_options
 def command(
     *,
-    source: str,
+    sources: tuple[str, ...],
     bundle: str,
     window: float,
     hop: float | None,
@@ -93,10 +94,11 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Classify a camera, stream or long video in windows.
+    """Classify cameras, streams or long videos in windows.
 
     SOURCE is the number of a camera, an address such as rtsp://... or http://..., a file, or - for standard input.
     Every --hop seconds the last --window seconds are classified, until Ctrl-C. Times are those of the source.
+    Windows of several sources that wait at the same time are computed together, and each line names its source.
 
     With --json, prints one JSON document per line and window, or with --events one when an event starts
     ("end": null) and one when it ends.
@@ -107,49 +109,52 @@ def command(
     from xclip_runtime.cli.render import event_line, window_line
     from xclip_runtime.inference.cached_frames import Reuse
     from xclip_runtime.model import XClip
+    from xclip_runtime.results import WindowResult
     from xclip_runtime.streaming.events import EventDetector
     from xclip_runtime.streaming.sources import Backoff, RawFormat, open_source
+    from xclip_runtime.util.addresses import without_passwords
 
     model = with_labels(XClip(bundle, **options))
     backoff = Backoff() if reconnect_timeout is None else Backoff(reconnect_timeout=reconnect_timeout)
     try:
-        detector = EventDetector(threshold, min_duration) if events else None
-        opened = open_source(source, live=live, raw=RawFormat.parse(raw) if raw else None, backoff=backoff)
+        detectors = [EventDetector(threshold, min_duration) for _ in sources] if events else None
+        opener = partial(open_source, live=live, raw=RawFormat.parse(raw) if raw else None, backoff=backoff)
         # An event may be of any label, however low its rank.
         top_k = None if events else LABELS_SHOWN
         policy = Reuse(refresh=refresh) if reuse else False
-        results = model.stream(opened, window=window, hop=hop, top_k=top_k, smooth=smooth, reuse=policy)
+        results = model.streams(
+            sources, opener=opener, window=window, hop=hop, top_k=top_k, smooth=smooth, reuse=policy
+        )
     except XClipError:
         raise
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
-    def show(event: Event) -> None:
+    def show(number: int, shown: Event | WindowResult) -> None:
+        name = without_passwords(sources[number]) if len(sources) > 1 else None
         if as_json:
-            print_json(event.to_dict())
+            print_json(({"source": name} if name else {}) | shown.to_dict())
         else:
-            echo(event_line(event))
+            line = window_line(shown) if isinstance(shown, WindowResult) else event_line(shown)
+            echo(f"{name}  {line}" if name else line)
 
     started = failed = False
     try:
-        for result in results:
+        for number, result in results:
+            if isinstance(result, XClipError):
+                if len(sources) == 1 and not started:
+                    raise result
+                print_error(result)
+                failed = True
+                continue
             started = True
-            if detector is not None:
-                for event in detector.update(result):
-                    show(event)
-            elif as_json:
-                print_json(result.to_dict())
-            else:
-                echo(window_line(result))
+            for shown in [result] if detectors is None else detectors[number].update(result):
+                show(number, shown)
     except KeyboardInterrupt:
         pass
-    except XClipError as error:
-        if not started:
-            raise
-        print_error(error)
-        failed = True
-    for event in detector.finish() if detector else ():
-        show(event)
+    for number, detector in enumerate(detectors or ()):
+        for event in detector.finish():
+            show(number, event)
     sys.exit(1 if failed else 0)
 
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from xclip_runtime.results import Encoding, VideoFeatures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -106,6 +106,24 @@ class FrameCache:
         return placed, new
 
 
+class CachedPart(NamedTuple):
+    """Window of one stream."""
+
+    cache: FrameCache
+    numbers: Sequence[int]
+    """Numbers of its T frames; the cache knows those of equal number."""
+    frames: Sequence[NDArray[np.uint8]]
+    """The frames, uint8 RGB (size, size, 3)."""
+
+
+class _Run(NamedTuple):
+    """New frames of one stream, and the rows of its cache for them."""
+
+    cache: FrameCache
+    rows: list[int]
+    new: list[NDArray[np.uint8]]
+
+
 class CachedTower:
     """The stream graph and the head graph of a model. Any thread may use it, each `FrameCache` one at a time.
 
@@ -120,35 +138,79 @@ class CachedTower:
         shapes = {tensor.name: tensor.shape for tensor in (*stream.outputs, *stream.inputs)}
         layers, _, dim = shapes["class_tokens"]
         _, patches, embed = shapes["patch_features"]
+        # Bundles of before have graphs of one stream a run.
+        self._runs_streams_together = any(tensor.name == "new_streams" for tensor in stream.inputs)
         self._shapes = (int(layers), int(dim)), int(embed), (int(patches), int(embed))
 
     def cache(self) -> FrameCache:
         """Make an empty cache for one stream."""
         return FrameCache(self._shapes, self.frames)
 
-    def encode(
-        self, cache: FrameCache, numbers: Sequence[int], frames: Sequence[NDArray[np.uint8]]
-    ) -> tuple[VideoFeatures, int]:
-        """Compute the features of T frames, uint8 RGB (size, size, 3), of which the cache knows those of equal number.
+    def encode(self, parts: Sequence[CachedPart]) -> list[tuple[VideoFeatures, int]]:
+        """Compute the features of windows of different streams.
+
+        Their new frames run together, at most T at once.
 
         Returns:
-            The features, and how many frames were new.
+            The features of each, and how many of its frames were new.
         """
-        rows, new = cache.place(numbers)
-        if new:
-            written = [rows[position] for position in new]
-            kept = np.delete(np.arange(self.frames), written)
-            feeds: dict[str, NDArray[Any]] = {
-                "pixel_values": np.stack([frames[position] for position in new]),
-                "cached_tokens": np.ascontiguousarray(cache.class_tokens[:, kept]),
-            }
-            found = self._stream.run(feeds)
-            cache.class_tokens[:, written] = found["class_tokens"]
-            cache.frame_embeds[written] = found["frame_embeds"]
-            cache.patch_features[written] = found["patch_features"]
+        placed = [part.cache.place(part.numbers) for part in parts]
+        runs = [
+            _Run(part.cache, [rows[i] for i in new], [part.frames[i] for i in new])
+            for part, (rows, new) in zip(parts, placed, strict=True)
+            if new
+        ]
+        try:
+            for together in self._grouped(runs):
+                self._compute(together)
+        except BaseException:
+            for part in parts:
+                part.cache.clear()
+            raise
+        return [(self._features(part.cache, rows), len(new)) for part, (rows, new) in zip(parts, placed, strict=True)]
+
+    def _grouped(self, runs: Sequence[_Run]) -> Iterator[list[_Run]]:
+        group: list[_Run] = []
+        for run in runs:
+            fits = sum(len(other.new) for other in group) + len(run.new) <= self.frames
+            if group and not (self._runs_streams_together and fits):
+                yield group
+                group = []
+            group.append(run)
+        if group:
+            yield group
+
+    def _compute(self, runs: Sequence[_Run]) -> None:
+        kept = [np.delete(run.cache.class_tokens, run.rows, axis=1) for run in runs]
+        feeds = stream_feeds([np.stack(run.new) for run in runs], kept)
+        found = self._stream.run({tensor.name: feeds[tensor.name] for tensor in self._stream.inputs})
+        start = 0
+        for run in runs:
+            part = slice(start, start := start + len(run.rows))
+            run.cache.class_tokens[:, run.rows] = found["class_tokens"][:, part]
+            run.cache.frame_embeds[run.rows] = found["frame_embeds"][part]
+            run.cache.patch_features[run.rows] = found["patch_features"][part]
+
+    def _features(self, cache: FrameCache, rows: Sequence[int]) -> VideoFeatures:
         inputs = {"frame_embeds": cache.frame_embeds[rows][None], "patch_features": cache.patch_features[None]}
         outputs = self._head.run(inputs)
-        return VideoFeatures(outputs["video_embeds"][0], outputs["img_features"][0]), len(new)
+        return VideoFeatures(outputs["video_embeds"][0], outputs["img_features"][0])
+
+
+def stream_feeds(new: Sequence[NDArray[np.uint8]], cached: Sequence[Floats]) -> dict[str, NDArray[Any]]:
+    """Make the inputs of the stream graph.
+
+    Args:
+        new: New frames of each stream, uint8 RGB (K, size, size, 3).
+        cached: Class tokens of the cached frames of each stream, (layers, T - K, d).
+    """
+    numbers = np.arange(len(new))
+    return {
+        "pixel_values": np.concatenate(new),
+        "cached_tokens": np.concatenate(cached, axis=1),
+        "new_streams": np.repeat(numbers, [len(frames) for frames in new]),
+        "cached_streams": np.repeat(numbers, [tokens.shape[1] for tokens in cached]),
+    }
 
 
 class WindowEncoder:
@@ -161,9 +223,13 @@ class WindowEncoder:
     """
 
     def __init__(self, tower: CachedTower, logits: Callable[[VideoFeatures], Floats], reuse: Reuse) -> None:
-        self._tower, self._logits, self._reuse = tower, logits, reuse
+        self.tower = tower
+        self._logits, self._reuse = logits, reuse
         self._cache = tower.cache()
-        self._since_exact = 0
+        self._drift: float | None = None
+        self._drifted = False
+        self.since_exact = 0
+        """Windows since the last exact one."""
         self.encoding = Encoding.all_new(tower.frames)
         """Encoding of the last window."""
         self.refreshed = False
@@ -176,27 +242,38 @@ class WindowEncoder:
 
     def encode(self, window: SampledWindow) -> tuple[VideoFeatures, Encoding]:
         """Compute the features of the next window of the stream."""
+        return encode_windows([(self, window)])[0]
+
+    def begin(self, window: SampledWindow) -> CachedPart:
+        """Begin the next window; the tower computes it."""
+        self.refreshed = False
         if window.gap is not None or self._is_cut(window):
             self._cache.clear()
-        features, new = self._tower.encode(self._cache, window.sampled, window.prepared)
-        drift = self.encoding.drift
-        self.refreshed = new < self._tower.frames and self._is_due()
-        if self.refreshed:
-            approximate = self._logits(features)
-            self._cache.clear()
-            features, new = self._tower.encode(self._cache, window.sampled, window.prepared)
-            drift = float(np.abs(self._logits(features) - approximate).max())
-            logger.info("drift of cached frames after %d windows: %.3g in a logit", self._since_exact, drift)
-        exact = new == self._tower.frames
-        self._since_exact = 0 if exact else self._since_exact + 1
-        self.encoding = Encoding(exact, new, self._tower.frames, drift)
-        return features, self.encoding
+        return CachedPart(self._cache, window.sampled, window.prepared)
 
-    def _is_due(self) -> bool:
-        if not self._reuse.refresh:
+    def is_due(self, new: int) -> bool:
+        """Return True if a window of that many new frames should be refreshed."""
+        if not self._reuse.refresh or new == self.tower.frames:
             return False
-        drifted = self.refreshed and (self.encoding.drift or 0.0) > self._reuse.max_drift
-        return drifted or self._since_exact + 1 >= self._reuse.refresh
+        return self._drifted or self.since_exact + 1 >= self._reuse.refresh
+
+    def refresh(self, window: SampledWindow, approximate: VideoFeatures) -> tuple[VideoFeatures, int]:
+        """Compute a window exactly, too, which measures the drift."""
+        self._cache.clear()
+        features, new = self.tower.encode([CachedPart(self._cache, window.sampled, window.prepared)])[0]
+        self._drift = float(np.abs(self._logits(features) - self._logits(approximate)).max())
+        self.refreshed = True
+        logger.info("drift of cached frames after %d windows: %.3g in a logit", self.since_exact, self._drift)
+        return features, new
+
+    def end(self, new: int) -> Encoding:
+        """End a window of that many new frames."""
+        exact = new == self.tower.frames
+        if exact:
+            self._drifted = self.refreshed and (self._drift or 0.0) > self._reuse.max_drift
+        self.since_exact = 0 if exact else self.since_exact + 1
+        self.encoding = Encoding(exact, new, self.tower.frames, self._drift)
+        return self.encoding
 
     def _is_cut(self, window: SampledWindow) -> bool:
         """Compare each frame that the cache lacks with the one before it in the window."""
@@ -208,6 +285,30 @@ class WindowEncoder:
         if before is frame:
             return False
         return float(np.abs(_thumbnail(frame) - _thumbnail(before)).mean()) > self._reuse.cut * 255
+
+
+def encode_windows(windows: Sequence[tuple[WindowEncoder, SampledWindow]]) -> list[tuple[VideoFeatures, Encoding]]:
+    """Compute the next windows of different streams of one model together.
+
+    Of the windows that are due for a refresh only one is refreshed, that of the stream which has waited longest:
+    streams that began together would otherwise all take the time of an exact window at once, again and again.
+
+    Raises:
+        ValueError: Two windows are of the same stream, or of different models.
+    """
+    if not windows:
+        return []
+    tower = windows[0][0].tower
+    if len({id(encoder) for encoder, _ in windows}) < len(windows) or any(e.tower is not tower for e, _ in windows):
+        message = "windows that are computed together must be of different streams of one model"
+        raise ValueError(message)
+    found = tower.encode([encoder.begin(window) for encoder, window in windows])
+    due = [i for i, (encoder, _) in enumerate(windows) if encoder.is_due(found[i][1])]
+    if due:
+        longest = max(due, key=lambda i: windows[i][0].since_exact)
+        encoder, window = windows[longest]
+        found[longest] = encoder.refresh(window, found[longest][0])
+    return [(features, encoder.end(new)) for (encoder, _), (features, new) in zip(windows, found, strict=True)]
 
 
 def _thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.int16]:

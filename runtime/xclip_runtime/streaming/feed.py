@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from xclip_runtime.streaming.sources import FrameSource, StreamFrame
     from xclip_runtime.streaming.windows import StreamWindow, Window
@@ -33,38 +33,57 @@ class WindowFeed:
         windows: Cuts the frames into windows.
         transform: Preprocessing profile.
         newest_wins: Drop windows instead of letting the source wait; a live source would lose frames.
+        changed: Condition that is shared with other feeds, for `together`.
     """
 
     def __init__(
-        self, source: FrameSource, windows: StreamWindow, transform: FrameTransform, *, newest_wins: bool
+        self,
+        source: FrameSource,
+        windows: StreamWindow,
+        transform: FrameTransform,
+        *,
+        newest_wins: bool,
+        changed: threading.Condition | None = None,
     ) -> None:
         self._source = source
         self._windows = windows
         self._transform = transform
         self._newest_wins = newest_wins
-        self._changed = threading.Condition()
+        self._changed = changed or threading.Condition()
         self._waiting: Window | None = None
         self._passed_over: list[range] = []
         self._taken_until = 0
         self._ended = self._stopped = False
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None
+        """Error that ended the source."""
         # A daemon, since a camera may block it in native code for ever.
         self._thread = threading.Thread(target=self._run, name="xclip-stream", daemon=True)
 
     def __iter__(self) -> Iterator[Taken]:
         """Yield windows until the source ends, then raise its error if it has one. Iterate only once."""
-        self._thread.start()
+        self.start()
         try:
-            while (taken := self._take()) is not None:
+            while (taken := self.take()) is not None:
                 yield taken
         finally:
-            self._stop()
-        if self._error is not None:
-            raise self._error
+            self.end()
+            self.join(1)
+        if self.error is not None:
+            raise self.error
 
-    def _take(self) -> Taken | None:
+    def start(self) -> None:
+        """Start to read the source."""
+        self._thread.start()
+
+    @property
+    def is_ready(self) -> bool:
+        """True if `take` does not wait."""
+        return self._waiting is not None or self._ended
+
+    def take(self) -> Taken | None:
+        """Wait for the next window and take it; None at the end of the source."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting is not None or self._ended)
+            self._changed.wait_for(lambda: self.is_ready)
             window, self._waiting = self._waiting, None
             passed_over, self._passed_over = self._passed_over, []
             self._changed.notify_all()
@@ -72,12 +91,16 @@ class WindowFeed:
             return None
         return Taken(window, len(passed_over), self._count_dropped(passed_over, window))
 
-    def _stop(self) -> None:
+    def end(self) -> None:
+        """End the source at its next step."""
         self._source.close()
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
-        self._thread.join(timeout=1)
+
+    def join(self, timeout: float) -> None:
+        """Wait for the end of the thread, at most so many seconds."""
+        self._thread.join(timeout)
 
     def _count_dropped(self, passed_over: list[range], window: Window) -> int:
         frames = 0
@@ -96,7 +119,7 @@ class WindowFeed:
             for window in self._windows.flush():
                 self._offer(window)
         except BaseException as error:  # noqa: BLE001 - raised in the consumer's thread
-            self._error = error
+            self.error = error
         finally:
             with self._changed:
                 self._ended = True
@@ -117,3 +140,35 @@ class WindowFeed:
                 window = replace(window, gap=window.gap or self._waiting.gap)
             self._waiting = window
             self._changed.notify_all()
+
+
+def together(
+    feeds: Sequence[WindowFeed], changed: threading.Condition
+) -> Iterator[list[tuple[int, Taken | BaseException]]]:
+    """Yield the windows that wait at the same time, at most one of each feed, with the number of the feed.
+
+    An error of a feed stands in place of its last window. The feeds share the condition ``changed``.
+    """
+    running = dict(enumerate(feeds))
+    for feed in feeds:
+        feed.start()
+    try:
+        while running:
+            with changed:
+                changed.wait_for(lambda: any(feed.is_ready for feed in running.values()))
+                ready = [number for number, feed in running.items() if feed.is_ready]
+            found: list[tuple[int, Taken | BaseException]] = []
+            for number in ready:
+                feed = running[number]
+                item = feed.take()
+                if item is None:
+                    del running[number]
+                if (outcome := item or feed.error) is not None:
+                    found.append((number, outcome))
+            if found:
+                yield found
+    finally:
+        for feed in feeds:
+            feed.end()
+        for feed in feeds:
+            feed.join(1 / len(feeds))

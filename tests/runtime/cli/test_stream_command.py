@@ -49,6 +49,40 @@ def test_windows_from_cached_frames_say_so(run):
     assert "cached, 8 of 32 new, drift not measured yet" in text[1]
 
 
+@pytest.mark.parametrize("options", [(), ("--reuse",)], ids=" ".join)
+def test_several_sources_give_each_its_windows_with_its_name(run, tmp_path, options):
+    again, missing = tmp_path / "again.mp4", tmp_path / "missing.mp4"
+    again.symlink_to(DEMO_VIDEO)
+    arguments = ("-b", DEMO_BUNDLE, "--window", 1, "--hop", "0.5", *options)
+    alone = run("stream", DEMO_VIDEO, *arguments, "--json").json_lines
+    done = run("stream", DEMO_VIDEO, again, missing, *arguments, "--json")
+    text = run("stream", DEMO_VIDEO, again, *arguments).out.splitlines()
+
+    assert done.code == 1
+    assert str(missing) in done.err
+    for source in (DEMO_VIDEO, again):
+        own = [d for d in done.json_lines if d["source"] == str(source)]
+        assert [(d["start"], d["end"]) for d in own] == [(d["start"], d["end"]) for d in alone]
+        for one, other in zip(own, alone, strict=True):
+            assert one["labels"][0]["label"] == other["labels"][0]["label"]
+            assert one["labels"][0]["logit"] == pytest.approx(other["labels"][0]["logit"], abs=1e-3)
+    assert [sum(line.startswith(f"{source}  ") for line in text) for source in (DEMO_VIDEO, again)] == [len(alone)] * 2
+
+
+def test_events_of_several_sources_are_those_of_each(run, tmp_path):
+    again = tmp_path / "again.mp4"
+    again.symlink_to(DEMO_VIDEO)
+    arguments = ("-b", DEMO_BUNDLE, "--window", 1, "--hop", "0.5", "--events", "--threshold", "0.05", "--json")
+    alone = run("stream", DEMO_VIDEO, *arguments).json_lines
+    done = run("stream", DEMO_VIDEO, again, *arguments)
+
+    assert done.code == 0
+    assert alone
+    for source in (DEMO_VIDEO, again):
+        own = [d for d in done.json_lines if d["source"] == str(source)]
+        assert [(d["label"], d["start"], d["end"]) for d in own] == [(d["label"], d["start"], d["end"]) for d in alone]
+
+
 def test_a_refresh_without_cached_frames_is_refused(run):
     done = run("stream", DEMO_VIDEO, "-b", DEMO_BUNDLE, "--refresh", 3)
 

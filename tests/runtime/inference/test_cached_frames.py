@@ -11,7 +11,15 @@ import pytest
 from xclip_runtime import Reuse, XClip
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 from xclip_runtime.errors import PrecisionUnavailableError
-from xclip_runtime.inference.cached_frames import FrameCache, WindowEncoder, hop_on_grid
+from xclip_runtime.inference.cached_frames import (
+    CachedPart,
+    CachedTower,
+    FrameCache,
+    WindowEncoder,
+    encode_windows,
+    hop_on_grid,
+)
+from xclip_runtime.inference.session import TensorInfo
 from xclip_runtime.results import VideoFeatures
 
 FRAMES = 8
@@ -39,9 +47,12 @@ class CountingTower:
     def cache(self):
         return FrameCache(((2, 3), 4, (5, 4)), FRAMES)
 
-    def encode(self, cache, numbers, frames):
-        _, new = cache.place(numbers)
-        self.computed.append([numbers[position] for position in new])
+    def encode(self, parts):
+        return [self._encode(part) for part in parts]
+
+    def _encode(self, part):
+        _, new = part.cache.place(part.numbers)
+        self.computed.append([part.numbers[position] for position in new])
         error = 0.0 if len(new) == FRAMES else 1.0
         return VideoFeatures(np.full(4, error, np.float32), np.zeros((5, 4), np.float32)), len(new)
 
@@ -123,6 +134,88 @@ def test_a_large_drift_has_the_next_window_computed_too():
     assert [encode.encode(window)[1].exact for window in sliding(6)] == [True, False, False, True, True, True]
 
 
+def test_streams_that_began_together_are_refreshed_in_turn():
+    tower = CountingTower()
+    encoders = [WindowEncoder(tower, lambda f: f.video_embeds, Reuse(refresh=3, max_drift=2.0)) for _ in range(3)]
+    exact = [
+        [encoding.exact for _, encoding in encode_windows([(encoder, window) for encoder in encoders])]
+        for window in sliding(9)
+    ]
+
+    assert exact[0] == [True] * 3
+    assert [sum(windows) for windows in exact[1:]] == [0, 0, 1, 1, 1, 1, 1, 1]
+    assert [row.index(True) for row in exact[3:]] == [0, 1, 2, 0, 1, 2]
+
+
+def test_windows_of_one_stream_or_of_two_models_are_not_computed_together():
+    (tower, one), (_, other) = encoder(), encoder()
+    own = WindowEncoder(tower, lambda features: features.video_embeds, Reuse())
+    window = sliding(1)[0]
+
+    assert encode_windows([]) == []
+    for pair in ([(one, window), (one, window)], [(own, window), (other, window)]):
+        with pytest.raises(ValueError, match="different streams of one model"):
+            encode_windows(pair)
+
+
+class StreamGraph:
+    """Stands for the session of a stream graph; what it computes of a frame is the frame's first pixel."""
+
+    outputs = (TensorInfo("class_tokens", "float", (2, "new", 3)), TensorInfo("patch_features", "float", ("new", 5, 4)))
+
+    def __init__(self, *inputs):
+        self.inputs = [TensorInfo(name, "float", ()) for name in ("pixel_values", "cached_tokens", *inputs)]
+        self.runs = []
+
+    def run(self, feeds):
+        assert set(feeds) == {tensor.name for tensor in self.inputs}
+        frames = feeds["pixel_values"]
+        self.runs.append((len(frames), feeds["cached_tokens"].shape[1]))
+        of_frames = frames[:, 0, 0, :1].astype(np.float32)
+        return {
+            "class_tokens": np.broadcast_to(of_frames, (2, len(frames), 3)),
+            "frame_embeds": np.broadcast_to(of_frames, (len(frames), 4)),
+            "patch_features": np.broadcast_to(of_frames[..., None], (len(frames), 5, 4)),
+        }
+
+
+class Head:
+    inputs = outputs = ()
+
+    def run(self, feeds):
+        return {"video_embeds": feeds["frame_embeds"].mean(1), "img_features": feeds["patch_features"].sum(1)}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "runs"),
+    [
+        (("new_streams", "cached_streams"), [(8, 0)] * 3 + [(8, 4 + 6 + 6), (1, 7)]),
+        ((), [(8, 0)] * 3 + [(4, 4), (2, 6), (2, 6), (1, 7)]),
+    ],
+    ids=["together", "bundles of before"],
+)
+def test_new_frames_of_several_streams_run_together_no_more_than_a_window_at_once(inputs, runs):
+    graph = StreamGraph(*inputs)
+    tower = CachedTower(graph, Head(), FRAMES)
+    caches = [tower.cache() for _ in range(4)]
+
+    def encode(caches, starts):
+        windows = [SampledWindow(tuple(range(start, start + FRAMES))) for start in starts]
+        return tower.encode([CachedPart(c, w.sampled, w.prepared) for c, w in zip(caches, windows, strict=True)])
+
+    encode(caches[:3], [0, 0, 0])
+    caches[3] = tower.cache()
+    caches[3].numbers, caches[3].class_tokens = list(caches[2].numbers), caches[2].class_tokens.copy()
+    found = encode(caches, [4, 2, 2, 1])
+
+    assert graph.runs == runs
+    assert [new for _, new in found] == [4, 2, 2, 1]
+    for (features, _), start in zip(found[:3], [4, 2, 2], strict=True):
+        np.testing.assert_allclose(
+            features.video_embeds, np.mean([n % 7 for n in range(start, start + FRAMES)]), rtol=1e-6
+        )
+
+
 @pytest.mark.parametrize("policy", [{"refresh": -1}, {"max_drift": math.nan}, {"cut": -0.1}])
 def test_a_policy_that_makes_no_sense_is_refused(policy):
     with pytest.raises(ValueError, match="refresh"):
@@ -163,7 +256,7 @@ def test_the_default_hop_of_reused_frames_is_an_eighth_of_a_window(model):
 def test_many_streams_share_the_graphs_and_hold_a_cache_each(model):
     one, two = model.window_encoder(), model.window_encoder()
 
-    assert one._tower is two._tower
+    assert one.tower is two.tower
     # 3 layers of 128 class tokens, an embedding of 128 and 49 patches of 128, for 32 frames.
     assert one.nbytes == 4 * 32 * 128 * (3 + 1 + 49)
 
