@@ -174,7 +174,7 @@ def test_sixteen_cameras_that_run_together_get_what_each_gets_alone(bundle):
     model = XClip(bundle.path, device="cpu", precision="fp32")
     random, size, cameras = np.random.default_rng(0), bundle.image_size, 16
     scenes = random.integers(0, 256, (cameras, 24, size, size, 3), np.uint8)
-    alone, together = ([model.window_encoder(Reuse(refresh=0)) for _ in range(cameras)] for _ in range(2))
+    alone, together = ([model.window_encoder(Reuse(refresh=0, cut=1.0)) for _ in range(cameras)] for _ in range(2))
     for turn in range(3):
         windows = [window_of(scenes[c], turn * (1 + c % 4), gap=(c, turn) == (5, 1)) for c in range(cameras)]
         wanted = [encoder.encode(window) for encoder, window in zip(alone, windows, strict=True)]

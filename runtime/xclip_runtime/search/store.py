@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from xclip_runtime.errors import VideoIndexError, VideoIndexNotFoundError
+from xclip_runtime.errors import VideoIndexError, VideoIndexMismatchError, VideoIndexNotFoundError
 from xclip_runtime.results import VideoFeatures
 from xclip_runtime.search.database import (
     APPLICATION_ID,
@@ -49,11 +49,13 @@ _DTYPE_OF: dict[FeatureType, np.dtype[Any]] = {"fp16": np.dtype("<f2"), "fp32": 
 
 @dataclass(frozen=True)
 class Description:
-    """Model and storage type of an index; fixed for its life."""
+    """Facts that hold for every window of an index."""
 
     model: ModelIdentity
     features: FeatureType
     """Storage type of img_features."""
+    reuse: bool = False
+    """True if the windows of files were computed from cached frames."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,24 @@ class Store:
         """Close the database; further calls do nothing."""
         with translated_errors(self.folder):
             self._connection.close()
+
+    def expect(self, *, reuse: bool) -> None:
+        """Refuse windows that cannot be compared with those here; an index without windows takes both kinds.
+
+        Raises:
+            VideoIndexMismatchError: Those here were computed exactly and these from cached frames, or the other way.
+        """
+        if reuse == self.description.reuse:
+            return
+        if len(self):
+            held, fix = (
+                ("from cached frames", "pass --reuse") if self.description.reuse else ("exactly", "pass --exact")
+            )
+            message = f"{self.folder} holds windows that were computed {held}: {fix}, or make a new index"
+            raise VideoIndexMismatchError(message)
+        self.description = replace(self.description, reuse=reuse)
+        with translated_errors(self.folder), transaction(self._connection):
+            self._connection.execute("UPDATE meta SET description = ?", (json.dumps(asdict(self.description)),))
 
     def entry(self, path: str) -> Entry | None:
         """Look a file up; None if it is not in the index."""
@@ -290,7 +310,7 @@ class Store:
             )
             raise VideoIndexError(message)
         content = json.loads(next(iter(self._connection.execute("SELECT description FROM meta")))[0])
-        return Description(ModelIdentity(**content["model"]), content["features"])
+        return Description(ModelIdentity(**content["model"]), content["features"], content.get("reuse", False))
 
 
 def absolute(name: str | os.PathLike[str]) -> str:

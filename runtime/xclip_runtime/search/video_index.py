@@ -211,7 +211,8 @@ class VideoIndex(NotPicklable):
 
         Raises:
             VideoTypeError: ``videos`` is a single path.
-            VideoIndexMismatchError: The model has another precision or profile than the features in the index.
+            VideoIndexMismatchError: The model has another precision or profile than the features in the index, or these
+                were computed exactly and those from cached frames, or the other way.
             OutputLockedError: Another process is adding videos to this index.
             ValueError: ``window``, ``hop`` or ``workers`` is out of its range.
         """
@@ -220,6 +221,7 @@ class VideoIndex(NotPicklable):
         if workers is not None and workers < 1:
             message = f"workers is {workers}: give at least 1, or None for one a CPU"
             raise ValueError(message)
+        self.store.expect(reuse=window is not None and reuse is not None)
         note = on_window or (lambda *_: None)
         if window is None:
             return self._while_locked(self._add_whole(self._plan(videos, None, None), workers, note))

@@ -149,6 +149,22 @@ def test_windows_from_cached_frames_are_found_as_exact_ones_are(tmp_path, model,
     assert found.logit > exact.logit - 1
 
 
+def test_an_index_holds_windows_from_cached_frames_or_exact_ones_and_says_which(tmp_path, model, film, clips):
+    red = next(iter(clips.values()))
+    with VideoIndex.create(tmp_path / "cached", model) as index:
+        list(index.add([film], window=2.0, reuse=Reuse()))
+    with VideoIndex.create(tmp_path / "exact", model) as index:
+        list(index.add([film], window=2.0))
+
+    for name, reuse, fix in (("cached", None, "--reuse"), ("exact", Reuse(), "--exact")):
+        with VideoIndex.open(tmp_path / name, model) as index:
+            assert index.store.description.reuse is (name == "cached")
+            with pytest.raises(VideoIndexMismatchError, match=fix):
+                index.add([red], window=2.0, reuse=reuse)
+            index.delete([film])
+            assert [added.outcome for added in index.add([red], window=2.0, reuse=reuse)] == ["added"]
+
+
 def test_what_has_not_changed_is_skipped_and_what_has_is_replaced(tmp_path, model, clips):
     red, blue, green = list(clips.values())[:3]
     video = tmp_path / "clip.mp4"

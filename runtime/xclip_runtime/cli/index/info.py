@@ -31,6 +31,7 @@ def command(folder: str, as_json: bool) -> None:
         "bytes": size,
         "bytes_per_window": size / windows if windows else None,
         "features": store.description.features,
+        "reuse": store.description.reuse,
         "model": asdict(store.description.model),
     }
     if as_json:
@@ -40,5 +41,7 @@ def command(folder: str, as_json: bool) -> None:
     each = f", {size / windows / 1e3:.0f} kB per window" if windows else ""
     echo(f"videos      {len(entries)} ({document['incomplete']} incomplete), {windows} windows")
     echo(f"on disk     {size / 1e6:.1f} MB{each}, features in {store.description.features}")
+    if store.description.reuse:
+        echo("computed    from cached frames, an approximation")
     echo(f"model       {model.checkpoint}, {model.precision}, profile {model.profile}")
     echo(f"graphs      vision {model.vision[:12]} · prompt {model.prompt[:12]} · text {model.text[:12]}")
