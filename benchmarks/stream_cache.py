@@ -11,6 +11,9 @@ precisions; ``--clips 4`` tries it in a minute.
 "latency" runs a seeded ViT-B/16 of 32 frames, in int8 or on CUDA in fp16: milliseconds from prepared frames to logits,
 median over rounds that take turns. Exporting the bundle takes ten minutes and is kept in ``--cache``; the measurement
 takes two.
+
+"cuts" measures the difference of neighbouring sampled frames, of the range of pixels, by which a scene cut is known:
+within the clips of the stream, and from one clip to the next.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from motion_demo.scenes import EVALUATION_SEEDS, frame_times, render, sample_sce
 from xclip_export import export_bundle
 from xclip_runtime import Reuse, XClip
 from xclip_runtime.evaluation.intervals import mcnemar, wilson
-from xclip_runtime.inference.cached_frames import CachedPart
+from xclip_runtime.inference.cached_frames import CachedPart, difference
 from xclip_runtime.streaming.sources import earliest_end, open_source
 
 if TYPE_CHECKING:
@@ -152,6 +155,26 @@ def detection(model: XClip, texts: list[str], ends: Any, best: Any) -> dict[str,
     return {**found, "mean": statistics.mean(delays), "median": statistics.median(delays)} if delays else found
 
 
+def cuts(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure the difference of neighbouring sampled frames within clips and at cuts."""
+    path = options.cache / f"stream-{options.clips}.mp4"
+    write_stream(path, options.clips)
+    model = XClip("motion-demo", options.device)
+    found: dict[bool, dict[int, float]] = {False: {}, True: {}}
+    for window in windows_of(model, path):
+        pairs = zip(window.sampled, window.sampled[1:], window.prepared, window.prepared[1:], strict=False)
+        for number, following, frame, next_frame in pairs:
+            is_cut = number // CLIP_FRAMES != following // CLIP_FRAMES
+            found[is_cut][number] = difference(frame, next_frame)
+    return {
+        name: {
+            "n": len(values),
+            **dict(zip(("min", "p50", "p99", "max"), np.quantile(values, (0, 0.5, 0.99, 1)), strict=True)),
+        }
+        for name, values in (("within_a_clip", list(found[False].values())), ("at_cuts", list(found[True].values())))
+    }
+
+
 def latency(options: argparse.Namespace) -> dict[str, Any]:
     """Measure an exact window against windows of few new frames, at full size."""
     sys.path.insert(0, str(ROOT / "tests"))
@@ -211,7 +234,7 @@ def exported(checkpoint: Path, bundle: Path, labels: str | None, device: str) ->
 def main() -> None:
     """Measure, print and write the result."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("part", choices=["accuracy", "latency"])
+    parser.add_argument("part", choices=["accuracy", "latency", "cuts"])
     parser.add_argument("--cache", type=Path, required=True, help="folder to keep bundles and the stream")
     parser.add_argument("--clips", type=int, default=96, help="clips of the stream (accuracy)")
     parser.add_argument("--device", choices=list(PRECISIONS), default="cpu", help="device")
@@ -219,7 +242,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the result to this file")
     options = parser.parse_args()
     options.cache.mkdir(parents=True, exist_ok=True)
-    found = {"accuracy": accuracy, "latency": latency}[options.part](options)
+    found = {"accuracy": accuracy, "latency": latency, "cuts": cuts}[options.part](options)
     document = json.dumps({**record(), "clips": options.clips, options.part: found}, indent=2)
     print(document)
     if options.json:

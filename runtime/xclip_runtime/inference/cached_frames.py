@@ -279,12 +279,9 @@ class WindowEncoder:
         """Compare each frame that the cache lacks with the one before it in the window."""
         known = set(self._cache.numbers)
         pairs = zip(window.sampled[1:], window.prepared, window.prepared[1:], strict=False)
-        return any(number not in known and self._differ(before, frame) for number, before, frame in pairs)
-
-    def _differ(self, before: NDArray[np.uint8], frame: NDArray[np.uint8]) -> bool:
-        if before is frame:
-            return False
-        return float(np.abs(_thumbnail(frame) - _thumbnail(before)).mean()) > self._reuse.cut * 255
+        return any(
+            number not in known and difference(before, frame) > self._reuse.cut for number, before, frame in pairs
+        )
 
 
 def encode_windows(windows: Sequence[tuple[WindowEncoder, SampledWindow]]) -> list[tuple[VideoFeatures, Encoding]]:
@@ -309,6 +306,13 @@ def encode_windows(windows: Sequence[tuple[WindowEncoder, SampledWindow]]) -> li
         encoder, window = windows[longest]
         found[longest] = encoder.refresh(window, found[longest][0])
     return [(features, encoder.end(new)) for (encoder, _), (features, new) in zip(windows, found, strict=True)]
+
+
+def difference(before: NDArray[np.uint8], frame: NDArray[np.uint8]) -> float:
+    """Compute the mean difference of two prepared frames, of the range of pixels: from 0 to 1."""
+    if before is frame:
+        return 0.0
+    return float(np.abs(_thumbnail(frame) - _thumbnail(before)).mean()) / 255
 
 
 def _thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.int16]:
