@@ -104,6 +104,7 @@ def test_list_and_info_say_what_is_there(run, index, videos):
     assert [entry["video"] for entry in listed] == [str(videos / "other.mp4"), str(videos / "ride.mp4")]
     assert all(entry["complete"] and entry["exists"] and entry["windows"] == 1 for entry in listed)
     assert (info["videos"], info["windows"], info["incomplete"], info["features"]) == (2, 2, 0, "fp16")
+    assert info["reuse"] is False
     assert info["bytes"] == sum(file.stat().st_size for file in index.iterdir())
     assert set(info["model"]) >= {"text", "vision", "prompt", "precision", "profile"}
     assert str(videos / "ride.mp4") in run("index", "list", "-i", index).out
