@@ -23,13 +23,7 @@ if TYPE_CHECKING:
 @opt.bundle_option
 @opt.window_option(default=4.0, help="Length of a window, seconds.")
 @opt.hop_option
-@opt.option(
-    "--refresh",
-    metavar="N",
-    type=click.IntRange(min=0),
-    default=64,
-    help="Compute every N-th window exactly, and measure the drift of cached frames; 0 for never.",
-)
+@opt.refresh_option
 @opt.option(
     "--max-windows", metavar="N", type=opt.COUNT, show_default="all", help="Maximum number of windows of a video."
 )

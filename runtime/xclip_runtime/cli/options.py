@@ -164,6 +164,13 @@ hop_option = option(
     show_default="half a window, of cached frames an eighth",
     help="Time from the start of one window to the next, seconds.",
 )
+refresh_option = option(
+    "--refresh",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=64,
+    help="Compute every N-th window exactly, and measure the drift of cached frames; 0 for never.",
+)
 profile_option = partial(option, "--profile", type=click.Choice(get_args(Profile)))
 precision_option = partial(
     option,

@@ -66,13 +66,7 @@ LABELS_SHOWN = 5
     default=False,
     help="Compute the new frames of a window only, an approximation.",
 )
-@opt.option(
-    "--refresh",
-    metavar="N",
-    type=click.IntRange(min=0),
-    default=64,
-    help="Compute every N-th window exactly, and measure the drift of cached frames; 0 for never.",
-)
+@opt.refresh_option
 @opt.json_option
 @opt.label_options
 @opt.model_options

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import numpy as np
 
 from xclip_runtime.errors import DeviceError
+from xclip_runtime.inference.cached_frames import encode_windows
 from xclip_runtime.inference.providers import CPU_PROVIDER
 from xclip_runtime.results import FrameUse, VideoFeatures
 from xclip_runtime.selftest import golden_clip, self_test
@@ -277,12 +278,15 @@ class ServedModel:
 
     def _run_batch(self, items: Sequence[NDArray[np.uint8] | CachedWindow]) -> list[tuple[VideoFeatures, float]]:
         clips = self._run_clips([item for item in items if isinstance(item, np.ndarray)])
-        return [self._run_window(item) if isinstance(item, CachedWindow) else next(clips) for item in items]
+        windows = self._run_windows([item for item in items if isinstance(item, CachedWindow)])
+        return [next(windows if isinstance(item, CachedWindow) else clips) for item in items]
 
-    def _run_window(self, item: CachedWindow) -> tuple[VideoFeatures, float]:
+    def _run_windows(self, items: Sequence[CachedWindow]) -> Iterator[tuple[VideoFeatures, float]]:
+        """Run the windows of different cameras together."""
         start = time.perf_counter()
-        features, _ = item.encoder.encode(item.window)
-        return features, 1000 * (time.perf_counter() - start)
+        found = encode_windows(items)
+        vision_ms = 1000 * (time.perf_counter() - start)
+        return iter([(features, vision_ms) for features, _ in found])
 
     def _run_clips(self, clips: Sequence[NDArray[np.uint8]]) -> Iterator[tuple[VideoFeatures, float]]:
         if not clips:
