@@ -21,6 +21,8 @@ from xclip_runtime.inference.cached_frames import (
 )
 from xclip_runtime.inference.session import TensorInfo
 from xclip_runtime.results import VideoFeatures
+from xclip_runtime.streaming.feed import WindowFeed
+from xclip_runtime.streaming.sources import open_source
 
 FRAMES = 8
 
@@ -259,6 +261,28 @@ def test_many_streams_share_the_graphs_and_hold_a_cache_each(model):
     assert one.tower is two.tower
     # 3 layers of 128 class tokens, an embedding of 128 and 49 patches of 128, for 32 frames.
     assert one.nbytes == 4 * 32 * 128 * (3 + 1 + 49)
+
+
+def test_sixteen_cameras_together_are_what_each_is_alone(model):
+    windows = [taken.window for taken in feed_of(model)]
+    own = [windows[camera % 8 : camera % 8 + 4] for camera in range(16)]
+    encoders = [model.window_encoder(Reuse(refresh=0)) for _ in own]
+
+    together = [encode_windows(list(zip(encoders, row, strict=True))) for row in zip(*own, strict=True)]
+
+    for camera in range(8):
+        alone = model.window_encoder(Reuse(refresh=0))
+        for row, window in zip(together, own[camera], strict=True):
+            features, encoding = alone.encode(window)
+            for found, said in (row[camera], row[camera + 8]):
+                assert said == encoding
+                np.testing.assert_allclose(model.label_logits(found), model.label_logits(features), atol=1e-4)
+
+
+def feed_of(model):
+    source = open_source(DEMO_VIDEO)
+    windows = model.windows(1.0, 0.0625, fps=source.fps, reuse=True)
+    return WindowFeed(source, windows, model.transform, newest_wins=False)
 
 
 def test_a_bundle_without_stream_graphs_says_how_to_get_them(tmp_path):
