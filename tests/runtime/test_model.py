@@ -344,7 +344,9 @@ def test_int8_has_a_graph_for_the_cpu_and_one_for_other_engines(device, name):
 
 @pytest.mark.parametrize(("device", "held"), [("openvino", "vision_model_int8"), ("cpu", "vision_model_qdq")])
 def test_an_int8_graph_for_other_devices_is_refused_with_the_fix(device, held):
-    with pytest.raises(PrecisionUnavailableError, match=f"device {device}, .*export it again with --precision int8"):
+    with pytest.raises(
+        PrecisionUnavailableError, match=rf"not for {device}: choose .*export it again with --precision int8"
+    ):
         select_vision_graph(int8_bundle(held), device, "int8")
 
 
