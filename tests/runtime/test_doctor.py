@@ -229,6 +229,8 @@ def test_extras_are_listed_with_what_the_others_lack(monkeypatch):
         "nothing-like-it>=1; extra == 'index'",
         "mlcommons-loadgen>=5; (platform_machine != 'aarch64') and extra == 'bench'",  # for some platforms only
         "xclip-onnx[index]; extra == 'absent'",
+        "numpy>=1; extra == 'absent'",  # which something else brought
+        "another-one>=1; extra == 'absent'",
         "missing-altogether>=1; extra == 'absent'",
         "onnxruntime>=1.20; extra == 'cpu'",
         "pytest>=8; extra == 'dev'",
