@@ -262,12 +262,14 @@ def check_home() -> Finding:
     try:
         cache = default_cache_dir()
     except RuntimeError:
-        return Finding("none; engines of TensorRT need one, or XCLIP_ONNX_CACHE")
+        return Finding("none; compiled models and tunings need one, or XCLIP_ONNX_CACHE")
     if _is_writable(cache):
         return Finding(f"compiled models and tunings go to {cache}")
     if "XCLIP_ONNX_CACHE" in os.environ:
         return Finding(f"XCLIP_ONNX_CACHE: cannot write {cache}", "set it to a folder that can be written")
-    return Finding(f"cannot write {cache}, which only TensorRT needs: there set XCLIP_ONNX_CACHE to another folder")
+    return Finding(
+        f"cannot write {cache}, which compiled models and tunings need: set XCLIP_ONNX_CACHE to another folder"
+    )
 
 
 def check_bundle(bundle: str | os.PathLike[str]) -> Finding:
