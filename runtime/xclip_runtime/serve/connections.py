@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import resource
 import socket
 from contextlib import suppress
@@ -42,6 +43,9 @@ _METADATA_BYTES = 16 << 10
 _PAUSE = 0.1
 _SECONDS_BETWEEN_WARNINGS = 10.0
 _WATCH_PEER_SECONDS = 0.2
+_HEADER_BYTES = 64 << 10
+# RFC 9110 §7.2: a name, an IPv4 or a bracketed IPv6 address, and a port or none.
+_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]{0,5})?")
 
 
 def _response(
@@ -106,6 +110,28 @@ def grpc_options(settings: ServeSettings, limit: int) -> list[tuple[str, int]]:
     ]
 
 
+class _StrictParser(h11.Connection):
+    """Parser that refuses what a proxy in front may take for another request (RFC 9112 §3.2, §6.1)."""
+
+    def next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
+        """Return the next part of a request.
+
+        Raises:
+            h11.RemoteProtocolError: It is malformed.
+        """
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            headers = dict(event.headers)
+            chunked = b"transfer-encoding" in headers
+            if chunked and (b"content-length" in headers or event.http_version < b"1.1"):
+                message = "two lengths of one body"
+                raise h11.RemoteProtocolError(message)
+            if not _HOST.fullmatch(headers.get(b"host", b"")):
+                message = "malformed Host"
+                raise h11.RemoteProtocolError(message)
+        return event
+
+
 class HttpProtocol(H11Protocol):
     """HTTP/1.1 of one connection.
 
@@ -117,6 +143,7 @@ class HttpProtocol(H11Protocol):
 
     def __init__(self, door: Door, *, spare: bool, **settings: Any) -> None:
         super().__init__(**settings)
+        self.conn = _StrictParser(h11.SERVER, _HEADER_BYTES)
         self._door, self._spare = door, spare
         if spare:
             self.app = _health_only(self.app)

@@ -182,14 +182,45 @@ def test_where_all_connections_are_busy_others_get_503_and_health_answers(small,
         assert all(connection.recv(20).startswith(b"HTTP/1.1 200") for connection in busy)
 
 
-def test_what_is_not_http_is_refused_as_json_and_counted(small):
+POST = b"POST /v1/classify HTTP/1.1\r\nHost: x\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+NEXT = b"0\r\n\r\nGET /v1/info HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01 hello\r\n\r\n",
+        POST + CHUNKED + b"Content-Length: 5\r\n\r\n" + NEXT,
+        POST + b"Content-Length: 5\r\n" + CHUNKED + b"\r\n" + NEXT,
+        POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n" + NEXT,
+        POST + b"Content-Length: +5\r\n\r\n" + NEXT,
+        POST.replace(b"1.1", b"1.0") + CHUNKED + b"\r\n" + NEXT,
+        POST + b"Host: y\r\n\r\n" + NEXT,
+        *(
+            b"GET /v1/info HTTP/1.1\r\nHost: " + host + b"\r\n\r\n"
+            for host in [
+                b"[::1",
+                b"::1]",
+                b"[::1]x",
+                b"localhost:8000@evil",
+                b"evil@localhost",
+                b"x/y",
+                b"x:port",
+                b"x y",
+            ]
+        ),
+    ],
+)
+def test_what_is_not_http_is_refused_as_json_and_counted(small, request_bytes):
+    before = metric(small, "xclip_connections_closed_total", reason="malformed")
     with connect(small.address) as connection:
-        connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+        connection.sendall(request_bytes)
         head, _, body = read_all(connection).partition(b"\r\n\r\n")
 
     assert head.startswith(b"HTTP/1.1 400")
     assert json.loads(body)["error"]["type"] == "RequestError"
-    assert metric(small, "xclip_connections_closed_total", reason="malformed") == 1
+    assert metric(small, "xclip_connections_closed_total", reason="malformed") == before + 1
 
 
 def test_an_idle_connection_makes_room_for_a_new_one_and_the_oldest_goes_first(small):
