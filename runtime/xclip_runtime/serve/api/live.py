@@ -250,7 +250,7 @@ async def _receive(socket: WebSocket) -> str | bytes:
 
 async def _parse(kind: type[Message], text: str) -> Message:
     # Off the event loop, as it takes longer the larger the message is.
-    return await asyncio.to_thread(kind.model_validate_json, text)
+    return await asyncio.to_thread(kind.model_validate_json, text, strict=True)
 
 
 def _parse_frame(message: bytes) -> tuple[float, bytes]:

@@ -120,6 +120,10 @@ def test_labels_can_be_changed_while_it_runs(server):
         ({"top_k": 10**30}, "top_k"),
         ({"texts": ["x"] * 1001}, "1001 labels"),
         ({"nonsense": 1}, "nonsense"),
+        ({"reuse": "yes"}, "reuse"),
+        ({"reuse": 1}, "reuse"),
+        ({"window": "2"}, "window"),
+        ({"top_k": True}, "top_k"),
         ({"texts": ["x" * 501]}, "501 characters"),
     ],
 )
