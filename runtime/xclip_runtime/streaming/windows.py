@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # Half a millisecond is the rounding of timestamps in Matroska.
 _ROUNDING = 5e-4
 
+MIN_WINDOW = 0.01
+"""Shortest window, seconds: 32 frames of the fastest cameras."""
 MAX_KEPT_FRAMES = 128
 """Prepared frames that are kept for the last, shorter window; of more, every second one."""
 
@@ -93,7 +95,7 @@ class StreamWindow:
     incomplete share their frames, so that a stream never holds more than (window / hop + 1) · T frames beside those.
 
     Args:
-        window: Seconds.
+        window: Seconds, at least `MIN_WINDOW`.
         hop: Seconds from the start of one window to the start of the next, at least window / T.
         num_frames: T.
         transform: Preprocessing profile.
@@ -115,8 +117,8 @@ class StreamWindow:
         fps: float | None = None,
         ends_after: float = 0.0,
     ) -> None:
-        if not 0 < window < math.inf:
-            message = f"the window is {window} s: it must be longer than 0"
+        if not MIN_WINDOW <= window < math.inf:
+            message = f"the window is {window} s: it must be at least {MIN_WINDOW} s"
             raise ValueError(message)
         if not window / num_frames <= hop < math.inf:
             message = (

@@ -142,7 +142,7 @@ def test_windows_on_a_grid_share_their_frames(times, num_frames):
 
 
 @pytest.mark.timeout(20)
-@pytest.mark.parametrize("window", [1e-12, 2.0, 1e300])
+@pytest.mark.parametrize("window", [0.01, 2.0, 1e300])
 def test_no_time_makes_a_frame_cost_more_than_the_windows_it_completes(window):
     windows = cut(window, window / 4, fps=25)
     prepared = []
@@ -284,7 +284,9 @@ def test_a_window_says_which_frames_of_the_stream_it_looked_through():
     assert [w.numbers for w in whole] == [range(18), range(20, 38)]
 
 
-@pytest.mark.parametrize(("window", "hop"), [(0, 1), (-1, 1), (float("nan"), 1), (2, 0), (2, 0.4), (2, float("inf"))])
+@pytest.mark.parametrize(
+    ("window", "hop"), [(0, 1), (-1, 1), (1e-12, 1), (float("nan"), 1), (2, 0), (2, 0.4), (2, float("inf"))]
+)
 def test_windows_that_make_no_sense_are_refused(window, hop):
     with pytest.raises(ValueError, match=r"window|hop"):
         cut(window, hop)
