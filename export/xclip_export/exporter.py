@@ -136,7 +136,7 @@ def export_bundle(
     target, wanted = Path(output), vision_graphs(precisions, devices, fused=fused)
     names = read_label_names(labels) if labels is not None else None
     # Before the checkpoint, which takes long: the target may be locked, or no place to write.
-    with bundle_folder(target, overwrite=overwrite) as folder:
+    with bundle_folder(target, source=Path(source), overwrite=overwrite) as folder:
         progress("loading the checkpoint")
         description = describe_checkpoint(source, revision)
         label_texts = label_set(names or _config_labels(description), template)

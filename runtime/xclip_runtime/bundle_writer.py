@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def bundle_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
+def bundle_folder(target: Path, *, source: Path, overwrite: bool) -> Iterator[Path]:
     """Yield a temporary folder that becomes ``target`` when the block ends without an error.
 
     Args:
         target: Folder of the bundle.
+        source: Folder that it is made from; a folder that holds this one is never replaced.
         overwrite: Replace an existing bundle. Another folder is never replaced.
 
     Raises:
@@ -29,20 +30,24 @@ def bundle_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
         OutputLockedError: Another process is writing it.
     """
     with replaced_folder(target) as folder:
-        _check_target(target, overwrite=overwrite)
+        _check_target(target, source, overwrite=overwrite)
         yield folder
 
 
-def _check_target(target: Path, *, overwrite: bool) -> None:
+def _check_target(target: Path, source: Path, *, overwrite: bool) -> None:
     """Refuse a target that must not be replaced.
 
     Raises:
-        BundleError: ``target`` is a bundle and ``overwrite`` is False, or it is anything else but an empty folder.
+        BundleError: ``target`` is a bundle and ``overwrite`` is False, holds ``source``, or is anything else but an
+            empty folder.
     """
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not (target / MANIFEST).is_file():
         message = f"{target} exists and is not a bundle: choose another folder"
+        raise BundleError(message)
+    if target.resolve() in source.resolve().parents:
+        message = f"{target} holds {source}, which would be lost: choose another folder"
         raise BundleError(message)
     if not overwrite:
         message = f"{target} exists: choose another folder, or pass --overwrite to replace it"

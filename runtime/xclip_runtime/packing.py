@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.bundle import TOKENIZER, Bundle
 from xclip_runtime.bundle_writer import bundle_folder, write_manifest
-from xclip_runtime.errors import DeviceError, PrecisionUnavailableError
+from xclip_runtime.errors import BundleError, DeviceError, PrecisionUnavailableError
 from xclip_runtime.inference.graphs import select_stream_graphs, select_vision_graph
 from xclip_runtime.inference.providers import DEVICES
 
@@ -89,7 +89,8 @@ def pack_bundle(
         overwrite: Replace an existing bundle.
 
     Raises:
-        BundleError: The bundle is missing or damaged, lacks the precision for a device, or ``output`` exists.
+        BundleError: The bundle is missing or damaged, lacks the precision for a device, or ``output`` exists or lies in
+            it.
         DeviceError: There is no such device.
         HubError: A file cannot be downloaded.
         OutputLockedError: Another process is writing ``output``.
@@ -98,7 +99,10 @@ def pack_bundle(
     source, target = Bundle.open(bundle, check_sizes=False), Path(output)
     graphs = _graphs_for(source, devices, precision, text=text, stream=stream)
     names = _files_of(source, graphs)
-    with bundle_folder(target, overwrite=overwrite) as folder:
+    if source.path.resolve() in target.resolve().parents:
+        message = f"{target} lies in the bundle that is packed: choose a folder outside of it"
+        raise BundleError(message)
+    with bundle_folder(target, source=source.path, overwrite=overwrite) as folder:
         for name in names:
             _copy(source, name, folder)
         kept = {graph.name for graph in graphs}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -11,11 +13,12 @@ from xclip_export.writer import save_graph
 from xclip_runtime.bundle_writer import bundle_folder, write_manifest
 from xclip_runtime.errors import BundleError
 
+SOURCE = Path("checkpoint")
 FACTS = {"model": {"num_frames": 8, "image_size": 224, "projection_dim": 4}, "graphs": {}}
 
 
-def write_bundle(target, content="new", **options):
-    with bundle_folder(target, overwrite=options.pop("overwrite", False)) as folder:
+def write_bundle(target, content="new", source=SOURCE, **options):
+    with bundle_folder(target, source=source, overwrite=options.pop("overwrite", False)) as folder:
         (folder / "labels.json").write_text(content)
         write_manifest(folder, FACTS)
 
@@ -26,7 +29,7 @@ def left_in(folder):
 
 def test_a_bundle_appears_when_it_is_complete(tmp_path):
     target = tmp_path / "deep/bundle"
-    with bundle_folder(target, overwrite=False) as folder:
+    with bundle_folder(target, source=SOURCE, overwrite=False) as folder:
         assert not target.exists()
         write_manifest(folder, FACTS)
 
@@ -40,7 +43,7 @@ def test_an_export_that_fails_or_is_interrupted_leaves_nothing(tmp_path, error):
         (folder / "half").write_text("written")
         raise error
 
-    with pytest.raises(error), bundle_folder(tmp_path / "bundle", overwrite=False) as folder:
+    with pytest.raises(error), bundle_folder(tmp_path / "bundle", source=SOURCE, overwrite=False) as folder:
         fail(folder)
 
     assert left_in(tmp_path) == []
@@ -65,7 +68,7 @@ def test_overwrite_replaces_a_bundle_and_leaves_no_trace_of_the_old(tmp_path):
 def test_a_failed_overwrite_keeps_the_old_bundle(tmp_path):
     write_bundle(tmp_path / "bundle", "old")
 
-    with pytest.raises(RuntimeError), bundle_folder(tmp_path / "bundle", overwrite=True):
+    with pytest.raises(RuntimeError), bundle_folder(tmp_path / "bundle", source=SOURCE, overwrite=True):
         raise RuntimeError
     assert (tmp_path / "bundle/labels.json").read_text() == "old"
     assert left_in(tmp_path) == ["bundle"]
@@ -95,6 +98,16 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path, overwrite):
     with pytest.raises(BundleError, match="is not a bundle"):
         write_bundle(tmp_path / "photos", overwrite=overwrite)
     assert left_in(tmp_path / "photos") == ["me.jpg"]
+
+
+def test_a_bundle_that_holds_its_own_source_is_never_replaced(tmp_path):
+    write_bundle(tmp_path / "bundle", "old")
+    checkpoint = tmp_path / "bundle/checkpoint"
+    checkpoint.mkdir()
+
+    with pytest.raises(BundleError, match="would be lost"):
+        write_bundle(tmp_path / "bundle", source=checkpoint, overwrite=True)
+    assert checkpoint.is_dir()
 
 
 def test_an_empty_folder_may_be_filled(tmp_path):

@@ -211,3 +211,11 @@ def test_auto_comes_to_the_device_that_a_bundle_was_packed_for_where_it_is_here(
     loaded = load(bundle_of(f"vision_model_{held}"), "auto", None, lambda device: SessionOptions(device=device))
 
     assert (loaded.prompt.device, loaded.reason) == (taken, "the default")
+
+
+def test_a_bundle_is_not_packed_into_itself(tmp_path):
+    bundle = copy_bundle(tmp_path / "bundle")
+
+    with pytest.raises(BundleError, match="lies in the bundle"):
+        pack_bundle(bundle, bundle / "small")
+    assert not (bundle / "small").exists()
