@@ -122,7 +122,7 @@ def test_an_upload_shows_its_progress_and_stops_on_the_server_too_when_it_is_can
     page.set_input_files("#file", large)
     page.wait_until("document.getElementById('sent').value > 0.05")
 
-    assert re.fullmatch(r"Uploading \d+\.\d % of 6 MB", page.text("#sent-note"))
+    assert re.fullmatch(r"Uploading \d+\.\d\s% of 6 MB", page.text("#sent-note"))
     page.click("#cancel")
     eventually(lambda: server.engine.in_flight == 0)
     now = metric(server, "xclip_requests_total", endpoint="/v1/classify", outcome="cancelled")

@@ -24,7 +24,7 @@ def test_windows_and_their_events_are_shown_over_time_and_copied(open_page):
     assert page.text("#status").startswith("Live")
     assert page.locator("#lanes svg path").count() == 4
     assert page.evaluate("[...document.querySelectorAll('.lane .name')].every((e) => e.scrollWidth <= e.clientWidth)")
-    assert re.search(r"\d\d:\d\d:\d\d · \d+\.\d s( so far)? · (> )?\d+\.\d %", page.text("#events-list li"))
+    assert re.search(r"\d\d:\d\d:\d\d · \d+\.\d s( so far)? · (>\s)?\d+\.\d\s%", page.text("#events-list li"))
     assert page.locator("[role=log] #events-list").count() == 1
     assert page.hidden("#copy-curl")
     copied = json.loads(page.copied("json"))

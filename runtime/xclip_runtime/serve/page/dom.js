@@ -15,8 +15,8 @@ export const seconds = (time) => `${time.toFixed(1)} s`;
 export const duration = (time) => (time < 120 ? `${Math.round(time)} seconds` : `${Math.round(time / 60)} minutes`);
 
 export function percent(share) {
-  if (share > 0.999) return "> 99.9 %";
-  return share < 0.001 ? "< 0.1 %" : `${(100 * share).toFixed(1)} %`;
+  if (share > 0.999) return ">\u00a099.9\u00a0%";
+  return share < 0.001 ? "<\u00a00.1\u00a0%" : `${(100 * share).toFixed(1)}\u00a0%`;
 }
 
 // Runs after the last of several calls that follow each other quickly.

@@ -45,7 +45,7 @@ export const liveEvents = {
     }
     events = events.slice(0, KEPT_EVENTS);
     $("events-note").textContent = listed > 1
-      ? `Labels of at least ${100 * HOLDS} % of the list, and the last ${SPAN} seconds`
+      ? `Labels of at least ${100 * HOLDS}\u00a0% of the list, and the last ${SPAN} seconds`
       : "Events need two labels or more: one alone always has the whole share";
     drawEvents();
     drawLanes(end);
