@@ -8,7 +8,7 @@ import pytest
 
 from xclip_export import writer
 from xclip_export.writer import save_graph
-from xclip_runtime.bundle_writer import bundle_folder, write_manifest
+from xclip_runtime.bundle.writer import bundle_folder, write_manifest
 from xclip_runtime.errors import BundleError
 
 FACTS = {"model": {"num_frames": 8, "image_size": 224, "projection_dim": 4}, "graphs": {}}
