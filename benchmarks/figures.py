@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import gpu_tables
 import stream_tables
 import tables
+from formatting import read, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -44,7 +46,7 @@ SUMMARY = (
 
 def summary(results: Path) -> Iterator[str]:
     """Time, memory and exactness beside the nearest peers, in the README's one table."""
-    cpu, gpu = tables.read(results / "peers.json"), tables.read(results / "gpu-peers.json")
+    cpu, gpu = read(results / "peers.json"), read(results / "gpu-peers.json")
     batch = max(row["batch"] for row in gpu["arms"])
     on_gpu = {row["arm"]: row for row in gpu["arms"] if row["batch"] == batch}
     arms, errors = cpu["vision"]["arms"], cpu["accuracy"]["arms"]
@@ -59,13 +61,13 @@ def summary(results: Path) -> Iterator[str]:
 
     header = ("", "CPU: s/clip", "peak MB", "process start to answer, s", "logit error p50 / max")
     rows = [[title, *cells(*names)] for title, *names in SUMMARY]
-    yield tables.table((*header, f"GPU: ms for {batch} clips"), rows)
+    yield table((*header, f"GPU: ms for {batch} clips"), rows)
     yield (
         f"ViT-B/16, 32 frames, seeded weights, without decoding. CPU: {cpu['machine']['cpu']}, "
         f"{cpu['machine']['cores']} cores, {cpu['date']}, where errors are against transformers in fp32. GPU: "
-        f"{tables.gpu_names(gpu)}, {gpu['environment']['date']}."
+        f"{gpu_tables.gpu_names(gpu)}, {gpu['environment']['date']}."
     )
-    top1 = [tables.read(results / f"motion-demo-{name}.json")["top1"] for name in tables.PAIRS]
+    top1 = [read(results / f"motion-demo-{name}.json")["top1"] for name in tables.PAIRS]
     yield (
         f"The embedded motion-demo, on rendered clips: top-1 {top1[0]:.1%} for pairs of colour and motion that "
         f"training saw, {top1[1]:.1%} for others."
@@ -90,9 +92,9 @@ FIGURES: dict[str, Callable[[Path], Iterable[str]]] = {
     "outlier-twin": tables.outlier_twin,
     "threads": tables.threads_table,
     "openvino": tables.openvino_table,
-    "gpu-checks": tables.gpu_checks,
-    "gpu": tables.gpu_sweep,
-    "gpu-peers": tables.gpu_peers_table,
+    "gpu-checks": gpu_tables.gpu_checks,
+    "gpu": gpu_tables.gpu_sweep,
+    "gpu-peers": gpu_tables.gpu_peers_table,
     "installed": tables.installed,
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tables import read, table, where
+from formatting import read, table, where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

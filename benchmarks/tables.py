@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING, Any
 
+from formatting import read, share_cells, span, table, thousands, where
+from gpu_tables import gpu_names
 from peer_tables import end_to_end_table, heading, vision_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
 SHORT_VIDEO = "640x272 h264 10 s.mp4"
@@ -263,71 +264,6 @@ def machines(results: Path) -> Iterator[str]:
     )
 
 
-def gpu_checks(results: Path) -> Iterator[str]:
-    """Largest differences of logits on a GPU."""
-    result = read(results / "gpu.json")
-    checks = result["checks"]
-    kinds = {
-        "self-test": "from the checkpoint's logits",
-        "a clip alone": "between a clip alone and in a batch",
-        "CUDA graphs on and off": "between CUDA graphs and plain runs",
-    }
-
-    def largest(kind: str, precision: str) -> float:
-        found = (each for each in checks if kind in each["check"] and each["check"].startswith(precision))
-        return max(each["max_abs_logit"] for each in found)
-
-    rows = [[title, *(f"{largest(kind, name):.2g}" for name in ("fp32", "fp16"))] for kind, title in kinds.items()]
-    yield table(("largest difference of a logit", "fp32", "fp16"), rows)
-    allowed = " and ".join(dict.fromkeys(str(each["tolerance"]) for each in checks if "tolerance" in each))
-    passed = f"{sum(each['ok'] for each in checks)} of {len(checks)} checks passed"
-    yield f"Allowed from the checkpoint's logits: {allowed}. {passed}. {_gpu(result)}"
-
-
-def gpu_sweep(results: Path) -> Iterator[str]:
-    """Speed of a bundle on a GPU, with CUDA graphs and without."""
-    result = read(results / "gpu.json")
-    rows = [
-        [row["precision"], "yes" if row["cuda_graph"] else "no", row["batch"]]
-        + [f"{row['model'][key]:.1f}" for key in ("ms_p50", "ms_p90")]
-        + [f"{row[part]['clips_per_second']:.0f}" for part in ("model", "files")]
-        for row in result["sweep"]
-    ]
-    yield table(("precision", "CUDA graphs", "batch", "ms p50", "ms p90", "clips/s", "clips/s from files"), rows)
-    yield _gpu(result)
-
-
-def gpu_peers_table(results: Path) -> Iterator[str]:
-    """Other ways to run the model on a GPU."""
-    result = read(results / "gpu-peers.json")
-    batches = sorted({row["batch"] for row in result["arms"]})
-    arms: dict[str, list[str]] = {}
-    for row in sorted(result["arms"], key=lambda row: batches.index(row["batch"])):
-        arms.setdefault(row["what"], []).extend(_gpu_peer(row))
-    header = [f"batch {batch}: {of}" for batch in batches for of in ("ms", "/ ours fp16", "logit error p50 / max")]
-    yield table(("", *header), [[what, *cells] for what, cells in arms.items()])
-    used = result["environment"]["peers"]
-    yield f"{_gpu(result)} torch {used['torch']}, transformers {used['transformers']}."
-
-
-def _gpu_peer(row: dict[str, Any]) -> list[str]:
-    if "missing" in row:
-        return [row["missing"], "", ""]
-    error = f"{row['logit_p50']:.4f} / {row['logit_max']:.4f}" if row["arm"] != "eager-fp32" else "reference"
-    return [f"{row['ms']:.1f}", f"{row['ratio_to_ours']:.2f}", error]
-
-
-def _gpu(result: dict[str, Any]) -> str:
-    environment = result["environment"]
-    version = environment.get("versions", environment)["onnxruntime"]
-    return f"Measured on {environment['date']}: {gpu_names(result)}, onnxruntime-gpu {version}."
-
-
-def gpu_names(result: dict[str, Any]) -> str:
-    """Names of the GPUs of a record."""
-    return ", ".join(gpu["name"] for gpu in result["environment"]["gpus"])
-
-
 def threads_table(results: Path) -> Iterator[str]:
     """Effect of threads, batches and neighbours on the int8 graph."""
     result = read(results / "threads.json")
@@ -365,37 +301,3 @@ def outlier_twin(results: Path) -> Iterator[str]:
     ]
     yield table(("graph", "logit error p50", "p99", "max", "same top-1"), rows)
     yield f"The logits have a standard deviation of {found['logit_std']:.1f}. {where(result)}"
-
-
-def table(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
-    """A table in Markdown."""
-    lines = [f"| {' | '.join(map(str, header))} |", "|---" * len(header) + "|"]
-    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
-
-
-def span(values: Sequence[float], digits: str) -> str:
-    """The least and the largest, or the one that both are when rounded."""
-    return " to ".join(dict.fromkeys(format(value, digits) for value in (min(values), max(values))))
-
-
-def share_cells(value: float, low: float, high: float) -> tuple[str, str]:
-    """Cells of a share and its interval."""
-    return f"{value:.1%}", f"{low:.1%} to {high:.1%}"
-
-
-def thousands(value: float) -> str:
-    """A number with groups of three digits."""
-    return f"{value:,.0f}".replace(",", " ") if value >= 10_000 else f"{value:.0f}"
-
-
-def where(result: dict[str, Any]) -> str:
-    """Date and machine, from the head that ``records.record`` gives a result."""
-    machine = result["machine"]
-    made = f"{machine['cpu']}, {machine['cores']} cores, onnxruntime {machine['versions']['onnxruntime']}"
-    return f"Measured on {result['date']}: {made}."
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Read a record."""
-    content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return content

@@ -38,7 +38,7 @@ from xclip_export.stream_parity import StreamGate
 from xclip_export.towers import VisionTower
 from xclip_export.writer import WrittenWeights, save_graph, share_weights
 from xclip_runtime.bundle import Bundle
-from xclip_runtime.bundle_writer import bundle_folder, write_manifest
+from xclip_runtime.bundle.writer import bundle_folder, write_manifest
 from xclip_runtime.errors import LabelsError, VideoNotFoundError
 from xclip_runtime.text.labels import label_set, read_label_names
 from xclip_runtime.util.atomic import write_bytes

@@ -40,11 +40,11 @@ if TYPE_CHECKING:
         XClipError,
     )
     from xclip_runtime.inference.cached_frames import Reuse
+    from xclip_runtime.inference.packing import pack_bundle
     from xclip_runtime.integrations.ray_cluster.bulk import BulkReport as BulkReport
     from xclip_runtime.integrations.ray_cluster.bulk import run_bulk as run_bulk
     from xclip_runtime.integrations.ray_cluster.deployment import xclip_deployment as xclip_deployment
     from xclip_runtime.model import XClip
-    from xclip_runtime.packing import pack_bundle
     from xclip_runtime.results import (
         Classification,
         Encoding,
@@ -86,8 +86,8 @@ __all__ = [
 _MODULES = {
     "bundle": "Bundle",
     "model": "XClip",
-    "packing": "pack_bundle",
     "inference.cached_frames": "Reuse",
+    "inference.packing": "pack_bundle",
     "results": "Classification Encoding Event FrameUse Gap LabelScore TextScore Timings VideoFeatures VideoScores "
     "WindowResult",
     "search": "Added Hit SearchResult VideoIndex",

@@ -18,13 +18,13 @@ from xclip_runtime.inference.scoring import (
     views_of,
 )
 from xclip_runtime.results import Classification, FrameUse, VideoFeatures, VideoScores
+from xclip_runtime.streaming.windowed_model import WindowedModel
 from xclip_runtime.text.encoder import TextEncoder
 from xclip_runtime.text.label_embeddings import EncodedLabels, encode_labels
 from xclip_runtime.text.labels import PLACEHOLDER, as_names
 from xclip_runtime.util.inputs import check_several, is_several, name_of
 from xclip_runtime.util.prefetch import pipelined_or_errors
 from xclip_runtime.video.load import Reading, read_video
-from xclip_runtime.windowed_model import WindowedModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

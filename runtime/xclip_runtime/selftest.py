@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xclip_runtime.manifest import MANIFEST, damaged
+from xclip_runtime.bundle.manifest import MANIFEST, damaged
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

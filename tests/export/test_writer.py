@@ -10,7 +10,7 @@ import pytest
 
 from xclip_export import writer
 from xclip_export.writer import save_graph
-from xclip_runtime.bundle_writer import bundle_folder, write_manifest
+from xclip_runtime.bundle.writer import bundle_folder, write_manifest
 from xclip_runtime.errors import BundleError
 
 SOURCE = Path("checkpoint")

@@ -7,8 +7,8 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.bundle import sha256_of
+from xclip_runtime.bundle.manifest import MANIFEST
 from xclip_runtime.demo import DEMO_BUNDLE
-from xclip_runtime.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from pathlib import Path

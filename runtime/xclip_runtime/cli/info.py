@@ -16,7 +16,7 @@ from xclip_runtime.util.cpus import int8_is_fast
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from xclip_runtime.packing import Support
+    from xclip_runtime.inference.packing import Support
 
 
 @click.command("info")
@@ -29,7 +29,7 @@ def command(bundle: str, as_json: bool, **options: Any) -> None:
 
     A table lists each device and precision with the graph that would run there, or with the command that writes it.
     """
-    from xclip_runtime.packing import supported
+    from xclip_runtime.inference.packing import supported
 
     opened = Bundle.open(bundle)
     loaded = _would_load(bundle, options)
@@ -52,7 +52,7 @@ def _would_load(bundle: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _print(bundle: Bundle, loaded: Mapping[str, Any]) -> None:
     from xclip_runtime.cli.render import console, grid, table
-    from xclip_runtime.packing import supported
+    from xclip_runtime.inference.packing import supported
 
     out, manifest = console(), bundle.manifest
     source, model = manifest["source"], manifest["model"]

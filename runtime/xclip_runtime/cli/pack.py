@@ -46,7 +46,7 @@ def command(
     checked first. The packed bundle gives the same results as the whole one, and is a bundle like any other. Needs no
     PyTorch.
     """
-    from xclip_runtime.packing import pack_bundle
+    from xclip_runtime.inference.packing import pack_bundle
 
     packed = pack_bundle(bundle, output, devices=devices, text=not no_text, stream=not no_stream, **options)
     if as_json:

@@ -23,8 +23,8 @@ def command(bundle: str, name: str, revision: str | None, as_json: bool, **optio
     bundle's manifest: source, licence, graphs, parity with PyTorch, and how to run it. The token of HF_TOKEN, or of
     `hf auth login`, must be one that may write. Extra [hub].
     """
+    from xclip_runtime.bundle.model_card import Push
     from xclip_runtime.cli.render import console, table
-    from xclip_runtime.model_card import Push
 
     push = Push.prepare(bundle, name, revision)
     commit = None if options["dry_run"] else push.send(private=options["private"])

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xclip_runtime.bundle import TOKENIZER
+from xclip_runtime.bundle.manifest import damaged, read_json
 from xclip_runtime.errors import LabelsError, MissingExtraError
 from xclip_runtime.inference.providers import SessionOptions
 from xclip_runtime.inference.session import Session
-from xclip_runtime.manifest import damaged, read_json
 from xclip_runtime.text.labels import SHOWN, as_texts
 
 if TYPE_CHECKING:

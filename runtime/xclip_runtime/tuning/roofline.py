@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from xclip_runtime.bundle.manifest import read_json
 from xclip_runtime.inference.session import Session
-from xclip_runtime.manifest import read_json
 from xclip_runtime.tuning.matmul_graph import matmul_graph
 
 if TYPE_CHECKING:

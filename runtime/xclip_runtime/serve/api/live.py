@@ -28,7 +28,7 @@ from xclip_runtime.serve.api_keys import key_in
 from xclip_runtime.serve.error_responses import INTERNAL, describe, first_problem
 from xclip_runtime.streaming.events import Smoother
 from xclip_runtime.streaming.feed import Taken
-from xclip_runtime.windowed_model import window_result
+from xclip_runtime.streaming.windowed_model import window_result
 
 if TYPE_CHECKING:
     from xclip_runtime.inference.cached_frames import WindowEncoder

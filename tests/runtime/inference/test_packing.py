@@ -11,13 +11,13 @@ import pytest
 
 from helpers.bundles import copy_bundle, flip_byte
 from xclip_runtime import Bundle, PrecisionUnavailableError, XClip, pack_bundle
+from xclip_runtime.bundle.manifest import MANIFEST
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import BundleCorruptError, BundleError, DeviceError, OutputLockedError
 from xclip_runtime.inference import graphs
 from xclip_runtime.inference.graphs import Loaded, load, select_vision_graph
+from xclip_runtime.inference.packing import PRECISIONS, supported
 from xclip_runtime.inference.providers import DEVICES, SessionOptions
-from xclip_runtime.manifest import MANIFEST
-from xclip_runtime.packing import PRECISIONS, supported
 from xclip_runtime.selftest import golden_clip, self_test
 from xclip_runtime.util.locks import locked
 

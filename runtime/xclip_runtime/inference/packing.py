@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.bundle import TOKENIZER, Bundle
-from xclip_runtime.bundle_writer import bundle_folder, write_manifest
+from xclip_runtime.bundle.writer import bundle_folder, write_manifest
 from xclip_runtime.errors import BundleError, DeviceError, PrecisionUnavailableError
 from xclip_runtime.inference.graphs import select_stream_graphs, select_vision_graph
 from xclip_runtime.inference.providers import DEVICES

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.bundle import sha256_of
+from xclip_runtime.bundle.manifest import FORMAT, MANIFEST, SCHEMA_VERSION
 from xclip_runtime.errors import BundleError
-from xclip_runtime.manifest import FORMAT, MANIFEST, SCHEMA_VERSION
 from xclip_runtime.util.atomic import replaced_folder, write_json
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.bundle import Bundle
+from xclip_runtime.bundle.manifest import MANIFEST
 from xclip_runtime.errors import BundleCorruptError, HubError
 from xclip_runtime.hub import parse_name, write_to_hub
-from xclip_runtime.manifest import MANIFEST
 
 if TYPE_CHECKING:
     import os

@@ -13,6 +13,8 @@ import pytest
 
 from helpers.bundles import copy_bundle, edit_manifest, flip_byte, reseal
 from xclip_runtime.bundle import Bundle
+from xclip_runtime.bundle.manifest import MANIFEST
+from xclip_runtime.bundle.model_card import model_card
 from xclip_runtime.cli import cli
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import (
@@ -23,8 +25,6 @@ from xclip_runtime.errors import (
     PrecisionUnavailableError,
 )
 from xclip_runtime.integrations.triton_repository.configs import tensors
-from xclip_runtime.manifest import MANIFEST
-from xclip_runtime.model_card import model_card
 from xclip_runtime.text.encoder import TextEncoder
 
 FILES = [entry.path for entry in Bundle.open(DEMO_BUNDLE).files]

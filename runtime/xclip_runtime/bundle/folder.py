@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from xclip_runtime.bundle.manifest import COPY_AGAIN, MANIFEST, damaged, read_json, read_manifest
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import (
     BundleCorruptError,
@@ -22,7 +23,6 @@ from xclip_runtime.errors import (
     PrecisionUnavailableError,
 )
 from xclip_runtime.hub import Repository, is_lfs_pointer, parse_name
-from xclip_runtime.manifest import COPY_AGAIN, MANIFEST, damaged, read_json, read_manifest
 
 if TYPE_CHECKING:
     import os
