@@ -114,6 +114,34 @@ def windows_of_no_length(target):
     target.live({"window": 1e-12, "hop": 1e-12}, frame(0.0), frame(1.0), frame(2.0))
 
 
+def camera(target, times, *, size=640, **options):
+    """Show a camera, and leave without a goodbye."""
+    with connect(f"ws://{target.host}:{target.port}/v1/live", open_timeout=PATIENCE, close_timeout=0.1) as live:
+        live.send(json.dumps({"window": 1, "hop": 0.25, **options}))
+        live.recv(PATIENCE)
+        for seconds in times:
+            live.send(frame(seconds, size))
+            time.sleep(0.02)
+        with suppress(TimeoutError):
+            live.recv(1)
+        live.socket.close()
+
+
+@attack
+def camera_that_leaves(target):
+    camera(target, np.arange(0, 4, 0.1))
+
+
+@attack
+def camera_of_cached_frames(target):
+    camera(target, np.arange(0, 4, 0.1), reuse=True)
+
+
+@attack
+def camera_whose_clock_jumps(target):
+    camera(target, [0, 1e9] * 20, reuse=True)
+
+
 @attack
 def first_message_in_binary(target):
     target.live(b"\0" * 16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import struct
 import threading
@@ -21,6 +22,7 @@ from helpers.servers import Gate, eventually, in_background, running
 from xclip_runtime.demo import DEMO_VIDEO
 from xclip_runtime.serve.settings import Limits
 from xclip_runtime.serve.websocket import MAX_FRAMES
+from xclip_runtime.streaming.windows import StreamWindow
 
 
 def still():
@@ -91,6 +93,30 @@ def test_windows_may_come_from_cached_frames_and_say_so(server):
     assert encodings[2]["drift"] < 1e-3
     assert 'xclip_live_windows_total{encoding="exact"}' in shown
     assert "xclip_live_drift_count" in shown
+
+
+@pytest.mark.parametrize("reuse", [False, True])
+@pytest.mark.parametrize("end", ["goodbye", "silence", "nonsense"])
+def test_a_camera_that_has_left_holds_no_frames_not_even_until_a_garbage_collection(server, end, reuse):
+    def held():
+        return sum(type(each) is StreamWindow for each in gc.get_objects())
+
+    gc.collect()
+    before = held()
+    gc.disable()
+    try:
+        with live(server) as socket:
+            begin(socket, window=1, hop=0.5, reuse=reuse)
+            with camera(socket, cv2.imencode(".png", still())[1].tobytes()):
+                socket.recv(60)
+                assert held() == before + 1
+            if end == "silence":
+                socket.socket.close()
+            elif end == "nonsense":
+                socket.send(b"x")
+        eventually(lambda: held() == before)
+    finally:
+        gc.enable()
 
 
 def test_labels_can_be_changed_while_it_runs(server):
