@@ -31,6 +31,7 @@
     │   │   └── StartingError                   the server is starting or stopping
     │   ├── ClientLimitError                    too many requests of one client at once
     │   └── DeadlineError(TimeoutError)         the request takes longer than its timeout
+    ├── ListenError(OSError)                    a server cannot listen on its address, or use its certificate
     ├── ReportError(ValueError)                 a benchmark report that cannot be read or compared
     ├── VideoIndexError(ValueError)             an index of videos that cannot be used
     │   ├── VideoIndexNotFoundError(FileNotFoundError)
@@ -179,6 +180,10 @@ class ClientLimitError(ServeError):
 
 class DeadlineError(ServeError, TimeoutError):
     """The request takes longer than its timeout."""
+
+
+class ListenError(XClipError, OSError):
+    """A server cannot listen on its address, or use its TLS certificate."""
 
 
 class ReportError(XClipError, ValueError):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from xclip_runtime.errors import XClipError
+from xclip_runtime.errors import ListenError, XClipError
 from xclip_runtime.serve.app import create_app
 from xclip_runtime.serve.connections import Door, HttpProtocol, connection_limit
 from xclip_runtime.serve.engine import Engine
@@ -62,7 +62,7 @@ class Server(uvicorn.Server):
 
     Raises:
         XClipError: A bundle cannot be opened.
-        OSError: An address cannot be bound, or the certificate cannot be used.
+        ListenError: An address cannot be bound, or the certificate cannot be used.
         MissingExtraError: The extra [grpc] is not installed.
     """
 
@@ -129,7 +129,7 @@ class Server(uvicorn.Server):
             config.load()
         except OSError as error:
             message = f"cannot use the TLS certificate and key ({error.strerror or error}): give PEM files that match"
-            raise OSError(message) from error
+            raise ListenError(message) from error
         super().__init__(config)
 
     def run_until_stopped(self) -> None:
@@ -273,8 +273,13 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        message = f"cannot listen on {host} port {port} ({error.strerror or error}): choose another --host or --port"
-        raise OSError(message) from error
+        message = f"cannot listen on {host} port {port} ({_cause(error)}): choose another --host or --port"
+        raise ListenError(message) from error
+
+
+def _cause(error: OSError) -> str:
+    """Return the system's own words, without what the standard library adds about the address."""
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _bind_unix(path: str) -> socket.socket:
@@ -289,8 +294,8 @@ def _bind_unix(path: str) -> socket.socket:
         listening.listen(_BACKLOG)
     except OSError as error:
         listening.close()
-        message = f"cannot listen on {path} ({error.strerror or error}) for --uds"
-        raise OSError(message) from error
+        message = f"cannot listen on {path} ({_cause(error)}): choose another --uds"
+        raise ListenError(message) from error
     return listening
 
 

@@ -117,7 +117,8 @@ def test_a_port_that_is_taken_is_said_in_one_line(server):
     done = finished([*COMMAND, "--port", port])
 
     assert done.returncode == 2
-    assert "Address already in use" in done.stderr
+    said = f"cannot listen on 127.0.0.1 port {port} (Address already in use): choose another --host or --port\n"
+    assert done.stderr.endswith(said)
     assert "Traceback" not in done.stderr
 
 
