@@ -59,7 +59,7 @@ class XClip(WindowedModel):
             nothing else. TensorRT and OpenVINO compute the fp32 graph in "fp16" or "bf16" on request.
         profile: Preprocessing: "videox" (as the checkpoints were trained and scored) or "hf" (as transformers'
             processor); None takes the bundle's.
-        intra_op_threads: Threads inside an operator; None takes every CPU that this process may use.
+        threads: Threads inside an operator; None takes every CPU that this process may use.
         optimize_for: "throughput" leaves idle cores to the decoder and to other processes; "latency" keeps them
             spinning.
         batch_size: Videos that the model runs together. On a GPU batches are padded to a power of two, or to this
@@ -71,7 +71,7 @@ class XClip(WindowedModel):
             ``provider_options`` and used as they are. No other provider, and so not the CPU unless listed, may run
             a node.
         session_options: Config entries for the sessions as a mapping, or an ``onnxruntime.SessionOptions`` that
-            takes the place of the defaults. ``intra_op_threads`` and the ban on CPU fallback are set in either.
+            takes the place of the defaults. ``threads`` and the ban on CPU fallback are set in either.
         max_logit_error: Largest |Δlogit| to fp32 for which "auto", where it comes to the CPU and no precision is named,
             takes the fastest engine that ``xclip-onnx tune`` measured; without a tuning it goes by the CPU's features.
 

@@ -39,7 +39,7 @@ def run_sweep(
             points.append(_point("batch", size, done))
     elif sweep == "threads":
         for threads in _thread_counts():
-            other = replace(workload, model=load(intra_op_threads=threads))
+            other = replace(workload, model=load(threads=threads))
             other.warm_up()
             points.append(_point("threads", threads, closed_loop(other.answer, seconds=seconds, count=count)))
     elif sweep == "concurrency":

@@ -160,7 +160,7 @@ def _bench(
         options=options,
         scenarios=tuple(scenarios),
         sweeps=() if no_sweeps else tuple(sweeps),
-        conditions=Conditions(duration, count, samples_per_query, latency_bound, server_percentile / 100, concurrency),
+        conditions=Conditions(duration, count, samples_per_query, latency_bound, server_percentile, concurrency),
         input=source,
         batch_size=batch_size,
         cold_starts=cold_starts,
@@ -188,7 +188,7 @@ def _print(report: Mapping[str, Any]) -> None:
 
     screen, model, machine = console(), report["model"], report["machine"]
     screen.print(f"{model['name']} {model['precision']} on {model['provider']}", style="bold")
-    screen.print(f"{machine['cpu']}, {machine['cpus_usable']} CPUs, {model['intra_op_threads']} intra-op threads")
+    screen.print(f"{machine['cpu']}, {machine['cpus_usable']} CPUs, {model['threads']} intra-op threads")
     screen.print(f"\nMLPerf-style, short runs, load by {report['settings']['generator']}")
     screen.print(table(*scenario_rows(report), wrap=("metric", "result")))
     for title, values in (("file to labels", report["stages"]), ("cold start", report["cold_start"])):

@@ -82,7 +82,7 @@ def _print(bundle: Bundle, loaded: Mapping[str, Any]) -> None:
         out.print(f"Cannot be loaded here: {loaded['error']['message']}")
     else:
         out.print(
-            f"Here: {loaded['vision_graph']} on {loaded['provider']}, {loaded['intra_op_threads']} threads, "
+            f"Here: {loaded['vision_graph']} on {loaded['provider']}, {loaded['threads']} threads, "
             f"preprocessing {loaded['profile']}; chosen: {loaded['chosen']}"
         )
         if loaded["chosen"] == "the default":

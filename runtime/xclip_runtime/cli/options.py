@@ -212,9 +212,7 @@ model_options = _all(
     profile_option(
         show_default="the bundle's", help="Preprocessing: videox as in training, hf as in transformers' processor."
     ),
-    option(
-        "--threads", "intra_op_threads", metavar="N", type=COUNT, show_default="usable CPUs", help="Intra-op threads."
-    ),
+    option("--threads", metavar="N", type=COUNT, show_default="usable CPUs", help="Intra-op threads."),
     option(
         "--optimize-for",
         type=click.Choice(GOALS),

@@ -277,16 +277,16 @@ def command(
     }
     settings = ServeSettings(
         limits=Limits(
-            upload_bytes=int(max_upload * MIB),
+            upload=int(max_upload * MIB),
             duration=max_duration,
             pixels=max_pixels,
             time_limit=time_limit,
-            decode_bytes=decode_memory * MIB,
+            decode_memory=decode_memory * MIB,
             connections=max_connections,
             header_timeout=header_timeout,
             idle_timeout=idle_timeout,
         ),
-        queue_size=queue,
+        queue=queue,
         request_timeout=request_timeout,
         decode_workers=decode_workers or default_workers(),
         batch_size=batch_size,

@@ -91,7 +91,7 @@ class Session:
         self.options = options
         # A plugin has memory of its own, also on the CPU: an input is copied when it is bound, not when the graph runs.
         self._copies_inputs = _on_plugin(options)
-        self.intra_op_threads = self._session.get_session_options().intra_op_num_threads or available_cpus()
+        self.threads = self._session.get_session_options().intra_op_num_threads or available_cpus()
         self.inputs = tuple(TensorInfo(i.name, i.type, tuple(i.shape)) for i in self._session.get_inputs())
         self.outputs = tuple(TensorInfo(o.name, o.type, tuple(o.shape)) for o in self._session.get_outputs())
 
@@ -283,8 +283,8 @@ def _ort_options(ort: ModuleType, options: SessionOptions) -> Any:
     else:
         message = f"session_options is of type {type(given).__name__}: give an onnxruntime.SessionOptions, or a mapping"
         raise DeviceError(message)
-    if options.intra_op_threads is not None:
-        ort_options.intra_op_num_threads = options.intra_op_threads
+    if options.threads is not None:
+        ort_options.intra_op_num_threads = options.threads
     # Last, so that no option brings back ONNX Runtime's default: to fall back to the CPU without an error.
     entries["session.disable_cpu_ep_fallback"] = "0" if CPU_PROVIDER in options.chain else "1"
     entries["session.record_ep_graph_assignment_info"] = "0" if options.chain == (CPU_PROVIDER,) else "1"

@@ -81,7 +81,7 @@ def connection_limit(settings: ServeSettings, ports: int = 1) -> int:
         ports: Number of ports that share the open files.
     """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    reserved = _OWN_FILES + SPARE_CONNECTIONS + settings.queue_size + _FILES_PER_WORKER * settings.decode_workers
+    reserved = _OWN_FILES + SPARE_CONNECTIONS + settings.queue + _FILES_PER_WORKER * settings.decode_workers
     limit = min(settings.limits.connections, max(_LEAST_CONNECTIONS, (files - reserved) // ports))
     if limit < settings.limits.connections:
         fields = {"connections": limit, "open_files": files}
@@ -100,7 +100,7 @@ def grpc_options(settings: ServeSettings, limit: int) -> list[tuple[str, int]]:
     return [
         ("grpc.max_allowed_incoming_connections", limit),
         # With room for probes beside requests.
-        ("grpc.max_concurrent_streams", settings.queue_size + SPARE_CONNECTIONS),
+        ("grpc.max_concurrent_streams", settings.queue + SPARE_CONNECTIONS),
         ("grpc.max_metadata_size", _METADATA_BYTES),
         ("grpc.server_handshake_timeout_ms", round(1000 * limits.header_timeout)),
         ("grpc.max_connection_idle_ms", round(1000 * limits.idle_timeout)),

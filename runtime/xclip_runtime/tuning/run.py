@@ -81,7 +81,7 @@ class TuningReport:
             else {
                 "device": chosen.device,
                 "precision": chosen.precision,
-                "intra_op_threads": chosen.intra_op_threads,
+                "threads": chosen.threads,
             },
             "saved": self.saved,
             "not_saved": self.not_saved,
@@ -186,7 +186,7 @@ def _start(bundle: str, clips: str, memory: int | None, candidate: Candidate, se
         "bundle": bundle,
         "device": candidate.device,
         "precision": candidate.precision,
-        "intra_op_threads": candidate.intra_op_threads,
+        "threads": candidate.threads,
     }
     return Engine(arguments, clips, seconds)
 
@@ -194,4 +194,4 @@ def _start(bundle: str, clips: str, memory: int | None, candidate: Candidate, se
 def _setting(row: Row) -> Setting | None:
     if row.seconds is None or row.max_abs_logit is None:
         return None
-    return Setting(row.device, row.precision, row.intra_op_threads, row.seconds, row.max_abs_logit)  # type: ignore[arg-type]
+    return Setting(row.device, row.precision, row.threads, row.seconds, row.max_abs_logit)  # type: ignore[arg-type]

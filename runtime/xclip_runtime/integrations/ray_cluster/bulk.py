@@ -93,7 +93,7 @@ def run_bulk(
     """
     opened = Bundle.open(bundle)
     names = dict.fromkeys(_listed(videos))
-    options = {"intra_op_threads": cpus_per_worker, **(model_options or {})}
+    options = {"threads": cpus_per_worker, **(model_options or {})}
     settings = {
         "task": task,
         "top_k": top_k,

@@ -98,7 +98,7 @@ class BulkWorker:
         with _temporary_folder() as folder:
             files = _LocalFiles(folder)
             local = map(files.fetch, videos)
-            threads = self._options.get("intra_op_threads") or 1
+            threads = self._options.get("threads") or 1
             results: Iterator[Classification | VideoFeatures | XClipError]
             if self._task == "classify":
                 schema = CLASSIFICATIONS
