@@ -70,7 +70,7 @@ def test_no_module_has_the_name_of_a_standard_or_imported_one():
 
 
 def test_no_module_is_longer_than_400_lines():
-    files = [file for package in (*OURS, ROOT / "benchmarks") for file in package.rglob("*.py")]
+    files = [file for package in (*OURS, ROOT / "benchmarks", ROOT / ".ci") for file in package.rglob("*.py")]
 
     assert len(files) > 200
     assert [file.name for file in files if len(file.read_text("utf-8").splitlines()) > 400] == []
