@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from xclip_runtime._version import __version__
 from xclip_runtime.errors import HubAccessError, HubError, HubNotFoundError, HubUnavailableError, MissingExtraError
 from xclip_runtime.util.addresses import without_passwords
+from xclip_runtime.util.plain_text import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -119,7 +120,7 @@ def attempt(use: Use, call: Callable[[Any], Result]) -> Result:
 
 @contextmanager
 def progress(client: Any, *, shown: bool) -> Iterator[None]:
-    """Let the client show its progress, which it does on terminals only, or not."""
+    """Turn the client's progress bars on or off; it shows them on terminals only."""
     if shown or client.utils.are_progress_bars_disabled():
         yield
         return
@@ -145,7 +146,7 @@ def _client(use: Use) -> Any:
         feature = f"{use.name} on a model hub" if use.write else f"{use.name} is no folder here, and a model hub"
         raise MissingExtraError(feature, "hub") from error
     except ValueError as error:
-        message = f"huggingface_hub cannot read its settings ({_first_line(error)}): check the variables HF_*"
+        message = f"huggingface_hub cannot read its settings ({first_line(error)}): check the variables HF_*"
         raise HubError(message) from error
     if client.constants.HF_HUB_CACHE.startswith("~"):
         message = "there is no home folder for the cache of downloads: set HF_HOME to a folder that is writable"
@@ -195,9 +196,7 @@ def _explain(client: Any, error: Exception, use: Use) -> tuple[HubError, bool]:
     strerror = next((e.strerror for e in of_disk), None)
     unreached = not use.file or any(isinstance(cause, client.errors.LocalEntryNotFoundError) for cause in causes)
     host, transient = _host(), False
-    message = (
-        f"{use.task} failed ({_first_line(error)}): check the name, the revision, the proxy and the variables HF_*"
-    )
+    message = f"{use.task} failed ({first_line(error)}): check the name, the revision, the proxy and the variables HF_*"
     if status in (401, 403):
         may = "write to" if use.write else "read"
         message = f"{host} does not let you {may} {use.name} ({status}): set HF_TOKEN to a token that may"
@@ -267,15 +266,11 @@ def _is_of_network(error: BaseException) -> bool:
 
 
 def _is_of_another_server(client: Any, error: BaseException) -> bool:
-    """Tell answers without a hub's headers, and redirects without an end, by the client's version."""
+    """Return True for a response without a hub's headers, or endless redirects; the class varies by client version."""
     return (
         isinstance(error, (client.errors.FileMetadataError, RecursionError))
         or type(error).__name__ == "TooManyRedirects"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _host() -> str:

@@ -25,6 +25,7 @@ from xclip_runtime.inference.providers import (
     unknown_options,
 )
 from xclip_runtime.util.cpus import available_cpus
+from xclip_runtime.util.plain_text import first_line
 from xclip_runtime.util.system_errors import explain
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def _create(ort: ModuleType, path: str | os.PathLike[str], options: SessionOptio
                 enable_fallback=0,
             )
     except Exception as error:  # onnxruntime raises many unrelated classes
-        message = f"ONNX Runtime cannot load {path} on {options.chain[0]} ({_first_line(error)}){_hint(options)}"
+        message = f"ONNX Runtime cannot load {path} on {options.chain[0]} ({first_line(error)}){_hint(options)}"
         raise DeviceError(message) from error
 
 
@@ -336,7 +337,3 @@ def still_going(what: str, every: float = NOTICE_SECONDS) -> Iterator[None]:
     finally:
         done.set()
         notifier.join()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -11,8 +11,8 @@ from xclip_runtime.streaming.events import EventDetector, Smoother
 
 def window(start, gap=None, **probs):
     labels = tuple(LabelScore(label, prob, 0.0) for label, prob in probs.items())
-    ran = "CPUExecutionProvider", "fp32", "cpu", "vision_model"
-    return WindowResult(start, start + 2, labels, 1.0, 0, 0, gap, *ran, Encoding.all_new(32))
+    ran = {"provider": "CPUExecutionProvider", "precision": "fp32", "device": "cpu", "graph": "vision_model"}
+    return WindowResult(start, start + 2, labels, 1.0, 0, 0, gap, Encoding.all_new(32), **ran)
 
 
 def events(detector, *windows):
