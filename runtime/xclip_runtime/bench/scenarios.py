@@ -34,7 +34,7 @@ SEARCH_STEPS = 5
 
 
 def loadgen_available() -> bool:
-    """Tell if LoadGen is installed."""
+    """Return True if LoadGen is installed."""
     try:
         _loadgen()
     except MissingExtraError:

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 COUNT = click.IntRange(min=1)
-
-
 POSITIVE = Number(min=0, min_open=True)
 FILE = click.Path(exists=True, dir_okay=False)
 
@@ -65,7 +63,7 @@ positional_alias = partial(click.argument, cls=PositionalAlias)
 
 
 def given(*names: str) -> bool:
-    """Tell if one of these parameters is on the command line of the command that runs."""
+    """Return True if one of these parameters is on the command line of the command that runs."""
     source = click.get_current_context().get_parameter_source
     return any(source(name) is ParameterSource.COMMANDLINE for name in names)
 

@@ -80,7 +80,7 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     metavar="FILE",
     type=click.Path(dir_okay=False),
     envvar=f"{KEYS_VARIABLE}_FILE",
-    # Or else the variable of the keys themselves would be taken for the name of their file.
+    # XCLIP_ONNX_API_KEYS holds the keys themselves, not the name of their file.
     allow_from_autoenv=False,
     show_default="no keys",
     help="File of API keys that clients must send, NAME:KEY per line; SIGHUP reads it anew. Or set "

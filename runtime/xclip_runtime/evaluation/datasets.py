@@ -98,7 +98,7 @@ def find_samples(
 
 
 def _is_missing(video: str) -> bool:
-    """Tell a file that is not there; one that may not be read is an error of its own, when it is read."""
+    """Return True if there is no such file; a file without permission fails later, when it is read."""
     try:
         os.stat(video)  # noqa: PTH116 - as it is spelt
     except (FileNotFoundError, NotADirectoryError):

@@ -259,7 +259,7 @@ class Store:
         return Span(os.fsdecode(path), start, end)
 
     def __len__(self) -> int:
-        """Number of windows."""
+        """Return the number of windows."""
         return int(next(self._rows("SELECT count(*) FROM windows", ()))[0])
 
     @property

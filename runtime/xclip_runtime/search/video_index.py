@@ -179,7 +179,7 @@ class VideoIndex(NotPicklable):
         self.close()
 
     def __len__(self) -> int:
-        """Number of windows."""
+        """Return the number of windows."""
         return len(self.store)
 
     def close(self) -> None:

@@ -47,7 +47,7 @@ def claimed(store: Store) -> Iterator[str]:
     finally:
         ended.set()
         beating.join()
-        with suppress(Exception):  # What ended the run is to be seen; a claim that stays ends by itself.
+        with suppress(Exception):  # Do not hide the error of the run; a claim that is left expires.
             check(store, run)
             store.remove(CLAIM)
 

@@ -175,7 +175,7 @@ class _LocalFiles:
 
 
 def is_fault_of_video(error: Exception) -> bool:
-    """Tell errors of fetching that any machine would get: no such video, or an address that is none."""
+    """Return True for errors that every machine would get: a missing video or an invalid address."""
     gone = getattr(error, "status", None) in {400, 404, 410, 414, 451}
     return gone or isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError))
 
