@@ -106,6 +106,8 @@ def test_a_request_keeps_its_id_or_gets_one(server, given, kept):
 def test_every_request_is_one_line_of_json_with_its_id(server, caplog):
     with caplog.at_level(logging.INFO, "xclip_runtime.serve"):
         reply = server.client.post("/v1/classify", content=b"no video", headers={"X-Request-ID": "my-id"})
+        # The request is logged once its response is sent.
+        eventually(lambda: any(r.getMessage() == "request" for r in caplog.records))
     [record] = [r for r in caplog.records if r.getMessage() == "request"]
     token = request_id.set("my-id")
     document = json.loads(JsonFormatter().format(record))
