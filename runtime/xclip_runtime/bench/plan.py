@@ -25,7 +25,7 @@ class Conditions:
         duration: Minimum duration of each run, seconds.
         count: Minimum number of queries of each run; number of samples of Offline.
         samples_per_query: Samples of a MultiStream query.
-        latency_bound_ms: Latency bound of Server, milliseconds; None takes four times the p90 of SingleStream.
+        latency_bound: Latency bound of Server, milliseconds; None takes four times the p90 of SingleStream.
         server_percentile: Percentage of Server's latencies that must be within the bound.
         concurrency: Queries that Server answers at a time.
     """
@@ -33,7 +33,7 @@ class Conditions:
     duration: float = 3.0
     count: int = 10
     samples_per_query: int = 8
-    latency_bound_ms: float | None = None
+    latency_bound: float | None = None
     server_percentile: float = 90.0
     concurrency: int = 1
 

@@ -92,7 +92,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "duration_s": c.duration,
         "count": c.count,
         "samples_per_query": c.samples_per_query,
-        "latency_bound_ms": c.latency_bound_ms,
+        "latency_bound_ms": c.latency_bound,
         "server_percentile": c.server_percentile,
         "concurrency": c.concurrency,
         "generator": plan.generator,

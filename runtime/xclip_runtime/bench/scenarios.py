@@ -67,7 +67,7 @@ def _server(workload: Workload, conditions: Conditions, run: Run) -> dict[str, A
         workload.answer, seconds=conditions.duration / 2, count=conditions.count, concurrency=conditions.concurrency
     )
     p90 = quantile(alone.latencies_ms, 0.9) or max(alone.latencies_ms)
-    bound = conditions.latency_bound_ms or 4 * p90
+    bound = conditions.latency_bound or 4 * p90
     low, high, trials, best = 0.0, alone.rate, [], None
     for step in range(SEARCH_STEPS):
         rate = 0.8 * alone.rate if step == 0 else (low + high) / 2

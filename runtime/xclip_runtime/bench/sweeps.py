@@ -11,7 +11,7 @@ from xclip_runtime.util.cpus import available_cpus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from xclip_runtime.bench.load import Loaded
+    from xclip_runtime.bench.load import LoadResult
     from xclip_runtime.bench.plan import Sweep
     from xclip_runtime.bench.workload import Workload
     from xclip_runtime.model import XClip
@@ -60,5 +60,5 @@ def _thread_counts() -> list[int]:
     return sorted({*(2**k for k in range(cpus.bit_length())), cpus})
 
 
-def _point(name: str, value: float, done: Loaded) -> dict[str, Any]:
+def _point(name: str, value: float, done: LoadResult) -> dict[str, Any]:
     return {name: value, "samples_per_second": done.rate, "latency_ms": summary(done.latencies_ms)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -51,7 +52,7 @@ class Device(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 
         return str(super().convert(device, param, ctx))
 
 
-class Bundle(click.types.StringParamType):
+class BundleType(click.types.StringParamType):
     """Bundle, of which a variable of the environment holds several as PATH does."""
 
     name = "bundle"
@@ -66,6 +67,13 @@ def given(*names: str) -> bool:
     """Return True if one of these parameters is on the command line of the command that runs."""
     source = click.get_current_context().get_parameter_source
     return any(source(name) is ParameterSource.COMMANDLINE for name in names)
+
+
+def pop_fields(options: dict[str, Any], kind: type) -> dict[str, Any]:
+    """Remove the options that are fields of a dataclass, with or without ``max_``, and return them by field."""
+    names = [field.name for field in fields(kind)]
+    found = {name: option for option in options if (name := option.removeprefix("max_")) in names}
+    return {name: options.pop(option) for name, option in found.items()}
 
 
 def _all(*decorators: Callable[[Any], Any]) -> Callable[[Function], Function]:
@@ -93,7 +101,7 @@ bundles_option = partial(
     _bundle_option,
     "bundles",
     metavar="[NAME=]BUNDLE",
-    type=Bundle(),
+    type=BundleType(),
     multiple=True,
     required=True,
     help="Folder that `xclip-onnx export` wrote, owner/name[@revision] on a model hub, or motion-demo; several have "

@@ -5,7 +5,6 @@ The client's environment variables hold here: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF
 
 from __future__ import annotations
 
-import errno
 import importlib
 import logging
 import os
@@ -22,6 +21,7 @@ from xclip_runtime._version import __version__
 from xclip_runtime.errors import HubAccessError, HubError, HubNotFoundError, HubUnavailableError, MissingExtraError
 from xclip_runtime.util.addresses import without_passwords
 from xclip_runtime.util.plain_text import first_line
+from xclip_runtime.util.system_errors import FULL_DISK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +42,6 @@ INCONSISTENT = "Consistency check failed"
 
 _NETWORK = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "http")
 """Packages whose errors are those of a connection."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk that may come without the name of a file."""
 _RETRY = re.compile(r"([\d.]+)s.*\[Retry (\d+/\d+)\]")
 _LOCK = threading.RLock()
@@ -192,7 +191,7 @@ def _explain(client: Any, error: Exception, use: Use) -> tuple[HubError, bool]:
         if any(isinstance(cause, getattr(client.errors, kind)) for cause in causes):
             return failure, False
     status = next(filter(None, map(status_of, causes)), 0)
-    of_disk = (e for e in causes if isinstance(e, OSError) and (e.filename or e.errno in _FULL))
+    of_disk = (e for e in causes if isinstance(e, OSError) and (e.filename or e.errno in FULL_DISK))
     strerror = next((e.strerror for e in of_disk), None)
     unreached = not use.file or any(isinstance(cause, client.errors.LocalEntryNotFoundError) for cause in causes)
     host, transient = _host(), False

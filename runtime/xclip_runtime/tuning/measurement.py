@@ -25,7 +25,7 @@ FIRST_SHARE = 0.5
 
 
 class Runner(Protocol):
-    """Engine of a candidate, as `xclip_runtime.tuning.engine.Engine`."""
+    """Engine of a candidate, as `xclip_runtime.tuning.engine.EngineProcess`."""
 
     facts: Mapping[str, Any]
     """What was loaded, load time, memory and peak, and the ``seconds`` and ``logits`` of clip 0."""

@@ -18,7 +18,7 @@ from xclip_runtime.inference.auto import MAX_LOGIT_ERROR, check_max_logit_error
 from xclip_runtime.inference.tuning_file import Setting, Tuning, machine_key, save_tuning
 from xclip_runtime.tuning.candidates import candidates, installed_devices
 from xclip_runtime.tuning.clips import calibration_clips
-from xclip_runtime.tuning.engine import Engine, EngineError
+from xclip_runtime.tuning.engine import EngineError, EngineProcess
 from xclip_runtime.tuning.measurement import Rounds, measure
 from xclip_runtime.tuning.report import Row, rows_of
 from xclip_runtime.tuning.roofline import clip_gflop
@@ -188,7 +188,7 @@ def _start(bundle: str, clips: str, memory: int | None, candidate: Candidate, se
         "precision": candidate.precision,
         "threads": candidate.threads,
     }
-    return Engine(arguments, clips, seconds)
+    return EngineProcess(arguments, clips, seconds)
 
 
 def _setting(row: Row) -> Setting | None:

@@ -103,7 +103,6 @@ COMMAND_ONLY = {
     *("limit", "max-windows", "compare-precision", "swap-check"),
     *("tls-cert", "tls-key", "log-format", "log-level"),
     *("for", "index"),  # a keyword of Python; a folder
-    "latency-bound",  # Python names the unit
 }
 
 REQUIRED = {

@@ -21,7 +21,7 @@ import ray
 
 from xclip_runtime.errors import VideoNotFoundError, XClipError
 from xclip_runtime.integrations.ray_cluster.shards import CLASSIFICATIONS, EMBEDDINGS, Shards
-from xclip_runtime.integrations.ray_cluster.store import Store
+from xclip_runtime.integrations.ray_cluster.store import ResultStore
 from xclip_runtime.model import XClip
 from xclip_runtime.util.addresses import is_address, without_passwords
 from xclip_runtime.util.system_errors import explain
@@ -91,7 +91,7 @@ class BulkWorker:
 
     @cached_property
     def _shards(self) -> Shards:
-        return Shards(Store(self._output), self._run)
+        return Shards(ResultStore(self._output), self._run)
 
     def _write(self, videos: list[str], *, sure: bool) -> dict[str, Any]:
         rows, unreached = [], []
