@@ -154,14 +154,14 @@ class XClip(WindowedModel):
             VideoError: The file cannot be read as a video.
             FramesError: Frames are not uint8 (T, H, W, 3), or there are several views.
         """
-        _check_single(len(reading.views) if reading else 1)
+        _check_single(len(Reading.of(reading).views))
         return self.features_batch(self._read_one_view(reading, video).frames)[0]
 
     def features_each(
         self, videos: Iterable[Video], *, reading: Reading | None = None, workers: int | None = None
     ) -> Iterator[VideoFeatures | XClipError]:
         """Compute `features` of videos, with ``videos``, ``workers`` and errors as in `classify_each`."""
-        _check_single(len(reading.views) if reading else 1)
+        _check_single(len(Reading.of(reading).views))
         return self._each(videos, partial(self._read_one_view, reading), self._to_features, workers)
 
     def embed(self, video: Video, *, reading: Reading | None = None) -> NDArray[np.float32]:
@@ -280,7 +280,7 @@ class XClip(WindowedModel):
         return self.with_labels(given, truncate=truncate)
 
     def _read(self, reading: Reading | None, video: Video) -> Clip:
-        return read_video(video, self.bundle.num_frames, self.transform, reading or Reading())
+        return read_video(video, self.bundle.num_frames, self.transform, Reading.of(reading))
 
     def _read_one_view(self, reading: Reading | None, video: Video) -> Clip:
         clip = self._read(reading, video)
