@@ -64,7 +64,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
         export_bundle(
             str(checkpoint),
             bundle,
-            labels="hmdb51",
+            labels_file="hmdb51",
             precisions=("fp32", "fp16"),
             fused=False,
             progress=lambda stage: print(stage, file=sys.stderr, flush=True),

@@ -45,7 +45,7 @@ def prepare(folder: Path) -> Path:
         tokenizer = CLIPTokenizerFast.from_pretrained(demo)
         # One vision layer is enough: labels only use its outputs.
         save_checkpoint(seeded_model(seeded_config(vision_layers=1)), tokenizer, checkpoint)
-        export_bundle(str(checkpoint), bundle, labels="hmdb51", fused=False)
+        export_bundle(str(checkpoint), bundle, labels_file="hmdb51", fused=False)
     return bundle
 
 

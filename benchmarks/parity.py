@@ -28,7 +28,7 @@ DEMO = ROOT / "export/motion_demo/checkpoint"
 
 def measure(checkpoint: Path, labels: str | None, folder: Path) -> dict[str, Any]:
     """Export all precisions, and return the manifest's errors of each graph and of the chain of fp32 graphs."""
-    report = export_bundle(str(checkpoint), folder, labels=labels, precisions=PRECISIONS)
+    report = export_bundle(str(checkpoint), folder, labels_file=labels, precisions=PRECISIONS)
     manifest = Bundle.open(report.bundle).manifest
     graphs = {name: graph["parity"] for name, graph in manifest["graphs"].items()}
     return {**graphs, "chain": manifest["chain_parity"]}

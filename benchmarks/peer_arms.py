@@ -161,7 +161,7 @@ def prepare_end_to_end(options: argparse.Namespace, folder: Path) -> None:
     export_bundle(
         str(folder / "checkpoint"),
         folder / "bundle",
-        labels="hmdb51",
+        labels_file="hmdb51",
         precisions=("fp32", "int8"),
         overwrite=True,
         progress=say,
@@ -277,7 +277,7 @@ def _load_end_to_end(arm: str, folder: Path, options: argparse.Namespace) -> Any
     if arm.startswith("e2e-ours"):
         from xclip_runtime import XClip
 
-        model = XClip(folder / "bundle", "cpu", arm.rpartition("-")[2], intra_op_threads=options.threads)  # type: ignore[arg-type]
+        model = XClip(folder / "bundle", "cpu", arm.rpartition("-")[2], threads=options.threads)  # type: ignore[arg-type]
         place = {label: index for index, label in enumerate(model.labels)}
 
         def classify(video: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

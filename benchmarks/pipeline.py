@@ -66,14 +66,14 @@ def measure(to_measure: dict[str, Callable[[], object]], rounds: int) -> dict[st
 def with_threads(threads: int, folder: str, options: argparse.Namespace) -> dict[str, Any]:
     """Measure a folder with `threads` intra-op threads, and print the table."""
     videos = list(expand([folder]))
-    model = XClip(options.bundle, device="cpu", intra_op_threads=threads)
+    model = XClip(options.bundle, device="cpu", threads=threads)
     seconds = measure(arms(model, videos, options.workers), options.rounds)
     alone = seconds["decode"], seconds["inference"]
     slower = max(arm["elapsed"] for arm in alone)
     bound = max(slower, sum(arm["processor"] for arm in alone) / available_cpus())
     facts = {**model.info, "bundle": Path(options.bundle).name}
     counted = {"clips": Path(folder).name, "videos": len(videos)}
-    print(f"\n{folder}: {len(videos)} videos, {available_cpus()} CPUs, {facts['intra_op_threads']} intra-op threads")
+    print(f"\n{folder}: {len(videos)} videos, {available_cpus()} CPUs, {facts['threads']} intra-op threads")
     print(f"{'':>10} {'elapsed':>10} {'processor':>10} {'/ slower':>9} {'/ bound':>9}")
     for name, arm in seconds.items():
         elapsed, processor = arm["elapsed"], arm["processor"]

@@ -37,7 +37,7 @@ from xclip_runtime.search import VideoIndex
 from xclip_runtime.search.captions import Caption
 from xclip_runtime.search.identity import ModelIdentity
 from xclip_runtime.search.retrieval import evaluate, score_pairs
-from xclip_runtime.search.store import Description, Store
+from xclip_runtime.search.store import IndexDescription, Store
 from xclip_runtime.search.video_index import SHORTLIST
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def scan(folder: Path, windows: int, dimension: int) -> dict[str, Any]:
     """Measure the median milliseconds of a scan of many random embeddings of X-CLIP's width, without features."""
     rng = np.random.default_rng(0)
     identity = ModelIdentity("random", "", "", "", "fp32", "videox", dimension)
-    with Store.create(folder, Description(identity, "fp16")) as store:
+    with Store.create(folder, IndexDescription(identity, "fp16")) as store:
         rows = rng.standard_normal((windows, dimension), np.float32)
         # One transaction for all; an index has one a window.
         store._connection.execute("BEGIN")  # noqa: SLF001

@@ -210,7 +210,7 @@ def latency(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "device": options.device,
         "precision": precision,
-        "threads": model.info["intra_op_threads"],
+        "threads": model.info["threads"],
         "rounds": options.rounds,
         "ms": medians,
         "share_of_exact": {arm: ms / medians["exact"] for arm, ms in medians.items()},
@@ -224,7 +224,7 @@ def exported(checkpoint: Path, bundle: Path, labels: str | None, device: str) ->
     bundle = bundle.with_name(f"{bundle.name}-{device}")
     if not is_current(bundle):
         export_bundle(
-            str(checkpoint), bundle, labels=labels, precisions=PRECISIONS[device], stream=True, overwrite=True,
+            str(checkpoint), bundle, labels_file=labels, precisions=PRECISIONS[device], stream=True, overwrite=True,
             progress=lambda stage: print(stage, file=sys.stderr),
         )  # fmt: skip
         mark_current(bundle)

@@ -169,7 +169,7 @@ def pipeline(results: Path) -> Iterator[str]:
             f"{run['bound_s']:.2f}",
         ]
         for run in result["runs"]
-        if run["model"]["intra_op_threads"] == cpus
+        if run["model"]["threads"] == cpus
     ]
     yield table(("seconds", *arms, "lower bound"), rows)
     yield f"motion-demo, {cpus} cores, {result['date']}, {result['machine']['cpu']}."

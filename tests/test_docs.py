@@ -238,6 +238,14 @@ NEED_RAY = {"BulkReport", "run_bulk", "xclip_deployment"}
 CHANGES = table("architecture.md", "Where a change belongs")
 
 
+def test_the_picture_of_the_packages_has_the_layers_that_import_linter_checks():
+    contract = (ROOT / "pyproject.toml").read_text().partition('containers = ["xclip_runtime"]')[2].partition("]\n")[0]
+    page = (ROOT / "docs/architecture.md").read_text().partition("contracts in `pyproject.toml`:\n\n```text\n")[2]
+    lines = page.partition("```")[0].splitlines()
+
+    assert [re.split("  +", line)[0] for line in lines] == re.findall(r'^    "([\w |]+)",$', contract, re.MULTILINE)
+
+
 def test_ten_changes_and_more_have_their_file():
     assert len(CHANGES) >= 10
 

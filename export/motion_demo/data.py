@@ -117,7 +117,7 @@ def training_clip(seed: int, label: Label, positions: Sequence[int]) -> tuple[ND
 
 
 def covered_patches(poses: torch.Tensor, side: int = 7) -> torch.Tensor:
-    """Tell which patches have their middle near the shape and near its head.
+    """Mark the patches with their centre near the shape and near its head.
 
     Args:
         poses: (..., 5) as in `Batch`.

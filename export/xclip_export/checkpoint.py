@@ -16,6 +16,7 @@ from transformers import CLIPTokenizerFast, XCLIPConfig, XCLIPModel
 from xclip_export.checkpoint_files import CONFIG, CheckpointFiles, damaged, read_json
 from xclip_export.state_dict import fit_state, read_state
 from xclip_runtime.errors import CheckpointError, LabelsError
+from xclip_runtime.util.plain_text import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -186,7 +187,7 @@ def load_weights(description: Description, progress: Callable[[str], None] = lam
     try:
         model = XCLIPModel.from_pretrained(None, config=description.config, state_dict=state, dtype=torch.float32)
     except Exception as error:  # transformers raises many unrelated classes
-        message = f"cannot load the weights of {description.name} ({_first_line(error)}): download the checkpoint again"
+        message = f"cannot load the weights of {description.name} ({first_line(error)}): download the checkpoint again"
         raise CheckpointError(message) from error
     fields = {field.name: getattr(description, field.name) for field in dataclasses.fields(description)}
     return Checkpoint(**fields, model=model.eval(), sha256=_digest(paths))
@@ -205,7 +206,7 @@ def _load_config(files: CheckpointFiles) -> XCLIPConfig:
     try:
         return XCLIPConfig.from_dict(content)
     except Exception as error:  # transformers raises many unrelated classes
-        raise damaged(path, _first_line(error)) from error
+        raise damaged(path, first_line(error)) from error
 
 
 def _load_tokenizer(files: CheckpointFiles) -> CLIPTokenizerFast:
@@ -261,7 +262,3 @@ def _licence(files: CheckpointFiles) -> str | None:
         return None
     lines = card.read_text(encoding="utf-8", errors="replace").splitlines()[:50]
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("license:")), None)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

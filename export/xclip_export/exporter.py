@@ -92,7 +92,7 @@ def export_bundle(
     source: str,
     output: str | os.PathLike[str],
     *,
-    labels: str | None = None,
+    labels_file: str | None = None,
     template: str = "{}",
     revision: str | None = None,
     profile: Profile = "videox",
@@ -110,7 +110,7 @@ def export_bundle(
     Args:
         source: Folder or hub id of a Hugging Face X-CLIP checkpoint.
         output: Folder of the bundle.
-        labels: A file or "hmdb51" (see `xclip_runtime.text.labels.read_label_names`), or None for config.json's.
+        labels_file: A file or "hmdb51" (see `xclip_runtime.text.labels.read_label_names`), or None for config.json's.
         template: Text with a ``{}`` for each label; the published checkpoints were trained on the bare name.
         revision: Branch, tag or commit of a hub repository.
         profile: Default preprocessing profile of the bundle.
@@ -134,7 +134,7 @@ def export_bundle(
         ParityError: A graph is out of tolerance; nothing is written.
     """
     target, wanted = Path(output), vision_graphs(precisions, devices, fused=fused)
-    names = read_label_names(labels) if labels is not None else None
+    names = read_label_names(labels_file) if labels_file is not None else None
     # Before the checkpoint, which takes long: the target may be locked, or no place to write.
     with bundle_folder(target, source=Path(source), overwrite=overwrite) as folder:
         progress("loading the checkpoint")

@@ -13,6 +13,7 @@ from transformers import XCLIPModel
 from transformers.modeling_utils import no_init_weights
 
 from xclip_runtime.errors import CheckpointError
+from xclip_runtime.util.plain_text import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,7 +117,7 @@ def _read_safetensors(path: Path) -> State:
     try:
         state: State = safetensors.torch.load_file(path)
     except Exception as error:  # safetensors raises its own class, and others
-        message = f"{path} is damaged ({_first_line(error)}): {AGAIN}"
+        message = f"{path} is damaged ({first_line(error)}): {AGAIN}"
         raise CheckpointError(message) from error
     return state
 
@@ -132,7 +133,7 @@ def _read_pickle(path: Path) -> State:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle each raise their own classes
-        message = f"cannot load the weights in {path} ({_first_line(error)}): {AGAIN}, or convert it to safetensors"
+        message = f"cannot load the weights in {path} ({first_line(error)}): {AGAIN}, or convert it to safetensors"
         raise CheckpointError(message) from error
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         message = f"{path} is not a state dict (tensors by name): save model.state_dict(), or use save_pretrained"
@@ -142,7 +143,3 @@ def _read_pickle(path: Path) -> State:
 
 def _foreign(path: Path, kind: str, start: bytes) -> CheckpointError:
     return CheckpointError(f"{path} is not {kind} (it begins with {start!r}): {AGAIN}")
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -59,7 +59,7 @@ class XClip(WindowedModel):
             nothing else. TensorRT and OpenVINO compute the fp32 graph in "fp16" or "bf16" on request.
         profile: Preprocessing: "videox" (as the checkpoints were trained and scored) or "hf" (as transformers'
             processor); None takes the bundle's.
-        intra_op_threads: Threads inside an operator; None takes every CPU that this process may use.
+        threads: Threads inside an operator; None takes every CPU that this process may use.
         optimize_for: "throughput" leaves idle cores to the decoder and to other processes; "latency" keeps them
             spinning.
         batch_size: Videos that the model runs together. On a GPU batches are padded to a power of two, or to this
@@ -71,7 +71,7 @@ class XClip(WindowedModel):
             ``provider_options`` and used as they are. No other provider, and so not the CPU unless listed, may run
             a node.
         session_options: Config entries for the sessions as a mapping, or an ``onnxruntime.SessionOptions`` that
-            takes the place of the defaults. ``intra_op_threads`` and the ban on CPU fallback are set in either.
+            takes the place of the defaults. ``threads`` and the ban on CPU fallback are set in either.
         max_logit_error: Largest |Δlogit| to fp32 for which "auto", where it comes to the CPU and no precision is named,
             takes the fastest engine that ``xclip-onnx tune`` measured; without a tuning it goes by the CPU's features.
 
@@ -154,14 +154,14 @@ class XClip(WindowedModel):
             VideoError: The file cannot be read as a video.
             FramesError: Frames are not uint8 (T, H, W, 3), or there are several views.
         """
-        _check_single(len(reading.views) if reading else 1)
+        _check_single(len(Reading.of(reading).views))
         return self.features_batch(self._read_one_view(reading, video).frames)[0]
 
     def features_each(
         self, videos: Iterable[Video], *, reading: Reading | None = None, workers: int | None = None
     ) -> Iterator[VideoFeatures | XClipError]:
         """Compute `features` of videos, with ``videos``, ``workers`` and errors as in `classify_each`."""
-        _check_single(len(reading.views) if reading else 1)
+        _check_single(len(Reading.of(reading).views))
         return self._each(videos, partial(self._read_one_view, reading), self._to_features, workers)
 
     def embed(self, video: Video, *, reading: Reading | None = None) -> NDArray[np.float32]:
@@ -280,7 +280,7 @@ class XClip(WindowedModel):
         return self.with_labels(given, truncate=truncate)
 
     def _read(self, reading: Reading | None, video: Video) -> Clip:
-        return read_video(video, self.bundle.num_frames, self.transform, reading or Reading())
+        return read_video(video, self.bundle.num_frames, self.transform, Reading.of(reading))
 
     def _read_one_view(self, reading: Reading | None, video: Video) -> Clip:
         clip = self._read(reading, video)

@@ -35,6 +35,28 @@ class LabelScore:
     """Cosine of video and prompted text embedding times exp(logit_scale)."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelResult(JsonResult):
+    """Result of a model, with what ran its vision graph."""
+
+    provider: str
+    """Execution provider that ran the vision graph."""
+
+    precision: str
+    """Precision of the vision graph, such as "fp32"."""
+
+    device: str
+    """Device that ran it, such as "cpu"; "other" for execution providers of the user's own list."""
+
+    graph: str
+    """Name of the vision graph, such as "vision_model_int8"."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the document that ``--json`` prints; what ran the graph is at its end."""
+        document = super().to_dict()
+        return document | {name: document.pop(name) for name in ("provider", "precision", "device", "graph")}
+
+
 class _BestFirst:
     labels: tuple[LabelScore, ...]
 
@@ -98,7 +120,7 @@ class VideoFeatures:
 
 
 @dataclass(frozen=True)
-class Classification(JsonResult, _BestFirst):
+class Classification(ModelResult, _BestFirst):
     """The labels of one video, best first."""
 
     video: str | None
@@ -109,18 +131,6 @@ class Classification(JsonResult, _BestFirst):
 
     frames: FrameUse
     """The frames that the model was given."""
-
-    provider: str
-    """Execution provider that ran the vision graph."""
-
-    precision: str
-    """Precision of the vision graph, such as "fp32"."""
-
-    device: str
-    """Device that ran it, such as "cpu"; "other" for execution providers of the user's own list."""
-
-    graph: str
-    """Name of the vision graph, such as "vision_model_int8"."""
 
     timings_ms: Timings
     """Wall time of each stage, in milliseconds."""
@@ -144,7 +154,7 @@ class TextScore:
 
 
 @dataclass(frozen=True)
-class VideoScores(JsonResult):
+class VideoScores(ModelResult):
     """Scores of several texts for one video."""
 
     video: str | None
@@ -155,18 +165,6 @@ class VideoScores(JsonResult):
 
     frames: FrameUse
     """The frames that the model was given."""
-
-    provider: str
-    """Execution provider that ran the vision graph."""
-
-    precision: str
-    """Precision of the vision graph, such as "fp32"."""
-
-    device: str
-    """Device that ran it, such as "cpu"; "other" for execution providers of the user's own list."""
-
-    graph: str
-    """Name of the vision graph, such as "vision_model_int8"."""
 
     timings_ms: Timings
     """Wall time of each stage, in milliseconds."""
@@ -212,7 +210,7 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class WindowResult(JsonResult, _BestFirst):
+class WindowResult(ModelResult, _BestFirst):
     """The labels of one window of a stream, best first."""
 
     start: float
@@ -235,18 +233,6 @@ class WindowResult(JsonResult, _BestFirst):
 
     gap: Gap | None
     """The part of the stream that was lost since the previous result because the source broke."""
-
-    provider: str
-    """Execution provider that ran the vision graph."""
-
-    precision: str
-    """Precision of the vision graph, such as "fp32"."""
-
-    device: str
-    """Device that ran it, such as "cpu"; "other" for execution providers of the user's own list."""
-
-    graph: str
-    """Name of the vision graph, such as "vision_model_int8"."""
 
     encoding: Encoding
     """Origin of its features: all frames computed for this window, or some taken from a cache."""

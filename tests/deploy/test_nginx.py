@@ -154,8 +154,8 @@ def test_a_camera_passes(proxy):
 def test_its_limits_are_those_of_the_server():
     text = (DEPLOY / "nginx.conf").read_text()
 
-    assert f"client_max_body_size {Limits().upload_bytes >> 20}m;" in text
-    assert f"exceeds {Limits().upload_bytes >> 20} MiB" in text
+    assert f"client_max_body_size {Limits().upload >> 20}m;" in text
+    assert f"exceeds {Limits().upload >> 20} MiB" in text
     assert "proxy_read_timeout 90s;" in text
     assert ServeSettings().request_timeout < 90
     assert "keepalive_timeout 20s;" in text

@@ -111,7 +111,7 @@ def test_labels_that_do_not_fit_are_refused_before_the_weights_are_downloaded(hu
     long = tmp_path / "labels.txt"
     long.write_text("word " * 100)
     with pytest.raises(LabelsError, match="more than 77 tokens"):
-        export_bundle("owner/x", tmp_path / "bundle", labels=str(long))
+        export_bundle("owner/x", tmp_path / "bundle", labels_file=str(long))
 
     assert SAFETENSORS not in hub.downloads()
 

@@ -192,7 +192,11 @@ def test_labels_and_template_reach_the_bundle(demo_checkpoint, tmp_path):
     (tmp_path / "labels.txt").write_text("kick\nrun\n")
 
     report = export_bundle(
-        str(demo_checkpoint), tmp_path / "b", labels=str(tmp_path / "labels.txt"), template="a video of {}", fused=False
+        str(demo_checkpoint),
+        tmp_path / "b",
+        labels_file=str(tmp_path / "labels.txt"),
+        template="a video of {}",
+        fused=False,
     )
 
     labels = Bundle.open(report.bundle).labels
@@ -224,7 +228,7 @@ def test_a_checkpoint_without_labels_asks_for_them(small_checkpoint, tmp_path):
 
 def test_an_existing_bundle_is_refused_before_the_checkpoint_is_loaded(exported):
     with pytest.raises(BundleError, match="--overwrite"):
-        export_bundle("/no/such/checkpoint", exported[0].bundle, labels="hmdb51")
+        export_bundle("/no/such/checkpoint", exported[0].bundle, labels_file="hmdb51")
 
 
 def test_a_target_that_is_taken_or_no_place_is_refused_before_the_checkpoint_is_loaded(tmp_path):
@@ -279,7 +283,7 @@ def test_an_export_that_is_stopped_from_outside_leaves_nothing(demo_checkpoint, 
 def test_other_published_shapes_export(tmp_path, shape):
     checkpoint = write_seeded_checkpoint(tmp_path / "checkpoint", **shape)
 
-    report = export_bundle(str(checkpoint), tmp_path / "bundle", labels="hmdb51", fused=False)
+    report = export_bundle(str(checkpoint), tmp_path / "bundle", labels_file="hmdb51", fused=False)
 
     assert all(parity.passed for parity in report.parity.values())
     assert Bundle.open(report.bundle).image_size == shape.get("image_size", 224)
@@ -291,7 +295,7 @@ def test_the_full_size_hmdb51_shape_exports(tmp_path):
     """ViT-B/16, 32 frames, 51 labels: the model that the project was made for."""
     checkpoint = write_seeded_checkpoint(tmp_path / "checkpoint")
 
-    report = export_bundle(str(checkpoint), tmp_path / "bundle", labels="hmdb51")
+    report = export_bundle(str(checkpoint), tmp_path / "bundle", labels_file="hmdb51")
 
     assert all(parity.passed for parity in report.parity.values())
     assert len(Bundle.open(report.bundle).labels.names) == 51

@@ -59,9 +59,9 @@ def bundles(tmp_path_factory):
     checkpoint = str(write_seeded_checkpoint(folder / "checkpoint", **shape))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(writer, "EXTERNAL_DATA_THRESHOLD", 1_000_000)
-        export_bundle(checkpoint, folder / "whole", labels="hmdb51", stream=True)
+        export_bundle(checkpoint, folder / "whole", labels_file="hmdb51", stream=True)
     halved = {"devices": ["cpu"], "text_precision": "fp16", "stream": True}
-    export_bundle(checkpoint, folder / "cpu", labels="hmdb51", **halved)
+    export_bundle(checkpoint, folder / "cpu", labels_file="hmdb51", **halved)
     return Bundle.open(folder / "whole"), Bundle.open(folder / "cpu")
 
 

@@ -157,7 +157,7 @@ def test_the_graph_for_cuda_computes_nothing_from_shapes(tower):
 @pytest.fixture(scope="module")
 def bundle(small_checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / "small"
-    export_bundle(str(small_checkpoint), folder, labels="hmdb51", precisions=("fp32", "int8"), stream=True)
+    export_bundle(str(small_checkpoint), folder, labels_file="hmdb51", precisions=("fp32", "int8"), stream=True)
     return Bundle.open(folder)
 
 

@@ -40,7 +40,7 @@ def spaghetti(num_frames: int) -> np.ndarray:
 def classified(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("golden")
     (folder / "labels.txt").write_text("\n".join(TEXTS))
-    export_bundle(request.param, folder / "bundle", labels=str(folder / "labels.txt"))
+    export_bundle(request.param, folder / "bundle", labels_file=str(folder / "labels.txt"))
     num_frames, probs = GOLDEN[request.param]
     # The stated values were made with transformers' preprocessing.
     result = XClip(folder / "bundle", profile="hf").classify(spaghetti(num_frames), top_k=None)

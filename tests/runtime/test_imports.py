@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -67,6 +68,22 @@ def test_no_module_has_the_name_of_a_standard_or_imported_one():
     assert len(files) > 100
     assert {"numpy", "onnxruntime", "torch", "ray"} <= others
     assert own & others == set()
+
+
+def test_a_name_of_a_class_is_given_once():
+    trees = [ast.parse(file.read_text("utf-8")) for package in OURS for file in package.rglob("*.py")]
+    names = [node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    shared = sorted(name for name, count in Counter(names).items() if count > 1 and not name.startswith("_"))
+
+    assert len(names) > 200
+    assert shared == []
+
+
+def test_no_module_is_longer_than_400_lines():
+    files = [file for package in (*OURS, ROOT / "benchmarks", ROOT / ".ci") for file in package.rglob("*.py")]
+
+    assert len(files) > 200
+    assert [file.name for file in files if len(file.read_text("utf-8").splitlines()) > 400] == []
 
 
 PUBLIC = """

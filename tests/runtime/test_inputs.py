@@ -109,6 +109,20 @@ def test_numbers_of_numpy_are_numbers(model):
     assert Reading(start=np.float32(1)).start == 1
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model: model.classify(FRAMES, reading={"start": 1}),
+        lambda model: model.features(FRAMES, reading={"start": 1}),
+        lambda _: Reading(views="2x3"),
+    ],
+    ids=["classify", "features", "views"],
+)
+def test_a_reading_of_another_type_is_refused_with_what_to_give(model, call):
+    with pytest.raises(TypeError, match=r"give (a Reading|Views), such as"):
+        call(model)
+
+
 @pytest.mark.parametrize("name", [n for n in dir(errors) if n.endswith("Error")])
 def test_every_error_survives_a_pickle(name):
     cls = getattr(errors, name)

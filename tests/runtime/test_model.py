@@ -75,8 +75,8 @@ def test_top_k_cuts_the_same_list(model):
     assert model.classify(DEMO_VIDEO, top_k=3).labels == everything[:3]
 
 
-@pytest.mark.parametrize("top_k", [0, -1])
-def test_top_k_below_one_is_refused(model, top_k):
+@pytest.mark.parametrize("top_k", [0, -1, "3", 2.5])
+def test_top_k_that_is_no_count_is_refused(model, top_k):
     with pytest.raises(ValueError, match="at least 1"):
         model.classify(DEMO_VIDEO, top_k=top_k)
 

@@ -21,7 +21,7 @@ Query = TypeVar("Query")
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadResult:
     """Measurements of a loop."""
 
     latencies_ms: list[float]
@@ -60,7 +60,7 @@ def summary(milliseconds: Sequence[float]) -> dict[str, Any]:
 
 def closed_loop(
     answer: Answer, *, seconds: float, count: int, samples_per_query: int = 1, concurrency: int = 1
-) -> Loaded:
+) -> LoadResult:
     """Send a query, wait for the answer, and repeat, from ``concurrency`` threads, for a minimum time and count."""
     latencies: list[float] = []
     begun = time.perf_counter()
@@ -80,10 +80,10 @@ def closed_loop(
     ask()
     for thread in threads:
         thread.join()
-    return Loaded(latencies, len(latencies) * samples_per_query, time.perf_counter() - begun)
+    return LoadResult(latencies, len(latencies) * samples_per_query, time.perf_counter() - begun)
 
 
-def open_loop(answer: Answer, *, rate: float, seconds: float, count: int, concurrency: int = 1) -> Loaded:
+def open_loop(answer: Answer, *, rate: float, seconds: float, count: int, concurrency: int = 1) -> LoadResult:
     """Send queries at random times, whether or not the ones before are answered, for a minimum time and count.
 
     Arrivals are a Poisson process of ``rate`` queries a second, drawn in advance with a fixed seed; ``concurrency`` of
@@ -104,7 +104,7 @@ def open_loop(answer: Answer, *, rate: float, seconds: float, count: int, concur
         for number, arrival in enumerate(arrivals):
             time.sleep(max(0.0, begun + arrival - time.perf_counter()))
             send(number)
-    return Loaded(latencies, len(latencies), time.perf_counter() - begun)
+    return LoadResult(latencies, len(latencies), time.perf_counter() - begun)
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def _html(folder: Path, report: Mapping[str, Any], plots: Iterable[str]) -> str:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{_STYLE}</style>",
         '<meta name=viewport content="width=device-width">',
         f"<h1>{escape(title)}</h1><p class=note>xclip-onnx bench, {escape(report['date'])}; {escape(machine['cpu'])}, ",
-        f"{machine['cpus_usable']} CPUs, {model['intra_op_threads']} intra-op threads</p>",
+        f"{machine['cpus_usable']} CPUs, {model['threads']} intra-op threads</p>",
         f"<p><strong>{escape(noise[0].upper() + noise[1:])}.</strong></p>" if (noise := disturbance(report)) else "",
         _cards(report),
         "<h2>Scenarios</h2>",

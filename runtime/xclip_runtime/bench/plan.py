@@ -22,19 +22,19 @@ class Conditions:
     """Duration and intensity of the scenarios.
 
     Attributes:
-        seconds: Minimum duration of each run.
+        duration: Minimum duration of each run, seconds.
         count: Minimum number of queries of each run; number of samples of Offline.
         samples_per_query: Samples of a MultiStream query.
-        latency_bound_ms: Latency bound of Server; None takes four times the p90 of SingleStream.
-        percentile: Share of Server's latencies that must be within the bound, 0 to 1.
+        latency_bound: Latency bound of Server, milliseconds; None takes four times the p90 of SingleStream.
+        server_percentile: Percentage of Server's latencies that must be within the bound.
         concurrency: Queries that Server answers at a time.
     """
 
-    seconds: float = 3.0
+    duration: float = 3.0
     count: int = 10
     samples_per_query: int = 8
-    latency_bound_ms: float | None = None
-    percentile: float = 0.9
+    latency_bound: float | None = None
+    server_percentile: float = 90.0
     concurrency: int = 1
 
 

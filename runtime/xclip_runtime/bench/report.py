@@ -75,7 +75,7 @@ def plain(value: Any) -> str:
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """List the differences that make a ratio meaningless: in machine, settings, threads or execution provider."""
     pairs = [(name, a[part].get(name), b[part].get(name)) for part in ("machine", "settings") for name in a[part]]
-    pairs += [(name, a["model"][name], b["model"][name]) for name in ("provider", "intra_op_threads", "optimize_for")]
+    pairs += [(name, a["model"][name], b["model"][name]) for name in ("provider", "threads", "optimize_for")]
     return [f"{name}: {one!r} and {other!r}" for name, one, other in pairs if one != other]
 
 

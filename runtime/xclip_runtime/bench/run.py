@@ -37,7 +37,7 @@ def bench(plan: Plan, progress: Callable[[str], object] = lambda _: None) -> dic
     model = _load(plan)
     workload = Workload.of(model, plan.videos, plan.input, plan.batch_size)
     workload.warm_up()
-    seconds, count = plan.conditions.seconds, plan.conditions.count
+    seconds, count = plan.conditions.duration, plan.conditions.count
     progress("stages")
     stages = stage_times(workload, seconds=seconds, count=count)
     scenarios = {}
@@ -89,11 +89,11 @@ def _settings(plan: Plan) -> dict[str, Any]:
     return {
         "input": plan.input,
         "batch_size": plan.batch_size,
-        "duration_s": c.seconds,
+        "duration_s": c.duration,
         "count": c.count,
         "samples_per_query": c.samples_per_query,
-        "latency_bound_ms": c.latency_bound_ms,
-        "server_percentile": 100 * c.percentile,
+        "latency_bound_ms": c.latency_bound,
+        "server_percentile": c.server_percentile,
         "concurrency": c.concurrency,
         "generator": plan.generator,
         "videos_sha256": [sha256_of(path) if (path := Path(video)).is_file() else video for video in plan.videos],

@@ -34,7 +34,7 @@ SEARCH_STEPS = 5
 
 
 def loadgen_available() -> bool:
-    """Tell if LoadGen is installed."""
+    """Return True if LoadGen is installed."""
     try:
         _loadgen()
     except MissingExtraError:
@@ -64,15 +64,15 @@ def run_scenario(
 def _server(workload: Workload, conditions: Conditions, run: Run) -> dict[str, Any]:
     """Search for the highest rate that keeps the latency bound, up to the rate of a closed loop."""
     alone = closed_loop(
-        workload.answer, seconds=conditions.seconds / 2, count=conditions.count, concurrency=conditions.concurrency
+        workload.answer, seconds=conditions.duration / 2, count=conditions.count, concurrency=conditions.concurrency
     )
     p90 = quantile(alone.latencies_ms, 0.9) or max(alone.latencies_ms)
-    bound = conditions.latency_bound_ms or 4 * p90
+    bound = conditions.latency_bound or 4 * p90
     low, high, trials, best = 0.0, alone.rate, [], None
     for step in range(SEARCH_STEPS):
         rate = 0.8 * alone.rate if step == 0 else (low + high) / 2
         latencies, done = run(workload, "Server", conditions, rate)
-        reached = quantile(latencies, conditions.percentile)
+        reached = quantile(latencies, conditions.server_percentile / 100)
         holds = reached is not None and reached <= bound
         trials.append({"rate": rate, "holds": holds, **_measured(latencies, done)})
         if holds:
@@ -81,7 +81,7 @@ def _server(workload: Workload, conditions: Conditions, run: Run) -> dict[str, A
             high = rate
     found = best or {"latency_ms": summary([]), "latencies_ms": [], "samples_per_second": None, "n": 0}
     return {
-        "metric": f"rate, p{100 * conditions.percentile:.0f} ≤ {bound:.0f} ms",
+        "metric": f"rate, p{conditions.server_percentile:.0f} ≤ {bound:.0f} ms",
         "value": best["rate"] if best else None,
         "unit": "clips/s",
         "bound_ms": bound,
@@ -103,7 +103,7 @@ def _run_plain(
     workload: Workload, scenario: Scenario, conditions: Conditions, rate: float | None
 ) -> tuple[list[float], float]:
     """Run plain loops; return latencies in milliseconds and samples a second."""
-    seconds, count = conditions.seconds, conditions.count
+    seconds, count = conditions.duration, conditions.count
     if scenario == "Server" and rate is not None:
         done = open_loop(workload.answer, rate=rate, seconds=seconds, count=count, concurrency=conditions.concurrency)
     elif scenario == "Offline":
@@ -165,16 +165,16 @@ def _settings(
     settings = loadgen.TestSettings()
     settings.scenario = getattr(loadgen.TestScenario, scenario)
     settings.mode = loadgen.TestMode.PerformanceOnly
-    settings.min_duration_ms = round(1000 * conditions.seconds)
+    settings.min_duration_ms = round(1000 * conditions.duration)
     settings.min_query_count = conditions.count
     settings.multi_stream_samples_per_query = conditions.samples_per_query
     if scenario == "Server":
         settings.server_target_qps = rate
-        settings.server_target_latency_percentile = conditions.percentile
+        settings.server_target_latency_percentile = conditions.server_percentile / 100
     if scenario == "Offline":
         # LoadGen sizes its single query for the duration by the expected rate.
         alone = closed_loop(workload.answer, seconds=0, count=2, samples_per_query=workload.batch_size)
-        settings.offline_expected_qps = max(alone.rate, conditions.count / max(conditions.seconds, 1e-3))
+        settings.offline_expected_qps = max(alone.rate, conditions.count / max(conditions.duration, 1e-3))
     return settings
 
 

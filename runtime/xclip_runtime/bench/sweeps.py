@@ -11,7 +11,7 @@ from xclip_runtime.util.cpus import available_cpus
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from xclip_runtime.bench.load import Loaded
+    from xclip_runtime.bench.load import LoadResult
     from xclip_runtime.bench.plan import Sweep
     from xclip_runtime.bench.workload import Workload
     from xclip_runtime.model import XClip
@@ -39,7 +39,7 @@ def run_sweep(
             points.append(_point("batch", size, done))
     elif sweep == "threads":
         for threads in _thread_counts():
-            other = replace(workload, model=load(intra_op_threads=threads))
+            other = replace(workload, model=load(threads=threads))
             other.warm_up()
             points.append(_point("threads", threads, closed_loop(other.answer, seconds=seconds, count=count)))
     elif sweep == "concurrency":
@@ -60,5 +60,5 @@ def _thread_counts() -> list[int]:
     return sorted({*(2**k for k in range(cpus.bit_length())), cpus})
 
 
-def _point(name: str, value: float, done: Loaded) -> dict[str, Any]:
+def _point(name: str, value: float, done: LoadResult) -> dict[str, Any]:
     return {name: value, "samples_per_second": done.rate, "latency_ms": summary(done.latencies_ms)}

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+DEFAULTS = Conditions()
+
+
 @click.group("bench", invoke_without_command=True)
 @opt.demo_bundle_option
 @opt.option(
@@ -41,8 +44,14 @@ if TYPE_CHECKING:
     "--sweep", "sweeps", type=click.Choice(SWEEPS), multiple=True, default=SWEEPS, help="Sweep to run; repeatable."
 )
 @opt.option("--no-sweeps", is_flag=True, help="Skip the sweeps.")
-@opt.option("--duration", metavar="SECONDS", type=Number(0), default=3.0, help="Minimum duration of a run, seconds.")
-@opt.option("--count", metavar="N", type=opt.COUNT, default=10, help="Minimum number of queries of a run.")
+@opt.option(
+    "--duration",
+    metavar="SECONDS",
+    type=Number(0),
+    default=DEFAULTS.duration,
+    help="Minimum duration of a run, seconds.",
+)
+@opt.option("--count", metavar="N", type=opt.COUNT, default=DEFAULTS.count, help="Minimum number of queries of a run.")
 @opt.option(
     "--input",
     "source",
@@ -51,7 +60,13 @@ if TYPE_CHECKING:
     help="Samples: prepared clips in memory, or files to read and decode as well.",
 )
 @opt.batch_size_option(type=opt.COUNT, aliases=("--batch",), default=1)
-@opt.option("--samples-per-query", metavar="N", type=opt.COUNT, default=8, help="Samples per MultiStream query.")
+@opt.option(
+    "--samples-per-query",
+    metavar="N",
+    type=opt.COUNT,
+    default=DEFAULTS.samples_per_query,
+    help="Samples per MultiStream query.",
+)
 @opt.option(
     "--latency-bound",
     metavar="MS",
@@ -63,10 +78,12 @@ if TYPE_CHECKING:
     "--server-percentile",
     metavar="P",
     type=Number(1, 99.9),
-    default=90.0,
+    default=DEFAULTS.server_percentile,
     help="Percentage of Server queries within the bound; MLPerf's 99 needs --count 100.",
 )
-@opt.option("--concurrency", metavar="N", type=opt.COUNT, default=1, help="Concurrent queries of Server.")
+@opt.option(
+    "--concurrency", metavar="N", type=opt.COUNT, default=DEFAULTS.concurrency, help="Concurrent queries of Server."
+)
 @opt.option("--cold-starts", metavar="N", type=click.IntRange(0), default=3, help="Fresh processes to time.")
 @opt.option(
     "--generator",
@@ -135,12 +152,6 @@ def _bench(
     generator: Any,
     output: str | None,
     as_json: bool,
-    duration: float,
-    count: int,
-    samples_per_query: int,
-    latency_bound: float | None,
-    server_percentile: float,
-    concurrency: int,
     **options: Any,
 ) -> None:
     opt.silence_native_logs()
@@ -154,13 +165,14 @@ def _bench(
         from xclip_runtime.bench.page import write_page  # Fails before the run if the extra is missing.
     if generator == "auto":
         generator = "loadgen" if loadgen_available() else "plain"
+    conditions = Conditions(**opt.pop_fields(options, Conditions))
     plan = Plan(
         bundle=bundle,
         videos=tuple(expand(videos)) or (str(DEMO_VIDEO),),
         options=options,
         scenarios=tuple(scenarios),
         sweeps=() if no_sweeps else tuple(sweeps),
-        conditions=Conditions(duration, count, samples_per_query, latency_bound, server_percentile / 100, concurrency),
+        conditions=conditions,
         input=source,
         batch_size=batch_size,
         cold_starts=cold_starts,
@@ -188,7 +200,7 @@ def _print(report: Mapping[str, Any]) -> None:
 
     screen, model, machine = console(), report["model"], report["machine"]
     screen.print(f"{model['name']} {model['precision']} on {model['provider']}", style="bold")
-    screen.print(f"{machine['cpu']}, {machine['cpus_usable']} CPUs, {model['intra_op_threads']} intra-op threads")
+    screen.print(f"{machine['cpu']}, {machine['cpus_usable']} CPUs, {model['threads']} intra-op threads")
     screen.print(f"\nMLPerf-style, short runs, load by {report['settings']['generator']}")
     screen.print(table(*scenario_rows(report), wrap=("metric", "result")))
     for title, values in (("file to labels", report["stages"]), ("cold start", report["cold_start"])):

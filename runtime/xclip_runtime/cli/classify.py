@@ -11,7 +11,7 @@ import click
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.exit_codes import exit_code
 from xclip_runtime.cli.inputs import expand
-from xclip_runtime.cli.output import error_document, json_text, print_json
+from xclip_runtime.cli.output import json_text, print_json
 from xclip_runtime.cli.results_file import ResultsFile
 from xclip_runtime.errors import XClipError
 from xclip_runtime.util.locks import locked
@@ -77,7 +77,7 @@ def command(
             results = model.classify_each(todo, top_k=top_k, reading=reading, workers=workers)
             for name, result in zip(todo, results, strict=True):
                 error = result if isinstance(result, XClipError) else None
-                document = {"video": name, "error": error_document(error)} if error else result.to_dict()
+                document = {"video": name, "error": error.to_dict()} if error else result.to_dict()
                 if file:
                     file.append(document)
                 if as_json:
@@ -89,7 +89,7 @@ def command(
 
 
 def _settings(model: XClip, reading: Reading, top_k: int) -> dict[str, Any]:
-    """Settings that the results depend on. The device is not one: a run may continue on another."""
+    """Return the settings that the results depend on; the device may change when a run continues."""
     return {
         "bundle": model.bundle.digest,
         "labels": hashlib.sha256(json_text({"labels": model.labels}).encode()).hexdigest(),

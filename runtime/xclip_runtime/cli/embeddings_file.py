@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from xclip_runtime.cli.output import error_document, json_text
+from xclip_runtime.cli.output import json_text
 from xclip_runtime.cli.results_file import remaining
 from xclip_runtime.errors import XClipError
 from xclip_runtime.util.atomic import write_bytes
@@ -149,7 +149,7 @@ class EmbeddingsFile:
     def append(self, video: str, result: VideoFeatures | XClipError) -> None:
         """Add a video's row, or its error."""
         if isinstance(result, XClipError):
-            self.errors.append({"video": video, "error": error_document(result)})
+            self.errors.append({"video": video, "error": result.to_dict()})
         else:
             self._embeds.append(result.unit_embeds)
             if self._features:

@@ -150,7 +150,7 @@ def command(
     from xclip_runtime.evaluation.report import check_swappable
     from xclip_runtime.model import XClip
 
-    found = {n: find_samples(data, layout, split=n, subset=subset, splits=split_files) for n in splits}
+    found = {n: find_samples(data, layout, split=n, subset=subset, split_files=split_files) for n in splits}
     precisions = compare_precision or (options["precision"],)
     options |= {"profile": options["profile"] or "videox"}
     models = [with_labels(XClip(bundle, **{**options, "precision": precision})) for precision in precisions]

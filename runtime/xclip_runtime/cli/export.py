@@ -93,7 +93,7 @@ class ExportCommand(click.Command):
 )
 @opt.overwrite_option
 @opt.json_option
-def command(labels_file: str | None, target_devices: tuple[Device, ...], as_json: bool, **options: Any) -> None:
+def command(target_devices: tuple[Device, ...], as_json: bool, **options: Any) -> None:
     """Export a Hugging Face X-CLIP checkpoint as a bundle.
 
     SOURCE is a folder, a hub id such as microsoft/xclip-base-patch16-hmdb-2-shot, or the address of its page. Every
@@ -105,7 +105,7 @@ def command(labels_file: str | None, target_devices: tuple[Device, ...], as_json
     # As an exception it unwinds the export, which removes what is half written; by default it would not.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with stages("loading PyTorch") as progress:
-        report = _export_bundle(labels=labels_file, devices=target_devices, **options, progress=progress)
+        report = _export_bundle(devices=target_devices, **options, progress=progress)
     if as_json:
         print_json(report.to_dict(), indent=2)
     else:

@@ -11,7 +11,7 @@ from xclip_runtime.cli.output import print_json
 from xclip_runtime.inference.providers import DEVICES
 
 if TYPE_CHECKING:
-    from xclip_runtime.integrations.triton_repository import Repository
+    from xclip_runtime.integrations.triton_repository import ModelRepository
 
 
 @click.command("export-triton")
@@ -61,7 +61,7 @@ def command(
         _print(repository)
 
 
-def _print(repository: Repository) -> None:
+def _print(repository: ModelRepository) -> None:
     from xclip_runtime.cli.render import console
 
     out = console()

@@ -9,7 +9,7 @@ import click
 
 from xclip_runtime.bundle import Bundle
 from xclip_runtime.cli import options as opt
-from xclip_runtime.cli.output import error_document, print_json
+from xclip_runtime.cli.output import print_json
 from xclip_runtime.errors import XClipError
 from xclip_runtime.util.cpus import int8_is_fast
 
@@ -47,7 +47,7 @@ def _would_load(bundle: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         return {**XClip(bundle, **options).info, "int8_is_fast": int8_is_fast()}
     except XClipError as error:
-        return {"error": error_document(error)}
+        return {"error": error.to_dict()}
 
 
 def _print(bundle: Bundle, loaded: Mapping[str, Any]) -> None:
@@ -82,7 +82,7 @@ def _print(bundle: Bundle, loaded: Mapping[str, Any]) -> None:
         out.print(f"Cannot be loaded here: {loaded['error']['message']}")
     else:
         out.print(
-            f"Here: {loaded['vision_graph']} on {loaded['provider']}, {loaded['intra_op_threads']} threads, "
+            f"Here: {loaded['vision_graph']} on {loaded['provider']}, {loaded['threads']} threads, "
             f"preprocessing {loaded['profile']}; chosen: {loaded['chosen']}"
         )
         if loaded["chosen"] == "the default":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 COUNT = click.IntRange(min=1)
-
-
 POSITIVE = Number(min=0, min_open=True)
 FILE = click.Path(exists=True, dir_okay=False)
 
@@ -53,7 +52,7 @@ class Device(click.Choice):  # type: ignore[type-arg]  # generic from click 8.2 
         return str(super().convert(device, param, ctx))
 
 
-class Bundle(click.types.StringParamType):
+class BundleType(click.types.StringParamType):
     """Bundle, of which a variable of the environment holds several as PATH does."""
 
     name = "bundle"
@@ -65,9 +64,16 @@ positional_alias = partial(click.argument, cls=PositionalAlias)
 
 
 def given(*names: str) -> bool:
-    """Tell if one of these parameters is on the command line of the command that runs."""
+    """Return True if one of these parameters is on the command line of the command that runs."""
     source = click.get_current_context().get_parameter_source
     return any(source(name) is ParameterSource.COMMANDLINE for name in names)
+
+
+def pop_fields(options: dict[str, Any], kind: type) -> dict[str, Any]:
+    """Remove the options that are fields of a dataclass, with or without ``max_``, and return them by field."""
+    names = [field.name for field in fields(kind)]
+    found = {name: option for option in options if (name := option.removeprefix("max_")) in names}
+    return {name: options.pop(option) for name, option in found.items()}
 
 
 def _all(*decorators: Callable[[Any], Any]) -> Callable[[Function], Function]:
@@ -95,7 +101,7 @@ bundles_option = partial(
     _bundle_option,
     "bundles",
     metavar="[NAME=]BUNDLE",
-    type=Bundle(),
+    type=BundleType(),
     multiple=True,
     required=True,
     help="Folder that `xclip-onnx export` wrote, owner/name[@revision] on a model hub, or motion-demo; several have "
@@ -212,9 +218,7 @@ model_options = _all(
     profile_option(
         show_default="the bundle's", help="Preprocessing: videox as in training, hf as in transformers' processor."
     ),
-    option(
-        "--threads", "intra_op_threads", metavar="N", type=COUNT, show_default="usable CPUs", help="Intra-op threads."
-    ),
+    option("--threads", metavar="N", type=COUNT, show_default="usable CPUs", help="Intra-op threads."),
     option(
         "--optimize-for",
         type=click.Choice(GOALS),

@@ -46,7 +46,7 @@ def log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line("%(source)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    # It would tell that its cache is nowhere, where there is no home.
+    # Without a home folder it would warn about its cache.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
@@ -72,11 +72,6 @@ def print_json(document: Mapping[str, Any], indent: int | None = None) -> None:
     """Print a document on standard output, on one line unless ``indent`` is given; in ASCII where that is not UTF-8."""
     encoding = getattr(_standard_output(), "encoding", None) or "utf-8"
     echo(json_text(document, indent, ascii_only=codecs.lookup(encoding).name != "utf-8"))
-
-
-def error_document(error: Exception) -> dict[str, str]:
-    """Describe an error as ``{"type", "message"}``."""
-    return {"type": type(error).__name__, "message": str(error)}
 
 
 def print_error(error: object) -> None:

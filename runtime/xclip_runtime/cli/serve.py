@@ -13,7 +13,7 @@ import click
 from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.parameters import Number
 from xclip_runtime.errors import MissingExtraError
-from xclip_runtime.serve.settings import DEFAULT_NAME, VIDEOS_SUFFIX
+from xclip_runtime.serve.settings import DEFAULT_NAME, MIB, VIDEOS_SUFFIX, Limits, ServeSettings
 from xclip_runtime.util.plain_text import read_text
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 VARIABLES = "XCLIP_ONNX"
 KEYS_VARIABLE = f"{VARIABLES}_API_KEYS"
-MIB = 1 << 20
+SETTINGS = ServeSettings()
+LIMITS = SETTINGS.limits
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -48,6 +49,10 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
         message = f"{clash}{VIDEOS_SUFFIX} is how /v2 names {clash} for encoded videos: choose another name"
         raise click.BadParameter(message)
     return paths
+
+
+def _bytes(_: click.Context, __: click.Parameter, mebibytes: float) -> int:
+    return int(mebibytes * MIB)
 
 
 @click.command("serve", context_settings={"auto_envvar_prefix": VARIABLES})
@@ -80,7 +85,7 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     metavar="FILE",
     type=click.Path(dir_okay=False),
     envvar=f"{KEYS_VARIABLE}_FILE",
-    # Or else the variable of the keys themselves would be taken for the name of their file.
+    # XCLIP_ONNX_API_KEYS holds the keys themselves, not the name of their file.
     allow_from_autoenv=False,
     show_default="no keys",
     help="File of API keys that clients must send, NAME:KEY per line; SIGHUP reads it anew. Or set "
@@ -112,7 +117,7 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     "--queue",
     metavar="N",
     type=opt.COUNT,
-    default=64,
+    default=SETTINGS.queue,
     help="Maximum concurrent requests; further ones get 503 and Retry-After.",
 )
 @opt.option(
@@ -120,13 +125,14 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     aliases=("--deadline",),
     metavar="SECONDS",
     type=opt.POSITIVE,
-    default=60.0,
+    default=SETTINGS.request_timeout,
     help="Time limit for one request, seconds.",
 )
 @opt.option(
     "--decode-workers",
     metavar="N",
     type=opt.COUNT,
+    default=SETTINGS.decode_workers,
     show_default="usable CPUs, at most 4",
     help="Processes that decode videos.",
 )
@@ -134,7 +140,8 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     "--decode-memory",
     metavar="MIB",
     type=click.IntRange(512, 1 << 20),
-    default=4096,
+    default=LIMITS.decode_memory // MIB,
+    callback=_bytes,
     help="Maximum address space of a decode worker, MiB; a video of 9 megapixels takes 1600.",
 )
 @opt.option(
@@ -148,39 +155,52 @@ def _named(_: click.Context, __: click.Parameter, bundles: Sequence[str]) -> dic
     "--max-connections",
     metavar="N",
     type=opt.COUNT,
-    default=512,
+    default=LIMITS.connections,
     help="Maximum connections of a port; idle ones make room for new ones.",
 )
 @opt.option(
     "--header-timeout",
     metavar="SECONDS",
     type=opt.POSITIVE,
-    default=10.0,
+    default=LIMITS.header_timeout,
     help="Time limit for the header of a request, seconds.",
 )
 @opt.option(
     "--idle-timeout",
     metavar="SECONDS",
     type=opt.POSITIVE,
-    default=30.0,
+    default=LIMITS.idle_timeout,
     help="Time that a connection is kept for the next request, seconds.",
 )
 @opt.option(
     "--drain-delay",
     metavar="SECONDS",
     type=Number(0, 3600),
-    default=0.0,
+    default=SETTINGS.drain_delay,
     help="Time after SIGTERM in which the server says that it is not ready but still serves, seconds.",
 )
 @opt.option("--unready-when-full", is_flag=True, help="Be not ready while the queue is full.")
 @opt.batch_size_option(type=click.IntRange(1, 64), show_default="1 on the CPU, else 8")
-@opt.batch_delay_option(default=0.0)
-@opt.option("--max-upload", metavar="MIB", type=opt.POSITIVE, default=256.0, help="Maximum request body, MiB.")
+@opt.batch_delay_option(default=1000 * SETTINGS.batch_delay)
 @opt.option(
-    "--max-duration", metavar="SECONDS", type=opt.POSITIVE, default=600.0, help="Maximum duration of a video, seconds."
+    "--max-upload",
+    metavar="MIB",
+    type=opt.POSITIVE,
+    default=LIMITS.upload / MIB,
+    callback=_bytes,
+    help="Maximum request body, MiB.",
 )
-@opt.option("--max-pixels", metavar="N", type=opt.COUNT, default=4096 * 2304, help="Maximum width x height of a video.")
-@opt.time_limit_option(aliases=("--decode-limit",), default=30.0)
+@opt.option(
+    "--max-duration",
+    metavar="SECONDS",
+    type=opt.POSITIVE,
+    default=LIMITS.duration,
+    help="Maximum duration of a video, seconds.",
+)
+@opt.option(
+    "--max-pixels", metavar="N", type=opt.COUNT, default=LIMITS.pixels, help="Maximum width x height of a video."
+)
+@opt.time_limit_option(aliases=("--decode-limit",), default=LIMITS.time_limit)
 @opt.option(
     "--log-format",
     type=click.Choice(["auto", "json", "text"]),
@@ -207,25 +227,9 @@ def command(
     tls_cert: str | None,
     tls_key: str | None,
     api_keys: str | None,
-    allow_model_control: bool,
-    client_limit: int | None,
-    max_connections: int,
-    header_timeout: float,
-    idle_timeout: float,
-    drain_delay: float,
-    unready_when_full: bool,
     allowed_hosts: tuple[str, ...],
-    cors_origins: tuple[str, ...],
-    queue: int,
-    request_timeout: float,
-    decode_workers: int | None,
-    decode_memory: int,
     batch_size: int | None,
     batch_delay: float,
-    max_upload: float,
-    max_duration: float,
-    max_pixels: int,
-    time_limit: float,
     log_format: Any,
     log_level: str,
     **options: Any,
@@ -248,15 +252,20 @@ def command(
         from xclip_runtime.serve.logs import log_to_stderr
         from xclip_runtime.serve.served_model import BATCH_ON_GPU, Opened
         from xclip_runtime.serve.server import Server, run_as_process
-        from xclip_runtime.serve.settings import Limits, ServeSettings
     except ModuleNotFoundError as error:
         feature = f"serving (it lacks {error.name})"
         raise MissingExtraError(feature, "serve") from error
     from xclip_runtime.model import XClip
     from xclip_runtime.text.encoder import TextEncoder
-    from xclip_runtime.util.cpus import default_workers
 
-    keys = _keys(api_keys)
+    settings = ServeSettings(
+        limits=Limits(**opt.pop_fields(options, Limits)),
+        batch_size=batch_size,
+        batch_delay=batch_delay / 1000,
+        api_keys=_keys(api_keys),
+        allowed_hosts=(host, *allowed_hosts),
+        **opt.pop_fields(options, ServeSettings),
+    )
     log_to_stderr(log_format, log_level)
 
     def open_bundle(path: str, index: str | None) -> Opened:
@@ -275,30 +284,6 @@ def command(
         name: partial(open_bundle, path, None if number else folder)
         for number, (name, path) in enumerate(bundles.items())
     }
-    settings = ServeSettings(
-        limits=Limits(
-            upload_bytes=int(max_upload * MIB),
-            duration=max_duration,
-            pixels=max_pixels,
-            time_limit=time_limit,
-            decode_bytes=decode_memory * MIB,
-            connections=max_connections,
-            header_timeout=header_timeout,
-            idle_timeout=idle_timeout,
-        ),
-        queue_size=queue,
-        request_timeout=request_timeout,
-        decode_workers=decode_workers or default_workers(),
-        batch_size=batch_size,
-        batch_delay=batch_delay / 1000,
-        allow_model_control=allow_model_control,
-        api_keys=keys,
-        client_limit=client_limit,
-        unready_when_full=unready_when_full,
-        drain_delay=drain_delay,
-        allowed_hosts=(host, *allowed_hosts),
-        cors_origins=cors_origins,
-    )
     raise_file_limit()
     server = Server(
         openers,

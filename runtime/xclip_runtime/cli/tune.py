@@ -64,7 +64,7 @@ def _print(report: TuningReport) -> None:
     out.print(table(header, [_cells(row) for row in report.rows if row.problem is None]))
     for row in report.rows:
         if row.problem is not None:
-            threads = "" if row.intra_op_threads is None else f", {row.intra_op_threads} threads"
+            threads = "" if row.threads is None else f", {row.threads} threads"
             out.print(f"{row.device} {row.precision}{threads}: {row.problem}")
     products = "" if report.gflop_per_clip is None else f"; {report.gflop_per_clip:.4g} GFLOP of products a clip"
     counted = f"Medians of {rounds.done} full rounds in {rounds.seconds:.0f} s"
@@ -89,7 +89,7 @@ def _print(report: TuningReport) -> None:
 def _cells(row: Row) -> tuple[str, ...]:
     return (
         f"{row.device} {row.precision}",
-        "-" if row.intra_op_threads is None else str(row.intra_op_threads),
+        "-" if row.threads is None else str(row.threads),
         _number(row.seconds, ".3g"),
         _number(row.clips_per_second, ".3g"),
         _number(row.memory_mb, ".0f"),

@@ -48,7 +48,7 @@ def find_samples(
     *,
     split: int = 1,
     subset: Subset = "test",
-    splits: str | os.PathLike[str] | None = None,
+    split_files: str | os.PathLike[str] | None = None,
 ) -> list[Sample]:
     """Find the labelled videos of a dataset, in a fixed order.
 
@@ -65,8 +65,8 @@ def find_samples(
             - "auto": "list" for a file; for a folder the layout of its split files, or else "folder".
         split: Official split of HMDB-51 and UCF-101: 1, 2 or 3.
         subset: Part of the split, "test" or "train".
-        splits: Folder with the split files; None looks for ``testTrainMulti_7030_splits`` or ``ucfTrainTestlist`` in
-            the data and beside it.
+        split_files: Folder with the split files; None looks for ``testTrainMulti_7030_splits`` or
+            ``ucfTrainTestlist`` in the data and beside it.
 
     Raises:
         DatasetError: The dataset is missing, has another layout, or lacks a listed video.
@@ -75,13 +75,13 @@ def find_samples(
     if not path.exists():
         message = f"no dataset at {path}: give a folder with one folder a class, or a list of videos and labels"
         raise DatasetError(message)
-    found = guess_format(path, splits) if format == "auto" else format
+    found = guess_format(path, split_files) if format == "auto" else format
     if found == "list":
         samples = _from_list(path)
     elif found == "hmdb51":
-        samples = _from_hmdb51(path, _splits_of(path, splits, HMDB51_SPLITS), split, subset)
+        samples = _from_hmdb51(path, _splits_of(path, split_files, HMDB51_SPLITS), split, subset)
     elif found == "ucf101":
-        samples = _from_ucf101(path, _splits_of(path, splits, UCF101_SPLITS), split, subset)
+        samples = _from_ucf101(path, _splits_of(path, split_files, UCF101_SPLITS), split, subset)
     else:
         samples = _from_folders(path)
     if not samples:
@@ -98,7 +98,7 @@ def find_samples(
 
 
 def _is_missing(video: str) -> bool:
-    """Tell a file that is not there; one that may not be read is an error of its own, when it is read."""
+    """Return True if there is no such file; a file without permission fails later, when it is read."""
     try:
         os.stat(video)  # noqa: PTH116 - as it is spelt
     except (FileNotFoundError, NotADirectoryError):
@@ -136,20 +136,20 @@ def in_turn(samples: Iterable[Sample], limit: int | None = None) -> list[Sample]
     return [sample for turn in zip_longest(*by_label.values()) for sample in turn if sample is not None][:limit]
 
 
-def guess_format(path: Path, splits: str | os.PathLike[str] | None = None) -> Format:
+def guess_format(path: Path, split_files: str | os.PathLike[str] | None = None) -> Format:
     """Guess the format that "auto" stands for; see `find_samples`."""
     if path.is_file():
         return "list"
-    for folder in [Path(splits)] if splits else [path, path.parent]:
-        if next(folder.glob(f"{'' if splits else HMDB51_SPLITS + '/'}*_test_split?.txt"), None):
+    for folder in [Path(split_files)] if split_files else [path, path.parent]:
+        if next(folder.glob(f"{'' if split_files else HMDB51_SPLITS + '/'}*_test_split?.txt"), None):
             return "hmdb51"
-        if next(folder.glob(f"{'' if splits else UCF101_SPLITS + '/'}testlist0?.txt"), None):
+        if next(folder.glob(f"{'' if split_files else UCF101_SPLITS + '/'}testlist0?.txt"), None):
             return "ucf101"
     return "folder"
 
 
-def _splits_of(path: Path, splits: str | os.PathLike[str] | None, name: str) -> Path:
-    candidates = [Path(splits)] if splits else [path / name, path.parent / name]
+def _splits_of(path: Path, split_files: str | os.PathLike[str] | None, name: str) -> Path:
+    candidates = [Path(split_files)] if split_files else [path / name, path.parent / name]
     for folder in candidates:
         if folder.is_dir():
             return folder
@@ -206,10 +206,10 @@ def _rows_of_text(path: Path, text: str) -> list[tuple[str, str]]:
     return rows
 
 
-def _from_hmdb51(path: Path, splits: Path, split: int, subset: Subset) -> list[Sample]:
-    files = sorted(splits.glob(f"*_test_split{split}.txt"))
+def _from_hmdb51(path: Path, folder: Path, split: int, subset: Subset) -> list[Sample]:
+    files = sorted(folder.glob(f"*_test_split{split}.txt"))
     if not files:
-        message = f"{splits} holds no <class>_test_split{split}.txt: choose a --split that is there"
+        message = f"{folder} holds no <class>_test_split{split}.txt: choose a --split that is there"
         raise DatasetError(message)
     wanted = {"train": "1", "test": "2"}[subset]
     samples = []
@@ -226,10 +226,10 @@ def _from_hmdb51(path: Path, splits: Path, split: int, subset: Subset) -> list[S
     return samples
 
 
-def _from_ucf101(path: Path, splits: Path, split: int, subset: Subset) -> list[Sample]:
-    file = splits / f"{subset}list0{split}.txt"
+def _from_ucf101(path: Path, folder: Path, split: int, subset: Subset) -> list[Sample]:
+    file = folder / f"{subset}list0{split}.txt"
     if not file.is_file():
-        message = f"{splits} holds no {file.name}: choose a --split that is there"
+        message = f"{folder} holds no {file.name}: choose a --split that is there"
         raise DatasetError(message)
     samples = []
     for line in _split_lines(file):

@@ -5,7 +5,6 @@ The client's environment variables hold here: HF_ENDPOINT, HF_TOKEN, HF_HOME, HF
 
 from __future__ import annotations
 
-import errno
 import importlib
 import logging
 import os
@@ -21,6 +20,8 @@ from urllib.parse import urlsplit
 from xclip_runtime._version import __version__
 from xclip_runtime.errors import HubAccessError, HubError, HubNotFoundError, HubUnavailableError, MissingExtraError
 from xclip_runtime.util.addresses import without_passwords
+from xclip_runtime.util.plain_text import first_line
+from xclip_runtime.util.system_errors import FULL_DISK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,7 +42,6 @@ INCONSISTENT = "Consistency check failed"
 
 _NETWORK = ("requests", "urllib3", "httpx", "httpx2", "httpcore", "http")
 """Packages whose errors are those of a connection."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Errors of a disk that may come without the name of a file."""
 _RETRY = re.compile(r"([\d.]+)s.*\[Retry (\d+/\d+)\]")
 _LOCK = threading.RLock()
@@ -119,7 +119,7 @@ def attempt(use: Use, call: Callable[[Any], Result]) -> Result:
 
 @contextmanager
 def progress(client: Any, *, shown: bool) -> Iterator[None]:
-    """Let the client show its progress, which it does on terminals only, or not."""
+    """Turn the client's progress bars on or off; it shows them on terminals only."""
     if shown or client.utils.are_progress_bars_disabled():
         yield
         return
@@ -145,7 +145,7 @@ def _client(use: Use) -> Any:
         feature = f"{use.name} on a model hub" if use.write else f"{use.name} is no folder here, and a model hub"
         raise MissingExtraError(feature, "hub") from error
     except ValueError as error:
-        message = f"huggingface_hub cannot read its settings ({_first_line(error)}): check the variables HF_*"
+        message = f"huggingface_hub cannot read its settings ({first_line(error)}): check the variables HF_*"
         raise HubError(message) from error
     if client.constants.HF_HUB_CACHE.startswith("~"):
         message = "there is no home folder for the cache of downloads: set HF_HOME to a folder that is writable"
@@ -191,13 +191,11 @@ def _explain(client: Any, error: Exception, use: Use) -> tuple[HubError, bool]:
         if any(isinstance(cause, getattr(client.errors, kind)) for cause in causes):
             return failure, False
     status = next(filter(None, map(status_of, causes)), 0)
-    of_disk = (e for e in causes if isinstance(e, OSError) and (e.filename or e.errno in _FULL))
+    of_disk = (e for e in causes if isinstance(e, OSError) and (e.filename or e.errno in FULL_DISK))
     strerror = next((e.strerror for e in of_disk), None)
     unreached = not use.file or any(isinstance(cause, client.errors.LocalEntryNotFoundError) for cause in causes)
     host, transient = _host(), False
-    message = (
-        f"{use.task} failed ({_first_line(error)}): check the name, the revision, the proxy and the variables HF_*"
-    )
+    message = f"{use.task} failed ({first_line(error)}): check the name, the revision, the proxy and the variables HF_*"
     if status in (401, 403):
         may = "write to" if use.write else "read"
         message = f"{host} does not let you {may} {use.name} ({status}): set HF_TOKEN to a token that may"
@@ -267,15 +265,11 @@ def _is_of_network(error: BaseException) -> bool:
 
 
 def _is_of_another_server(client: Any, error: BaseException) -> bool:
-    """Tell answers without a hub's headers, and redirects without an end, by the client's version."""
+    """Return True for a response without a hub's headers, or endless redirects; the class varies by client version."""
     return (
         isinstance(error, (client.errors.FileMetadataError, RecursionError))
         or type(error).__name__ == "TooManyRedirects"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _host() -> str:

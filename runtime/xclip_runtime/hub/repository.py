@@ -130,7 +130,7 @@ def at_revision(source: str, revision: str) -> str:
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Tell if a file is the small text that Git LFS leaves in place of the content."""
+    """Return True if a file is a Git LFS pointer, not the content."""
     with path.open("rb") as file:
         return file.read(len(LFS_POINTER)) == LFS_POINTER
 
@@ -213,8 +213,8 @@ def _cached_or_small(client: Any, use: Use, largest: int) -> Path | None:
         found = hub_api(client).get_hf_file_metadata(url=url)
     except Exception as error:
         if path is None and (status_of(error) == 429 or status_of(error) >= 500):
-            raise  # Without asking an overloaded hub twice.
-        return None  # The download meets the same, and tells it, or takes the file of the cache.
+            raise  # Do not ask an overloaded hub again.
+        return None  # The download reports the same error, or uses the cached file.
     if path is not None and path.parent.name == found.commit_hash:
         return path
     if (found.size or 0) > largest:

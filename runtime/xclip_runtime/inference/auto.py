@@ -27,7 +27,7 @@ class Pick:
 
     device: SessionDevice
     precision: Compute | None
-    intra_op_threads: int | None
+    threads: int | None
     reason: str
 
 
@@ -62,7 +62,7 @@ def picks(bundle: Bundle, max_logit_error: float, threads: int | None) -> Iterat
     elif found := tuning.fastest(max_logit_error, threads):
         measured = f"{found.seconds:.3g} s a clip, |Δlogit| up to {found.max_abs_logit:.2g}"
         reason = f"tuned on {tuning.date[:10]} ({measured})"
-        yield Pick(found.device, found.precision, found.intra_op_threads, reason)
+        yield Pick(found.device, found.precision, found.threads, reason)
 
 
 def check_max_logit_error(value: float) -> None:

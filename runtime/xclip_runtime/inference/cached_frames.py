@@ -138,7 +138,7 @@ class CachedTower:
         shapes = {tensor.name: tensor.shape for tensor in (*stream.outputs, *stream.inputs)}
         layers, _, dim = shapes["class_tokens"]
         _, patches, embed = shapes["patch_features"]
-        # Bundles of before have graphs of one stream a run.
+        # Older bundles have graphs that run one stream at a time.
         self._runs_streams_together = any(tensor.name == "new_streams" for tensor in stream.inputs)
         self._shapes = (int(layers), int(dim)), int(embed), (int(patches), int(embed))
 

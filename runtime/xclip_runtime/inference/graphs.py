@@ -64,11 +64,11 @@ def load(
         return _load_on(bundle, options_of(device_of(providers[0][0])), precision)
     if choice != "auto":
         return _load_on(bundle, options_of(*candidate_devices(choice)), precision)
-    threads = options_of("cpu").intra_op_threads
+    threads = options_of("cpu").threads
     gpus = [Pick(device, precision, threads, "the first that works") for device in candidate_devices("auto")[:-1]]
     for pick in (*gpus, *(picks(bundle, max_logit_error, threads) if precision is None else ())):
         try:
-            options = replace(options_of(pick.device), intra_op_threads=threads or pick.intra_op_threads)
+            options = replace(options_of(pick.device), threads=threads or pick.threads)
             loaded = _load_on(bundle, options, pick.precision)
         except (DeviceError, PrecisionUnavailableError) as error:
             logger.warning("device auto does not use %s: %s", pick.device, error)

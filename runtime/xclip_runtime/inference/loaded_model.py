@@ -43,7 +43,7 @@ class LoadedModel(NotPicklable):
 
     _instead = "send the bundle's path, and open it there"
 
-    @renamed(batch="batch_size")
+    @renamed(batch="batch_size", intra_op_threads="threads")
     def __init__(
         self,
         bundle: str | os.PathLike[str],
@@ -51,7 +51,7 @@ class LoadedModel(NotPicklable):
         precision: Compute | None = None,
         *,
         profile: Profile | None = None,
-        intra_op_threads: int | None = None,
+        threads: int | None = None,
         optimize_for: Goal = "throughput",
         batch_size: int = 1,
         warmup: bool | None = None,
@@ -66,7 +66,7 @@ class LoadedModel(NotPicklable):
         own_providers = parse_providers(providers)
         options = partial(
             SessionOptions,
-            intra_op_threads=intra_op_threads,
+            threads=threads,
             optimize_for=optimize_for,
             max_batch=batch_size,
             provider_options={key: str(value) for key, value in (provider_options or {}).items()},
@@ -155,7 +155,7 @@ class LoadedModel(NotPicklable):
             **self.ran,
             "chosen": self._loaded.reason,
             "prompt_provider": self._loaded.prompt.provider,
-            "intra_op_threads": self._loaded.vision.intra_op_threads,
+            "threads": self._loaded.vision.threads,
             "optimize_for": self._loaded.vision.options.optimize_for,
             "batch_size": self._batch_size,
             "warmup_ms": self._warmup_ms,

@@ -163,5 +163,5 @@ def _copy(source: Bundle, name: str, folder: Path) -> None:
     try:
         shutil.copyfile(path, copy)
     except OSError as error:
-        # It names both files; a full disk is that of the copy.
+        # The error names both files; a full disk is that of the copy.
         raise OSError(error.errno, error.strerror, str(copy)) from error

@@ -106,7 +106,7 @@ class SessionOptions:
 
     device: SessionDevice = "cpu"
     """Device to run on, without fallback."""
-    intra_op_threads: int | None = None
+    threads: int | None = None
     """Threads inside an operator; None takes `available_cpus`."""
     optimize_for: Goal = "throughput"
     """Goal: "throughput" lets idle threads sleep, so that the decoder and other processes get their cores, and gives a
@@ -129,8 +129,8 @@ class SessionOptions:
         if self.optimize_for not in GOALS:
             message = f"cannot optimise for {self.optimize_for!r}: choose one of {', '.join(GOALS)}"
             raise DeviceError(message)
-        if self.intra_op_threads is not None and self.intra_op_threads < 1:
-            message = f"intra_op_threads is {self.intra_op_threads}: give at least 1"
+        if self.threads is not None and self.threads < 1:
+            message = f"threads is {self.threads}: give at least 1"
             raise DeviceError(message)
         if self.max_batch < 1:
             message = f"batch_size is {self.max_batch}: give at least 1"
@@ -349,7 +349,7 @@ def _openvino(options: SessionOptions) -> dict[str, str]:
     # OpenVINO's own default is bf16 where the CPU has it: other numbers than the manifest's, without a word.
     config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": openvino_hint(options), "PERFORMANCE_HINT": "LATENCY"}
     if kind == "CPU":
-        config["INFERENCE_NUM_THREADS"] = options.intra_op_threads or available_cpus()
+        config["INFERENCE_NUM_THREADS"] = options.threads or available_cpus()
     if folder := _openvino_cache(options):
         config["CACHE_DIR"] = str(folder)
     return {"load_config": json.dumps({kind: config})}

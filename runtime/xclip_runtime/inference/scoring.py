@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -83,7 +84,7 @@ def text_scores(
 
 
 def check_top_k(top_k: int | None) -> None:
-    """Raise a ValueError for a number of labels below 1."""
-    if top_k is not None and top_k < 1:
-        message = f"top_k is {top_k}: give at least 1, or None for all labels"
+    """Raise a ValueError for a number of labels that is not a whole one from 1 on."""
+    if top_k is not None and not (isinstance(top_k, Integral) and top_k >= 1):
+        message = f"top_k is {top_k!r}: give a whole number of at least 1, or None for all labels"
         raise ValueError(message)

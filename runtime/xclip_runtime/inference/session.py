@@ -25,6 +25,7 @@ from xclip_runtime.inference.providers import (
     unknown_options,
 )
 from xclip_runtime.util.cpus import available_cpus
+from xclip_runtime.util.plain_text import first_line
 from xclip_runtime.util.system_errors import explain
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Session:
         self.options = options
         # A plugin has memory of its own, also on the CPU: an input is copied when it is bound, not when the graph runs.
         self._copies_inputs = _on_plugin(options)
-        self.intra_op_threads = self._session.get_session_options().intra_op_num_threads or available_cpus()
+        self.threads = self._session.get_session_options().intra_op_num_threads or available_cpus()
         self.inputs = tuple(TensorInfo(i.name, i.type, tuple(i.shape)) for i in self._session.get_inputs())
         self.outputs = tuple(TensorInfo(o.name, o.type, tuple(o.shape)) for o in self._session.get_outputs())
 
@@ -196,7 +197,7 @@ def _create(ort: ModuleType, path: str | os.PathLike[str], options: SessionOptio
                 enable_fallback=0,
             )
     except Exception as error:  # onnxruntime raises many unrelated classes
-        message = f"ONNX Runtime cannot load {path} on {options.chain[0]} ({_first_line(error)}){_hint(options)}"
+        message = f"ONNX Runtime cannot load {path} on {options.chain[0]} ({first_line(error)}){_hint(options)}"
         raise DeviceError(message) from error
 
 
@@ -283,8 +284,8 @@ def _ort_options(ort: ModuleType, options: SessionOptions) -> Any:
     else:
         message = f"session_options is of type {type(given).__name__}: give an onnxruntime.SessionOptions, or a mapping"
         raise DeviceError(message)
-    if options.intra_op_threads is not None:
-        ort_options.intra_op_num_threads = options.intra_op_threads
+    if options.threads is not None:
+        ort_options.intra_op_num_threads = options.threads
     # Last, so that no option brings back ONNX Runtime's default: to fall back to the CPU without an error.
     entries["session.disable_cpu_ep_fallback"] = "0" if CPU_PROVIDER in options.chain else "1"
     entries["session.record_ep_graph_assignment_info"] = "0" if options.chain == (CPU_PROVIDER,) else "1"
@@ -336,7 +337,3 @@ def still_going(what: str, every: float = NOTICE_SECONDS) -> Iterator[None]:
     finally:
         done.set()
         notifier.join()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

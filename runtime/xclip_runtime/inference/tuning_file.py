@@ -37,7 +37,7 @@ class Setting:
 
     device: str
     precision: Compute
-    intra_op_threads: int | None
+    threads: int | None
     """Threads inside an operator; None for the device's own, on a GPU."""
 
     seconds: float
@@ -47,7 +47,7 @@ class Setting:
     """Largest |Δlogit| to fp32 on the CPU, over the calibration clips."""
 
     def __str__(self) -> str:
-        threads = "" if self.intra_op_threads is None else f" with {self.intra_op_threads} threads"
+        threads = "" if self.threads is None else f" with {self.threads} threads"
         return f"{self.device} {self.precision}{threads}"
 
 
@@ -62,9 +62,7 @@ class Tuning:
 
     def fastest(self, max_logit_error: float, threads: int | None = None) -> Setting | None:
         """Return the fastest setting within an error, of those with that number of threads if it is given."""
-        allowed = [
-            s for s in self.settings if s.max_abs_logit <= max_logit_error and threads in (None, s.intra_op_threads)
-        ]
+        allowed = [s for s in self.settings if s.max_abs_logit <= max_logit_error and threads in (None, s.threads)]
         return min(allowed, key=lambda s: s.seconds, default=None)
 
 
@@ -130,10 +128,10 @@ def _parse(content: bytes, key: Mapping[str, Any]) -> Tuning:
     return Tuning(str(document["date"]), tuple(_setting(**row) for row in document["settings"]))
 
 
-def _setting(device: Any, precision: Any, intra_op_threads: Any, seconds: Any, max_abs_logit: Any) -> Setting:
-    threads_fit = intra_op_threads is None or (type(intra_op_threads) is int and intra_op_threads > 0)
+def _setting(device: Any, precision: Any, threads: Any, seconds: Any, max_abs_logit: Any) -> Setting:
+    threads_fit = threads is None or (type(threads) is int and threads > 0)
     numbers_fit = all(isinstance(n, (int, float)) and 0 <= n < math.inf for n in (seconds, max_abs_logit))
     if not isinstance(device, str) or precision not in get_args(Compute) or not threads_fit or not numbers_fit:
         message = "a setting is not what it should be"
         raise ValueError(message)
-    return Setting(device, precision, intra_op_threads, seconds, max_abs_logit)
+    return Setting(device, precision, threads, seconds, max_abs_logit)

@@ -45,7 +45,7 @@ CREATE VIRTUAL TABLE embeds USING vec0 (video_embeds FLOAT[{projection_dim}] dis
 
 
 def exists(folder: str | os.PathLike[str]) -> bool:
-    """Tell if a folder holds an index."""
+    """Return True if a folder holds an index."""
     return (Path(folder) / DATABASE).is_file()
 
 

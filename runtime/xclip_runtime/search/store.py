@@ -48,7 +48,7 @@ _DTYPE_OF: dict[FeatureType, np.dtype[Any]] = {"fp16": np.dtype("<f2"), "fp32": 
 
 
 @dataclass(frozen=True)
-class Description:
+class IndexDescription:
     """Facts that hold for every window of an index."""
 
     model: ModelIdentity
@@ -87,7 +87,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Span:
+class WindowSpan:
     """File and time of a window."""
 
     path: str
@@ -116,7 +116,7 @@ class Store:
             return cls(path, connect(path))
 
     @classmethod
-    def create(cls, folder: str | os.PathLike[str], description: Description) -> Store:
+    def create(cls, folder: str | os.PathLike[str], description: IndexDescription) -> Store:
         """Create an index, or open the one that another process has just created there."""
         path = Path(folder)
         if not exists(path) and path.is_dir() and any(path.iterdir()):
@@ -252,14 +252,14 @@ class Store:
         query = "SELECT windows.id FROM windows JOIN videos ON videos.id = video WHERE path = ? ORDER BY start"
         return [window for (window,) in self._rows(query, (os.fsencode(path),))]
 
-    def span(self, window: int) -> Span:
+    def span(self, window: int) -> WindowSpan:
         """Return file and time of a window."""
         query = 'SELECT path, start, "end" FROM windows JOIN videos ON videos.id = video WHERE windows.id = ?'
         path, start, end = next(self._rows(query, (window,)))
-        return Span(os.fsdecode(path), start, end)
+        return WindowSpan(os.fsdecode(path), start, end)
 
     def __len__(self) -> int:
-        """Number of windows."""
+        """Return the number of windows."""
         return int(next(self._rows("SELECT count(*) FROM windows", ()))[0])
 
     @property
@@ -297,7 +297,7 @@ class Store:
         img_features = np.frombuffer(features, _DTYPE_OF[self.description.features]).reshape(-1, dimension)
         return window, VideoFeatures(np.frombuffer(embeds, "<f4"), img_features.astype(np.float32))
 
-    def _read_description(self) -> Description:
+    def _read_description(self) -> IndexDescription:
         """Read the description, and refuse a file that is not an index of this version."""
         marks = self._connection.pragma("application_id"), self._connection.pragma("user_version")
         if marks == (0, 0):
@@ -310,7 +310,7 @@ class Store:
             )
             raise VideoIndexError(message)
         content = json.loads(next(iter(self._connection.execute("SELECT description FROM meta")))[0])
-        return Description(ModelIdentity(**content["model"]), content["features"], content.get("reuse", False))
+        return IndexDescription(ModelIdentity(**content["model"]), content["features"], content.get("reuse", False))
 
 
 def absolute(name: str | os.PathLike[str]) -> str:

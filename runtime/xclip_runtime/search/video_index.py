@@ -13,7 +13,7 @@ import numpy as np
 from xclip_runtime.errors import LabelsError, VideoIndexError, XClipError
 from xclip_runtime.search.adding import Job, Outcome, source_of, whole_features, window_features
 from xclip_runtime.search.identity import ModelIdentity
-from xclip_runtime.search.store import MOST_NEAREST, Description, FeatureType, Store
+from xclip_runtime.search.store import MOST_NEAREST, FeatureType, IndexDescription, Store
 from xclip_runtime.util.inputs import check_several, name_of, path_of
 from xclip_runtime.util.locks import locked
 from xclip_runtime.util.pickling import NotPicklable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from xclip_runtime.inference.cached_frames import Reuse
     from xclip_runtime.model import XClip
-    from xclip_runtime.search.store import Span
+    from xclip_runtime.search.store import WindowSpan
 
 Note = Callable[[str, float], None]
 """Called with each window added: the file's path as given, and the window's end in seconds."""
@@ -154,7 +154,7 @@ class VideoIndex(NotPicklable):
         if features not in (None, *get_args(FeatureType)):
             message = f"features {features!r} are unknown: choose one of {', '.join(get_args(FeatureType))}"
             raise ValueError(message)
-        index = cls._over(Store.create(folder, Description(ModelIdentity.of(model), features or "fp16")), model)
+        index = cls._over(Store.create(folder, IndexDescription(ModelIdentity.of(model), features or "fp16")), model)
         held = index.store.description.features
         if features not in (None, held):
             index.close()
@@ -179,7 +179,7 @@ class VideoIndex(NotPicklable):
         self.close()
 
     def __len__(self) -> int:
-        """Number of windows."""
+        """Return the number of windows."""
         return len(self.store)
 
     def close(self) -> None:
@@ -311,7 +311,7 @@ class VideoIndex(NotPicklable):
     def _hits(self, scores: dict[int, tuple[float, float]], top_k: int, per_video: int | None) -> list[Hit]:
         """Choose the best windows that do not overlap, best first."""
         hits: list[Hit] = []
-        taken: dict[str, list[Span]] = {}
+        taken: dict[str, list[WindowSpan]] = {}
         for window, (logit, cosine) in sorted(scores.items(), key=lambda item: (-item[1][0], item[0])):
             span = self.store.span(window)
             others = taken.setdefault(span.path, [])

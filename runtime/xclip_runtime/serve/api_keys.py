@@ -34,7 +34,7 @@ class ApiKeys:
         self.replace(keys)
 
     def __bool__(self) -> bool:
-        """Tell if a key is needed."""
+        """Return True if a key is needed."""
         return bool(self._names)
 
     def replace(self, keys: Sequence[str]) -> bool:

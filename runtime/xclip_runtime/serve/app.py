@@ -112,7 +112,7 @@ def create_app(
     _add_error_handlers(app, engine, keys)
     stop_tracing = telemetry.trace(app)
     engine.metrics.expect_requests({OTHER, *_paths(app.routes)})
-    inner: ASGIApp = ClientLimits(BodyLimit(app, engine.settings.limits.upload_bytes), engine)
+    inner: ASGIApp = ClientLimits(BodyLimit(app, engine.settings.limits.upload), engine)
     if metrics_port is not None:
         inner = MetricsPort(inner, metrics_port, engine)
     return Observability(OriginPolicy(inner, engine.settings), engine.metrics, keys)

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import re
 import resource
 import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from xclip_runtime.serve.http_protocol import BUSY, HttpProtocol
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Coroutine, Sequence
-    from typing import TypeAlias
 
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from uvicorn.server import ServerState
 
     from xclip_runtime.serve.settings import ServeSettings
 
-    ASGIHeaders: TypeAlias = list[tuple[bytes, bytes]]
-
 logger = logging.getLogger(__name__)
-
-HEALTH = ("/healthz", "/v2/health/live", "/v2/health/ready")
-"""Paths that are answered even where all connections are taken."""
 
 SPARE_CONNECTIONS = 16
 """Connections beyond the limit that get an answer, and only about health."""
@@ -42,27 +32,6 @@ _LEAST_CONNECTIONS = 16
 _METADATA_BYTES = 16 << 10
 _PAUSE = 0.1
 _SECONDS_BETWEEN_WARNINGS = 10.0
-_WATCH_PEER_SECONDS = 0.2
-_HEADER_BYTES = 64 << 10
-# RFC 9110 §7.2: a name, an IPv4 or a bracketed IPv6 address, and a port or none.
-_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(:[0-9]{0,5})?")
-
-
-def _response(
-    status: bytes, kind: str, message: str, *headers: tuple[bytes, bytes]
-) -> tuple[bytes, ASGIHeaders, bytes]:
-    """Return an error response as bytes, and its headers and body alone."""
-    body = json.dumps({"error": {"type": kind, "message": message, "request_id": None}}).encode()
-    length = str(len(body)).encode()
-    fields = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close"), *headers]
-    head = b"".join(name + b": " + value + b"\r\n" for name, value in fields)
-    return b"HTTP/1.1 " + status + b"\r\n" + head + b"\r\n" + body, fields, body
-
-
-BUSY, _BUSY_HEADERS, _BUSY_BODY = _response(
-    b"503 Service Unavailable", "OverloadedError", "too many connections: try again later", (b"retry-after", b"1")
-)
-_INVALID, *_ = _response(b"400 Bad Request", "RequestError", "this is not HTTP/1.1: check the client or its proxy")
 
 
 def raise_file_limit() -> None:
@@ -81,7 +50,7 @@ def connection_limit(settings: ServeSettings, ports: int = 1) -> int:
         ports: Number of ports that share the open files.
     """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    reserved = _OWN_FILES + SPARE_CONNECTIONS + settings.queue_size + _FILES_PER_WORKER * settings.decode_workers
+    reserved = _OWN_FILES + SPARE_CONNECTIONS + settings.queue + _FILES_PER_WORKER * settings.decode_workers
     limit = min(settings.limits.connections, max(_LEAST_CONNECTIONS, (files - reserved) // ports))
     if limit < settings.limits.connections:
         fields = {"connections": limit, "open_files": files}
@@ -100,7 +69,7 @@ def grpc_options(settings: ServeSettings, limit: int) -> list[tuple[str, int]]:
     return [
         ("grpc.max_allowed_incoming_connections", limit),
         # With room for probes beside requests.
-        ("grpc.max_concurrent_streams", settings.queue_size + SPARE_CONNECTIONS),
+        ("grpc.max_concurrent_streams", settings.queue + SPARE_CONNECTIONS),
         ("grpc.max_metadata_size", _METADATA_BYTES),
         ("grpc.server_handshake_timeout_ms", round(1000 * limits.header_timeout)),
         ("grpc.max_connection_idle_ms", round(1000 * limits.idle_timeout)),
@@ -108,115 +77,6 @@ def grpc_options(settings: ServeSettings, limit: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", round(1000 * limits.idle_timeout)),
         ("grpc.keepalive_timeout_ms", round(1000 * limits.header_timeout)),
     ]
-
-
-class _StrictParser(h11.Connection):
-    """Parser that refuses what a proxy in front may take for another request (RFC 9112 §3.2, §6.1)."""
-
-    def next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
-        """Return the next part of a request.
-
-        Raises:
-            h11.RemoteProtocolError: It is malformed.
-        """
-        event = super().next_event()
-        if isinstance(event, h11.Request):
-            headers = dict(event.headers)
-            chunked = b"transfer-encoding" in headers
-            if chunked and (b"content-length" in headers or event.http_version < b"1.1"):
-                message = "two lengths of one body"
-                raise h11.RemoteProtocolError(message)
-            if not _HOST.fullmatch(headers.get(b"host", b"")):
-                message = "malformed Host"
-                raise h11.RemoteProtocolError(message)
-        return event
-
-
-class HttpProtocol(H11Protocol):
-    """HTTP/1.1 of one connection.
-
-    Args:
-        door: Accepted the connection.
-        spare: The connection is beyond the limit.
-        settings: uvicorn's own.
-    """
-
-    def __init__(self, door: Door, *, spare: bool, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.conn = _StrictParser(h11.SERVER, _HEADER_BYTES)
-        self._door, self._spare = door, spare
-        if spare:
-            self.app = _health_only(self.app)
-        self.idle_since = self.loop.time()
-        """Since when no request is in progress."""
-        self.header_since: float | None = self.idle_since
-        """Since when the client owes the header of a request."""
-        self._half_closed = False
-
-    @property
-    def idle(self) -> bool:
-        """True if no request is in progress."""
-        return self.cycle is None or self.cycle.response_complete
-
-    @property
-    def worth(self) -> tuple[bool, bool, float]:
-        """Order in which connections are given up: stuck ones last, then those that have had a response."""
-        return self.transport.get_write_buffer_size() > 0, self.cycle is not None, self.idle_since
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin."""
-        super().connection_made(transport)
-        self._door.opening.discard(self)
-
-    def data_received(self, data: bytes) -> None:
-        """Count the time to a complete header from its first byte, or from the start of the connection."""
-        super().data_received(data)
-        if not self.idle:
-            self.header_since = None
-        elif self.header_since is None:
-            self.header_since = self.loop.time()
-
-    def on_response_complete(self) -> None:
-        """Count idle time from the end of a response."""
-        self.idle_since = self.loop.time()
-        super().on_response_complete()
-
-    def eof_received(self) -> bool:  # type: ignore[override]
-        """Answer a client that has closed its sending side alone, which looks the same as one that has left."""
-        if self.idle or self.cycle.more_body or self.scheme == "https":
-            return False
-        self.cycle.keep_alive = False
-        if not self._half_closed:
-            self._half_closed = True
-            if self.conn.our_state is h11.SEND_RESPONSE and self.scope["http_version"] == "1.1":
-                # Ignored by a client that reads; the host of one that has left answers with a reset.
-                probe = h11.InformationalResponse(status_code=100, headers=[], reason="Continue")
-                self.transport.write(self.conn.send(probe) or b"")
-            self._watch_peer()
-        return True
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Refuse what is not HTTP."""
-        self._door.on_refused("malformed")
-        self.transport.write(_INVALID)
-        self.transport.close()
-
-    def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Refuse a WebSocket where there are too many."""
-        if not self._spare and self._door.admits_websocket():
-            super().handle_websocket_upgrade(event)
-        else:
-            self.transport.write(BUSY)
-            self.transport.close()
-
-    def _watch_peer(self) -> None:
-        if self.idle or self.transport.is_closing():
-            return
-        # After the end of input the event loop no longer watches the socket.
-        if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self.transport.abort()
-        else:
-            self.loop.call_later(_WATCH_PEER_SECONDS, self._watch_peer)
 
 
 class Door:
@@ -284,7 +144,7 @@ class Door:
         return len(self._connections) + len(self.opening)
 
     def admits_websocket(self) -> bool:
-        """Tell if there may be another WebSocket: twice as many as cameras, as each begins before it is counted."""
+        """Return True if another WebSocket is allowed: twice the cameras, as each begins before it is counted."""
         websockets = sum(not isinstance(connection, HttpProtocol) for connection in self._connections)
         return websockets < 2 * self._limits.live_connections
 
@@ -378,25 +238,3 @@ class Door:
             fields = {"cause": cause, "count": self._refused_since_warning, "open": self.count}
             logger.warning("connections are closed", extra={"fields": fields})
             self._refused_since_warning, self._warned_at = 0, now
-
-
-def _health_only(app: ASGIApp) -> ASGIApp:
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_last(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
-            await send(message)
-
-        if route_path(scope) in HEALTH:
-            await app(scope, receive, send_last)
-        else:
-            await send({"type": "http.response.start", "status": 503, "headers": _BUSY_HEADERS})
-            await send({"type": "http.response.body", "body": _BUSY_BODY})
-
-    return answer
-
-
-def route_path(scope: Scope) -> str:
-    """Return the path of a request below the root path."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))

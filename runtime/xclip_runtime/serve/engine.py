@@ -94,7 +94,7 @@ class Engine:
     @property
     def ready(self) -> bool:
         """True if load balancers should send requests."""
-        if self.settings.unready_when_full and self.in_flight >= self.settings.queue_size:
+        if self.settings.unready_when_full and self.in_flight >= self.settings.queue:
             return False
         return self.started.is_set() and not self.draining
 
@@ -108,7 +108,7 @@ class Engine:
         if not self.started.is_set():
             message = "the server is still starting: try again later"
             raise StartingError(message)
-        if self.in_flight >= self.settings.queue_size:
+        if self.in_flight >= self.settings.queue:
             message = f"the queue is full ({self.in_flight} requests): try again later"
             raise OverloadedError(message)
         self.in_flight += 1

@@ -28,7 +28,7 @@ from xclip_runtime.errors import (
     VideoError,
     XClipError,
 )
-from xclip_runtime.serve.connections import route_path
+from xclip_runtime.serve.http_protocol import route_path
 from xclip_runtime.serve.logs import request_id
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ class HitMedia:
         self._videos: OrderedDict[str, str] = OrderedDict()
 
     def __len__(self) -> int:
-        """Number of videos that can be played."""
+        """Return the number of videos that can be played."""
         return len(self._videos)
 
     def path_of(self, video: str) -> str:

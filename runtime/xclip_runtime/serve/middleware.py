@@ -16,8 +16,8 @@ from starlette.responses import Response
 
 from xclip_runtime.errors import ClientLimitError, UploadTooLargeError
 from xclip_runtime.serve.api_keys import key_in
-from xclip_runtime.serve.connections import HEALTH, route_path
 from xclip_runtime.serve.error_responses import INTERNAL, INTERNAL_MESSAGE, OUTCOME, error_response, status_of
+from xclip_runtime.serve.http_protocol import HEALTH, route_path
 from xclip_runtime.serve.logs import request_id
 from xclip_runtime.serve.metrics import CONTENT_TYPE
 

@@ -20,5 +20,5 @@ def notify(*states: str) -> None:
 
 
 def notify_reloading() -> None:
-    """Tell that the server reloads; READY=1 follows."""
+    """Announce a reload; READY=1 follows."""
     notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")

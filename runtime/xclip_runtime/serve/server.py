@@ -17,8 +17,9 @@ import uvicorn
 
 from xclip_runtime.errors import ListenError, XClipError
 from xclip_runtime.serve.app import create_app
-from xclip_runtime.serve.connections import Door, HttpProtocol, connection_limit
+from xclip_runtime.serve.connections import Door, connection_limit
 from xclip_runtime.serve.engine import Engine
+from xclip_runtime.serve.http_protocol import HttpProtocol
 from xclip_runtime.serve.notify import WATCHDOG, notify, notify_reloading
 from xclip_runtime.serve.websocket import WebSocketProtocol
 
@@ -222,7 +223,7 @@ class Server(uvicorn.Server):
 
     def _reload_keys(self) -> None:
         if self._read_keys is not None and self.engine.keys.replace(self._read_keys()):
-            # What a key has found is no longer to be seen without it.
+            # Media of hits that were found with a revoked key must not stay open.
             self.engine.hit_media.forget()
 
     def _reload_certificate(self) -> None:
@@ -286,7 +287,7 @@ def _bind_unix(path: str) -> socket.socket:
     listening = socket.socket(socket.AF_UNIX)
     try:
         if Path(path).is_socket() and listening.connect_ex(path):
-            # Nobody listens: a killed server has left it.
+            # A killed server left it: nobody listens.
             Path(path).unlink()
             listening.close()
             listening = socket.socket(socket.AF_UNIX)

@@ -19,7 +19,7 @@ VIDEOS_SUFFIX = "_video"
 class Limits:
     """Resource limits."""
 
-    upload_bytes: int = 256 * MIB
+    upload: int = 256 * MIB
     """Size of a request body, bytes."""
     duration: float = 600.0
     """Duration of a video by its container, seconds."""
@@ -27,7 +27,7 @@ class Limits:
     """Width times height of a video."""
     time_limit: float = 30.0
     """Time to read a video, seconds; then its decode worker is killed."""
-    decode_bytes: int = 4096 * MIB
+    decode_memory: int = 4096 * MIB
     """Address space of a decode worker, bytes; without effect where the platform cannot limit it."""
     labels: int = 1000
     """Labels and texts of a request."""
@@ -54,7 +54,7 @@ class ServeSettings:
     """Settings of a server."""
 
     limits: Limits = field(default_factory=Limits)
-    queue_size: int = 64
+    queue: int = 64
     """Requests between upload and response; more are refused with 503."""
     request_timeout: float = 60.0
     """Time for one request, seconds; clients may ask for less."""

@@ -21,7 +21,7 @@ _NOT_TRACED = "healthz,v2/health,metrics"
 
 
 def wanted() -> bool:
-    """Tell if the environment asks for traces."""
+    """Return True if the environment asks for traces."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
     exporter = os.environ.get("OTEL_TRACES_EXPORTER")

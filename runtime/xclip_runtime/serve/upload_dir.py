@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xclip_runtime.errors import DiskFullError
+from xclip_runtime.util.system_errors import FULL_DISK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PREFIX = "xclip-onnx-serve-"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UploadDir:
@@ -46,7 +45,7 @@ class UploadDir:
             os.close(descriptor)
             yield Path(name)
         except OSError as error:
-            if error.errno not in _FULL:
+            if error.errno not in FULL_DISK:
                 raise
             logger.error("no room for uploads", extra={"fields": {"folder": str(self.path)}})
             message = "the server has no room for the upload: send a smaller one, or try again later"

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 class Smoother:
     """Exponential smoothing in time rather than in windows, so that dropped windows do not slow it down.
 
-    s ← s + (1 - exp(-Δt / tau)) (p - s), where Δt is the time between the ends of two windows.
+    s ← s + (1 - exp(-Δt / smooth)) (p - s), where Δt is the time between the ends of two windows.
 
     Args:
-        tau: Time constant, seconds; 0 for no smoothing.
+        smooth: Time constant, seconds; 0 for no smoothing.
 
     Raises:
-        ValueError: ``tau`` is negative.
+        ValueError: ``smooth`` is negative.
     """
 
-    def __init__(self, tau: float) -> None:
-        if not 0 <= tau < math.inf:
-            message = f"the smoothing is {tau} s: give 0 or more"
+    def __init__(self, smooth: float) -> None:
+        if not 0 <= smooth < math.inf:
+            message = f"the smoothing is {smooth} s: give 0 or more"
             raise ValueError(message)
-        self._tau = tau
+        self._smooth = smooth
         self._probs: NDArray[np.float64] | None = None
         self._end = 0.0
 
@@ -46,10 +46,10 @@ class Smoother:
         Returns:
             Smoothed probabilities, float64 (N,).
         """
-        if self._probs is None or anew or self._tau == 0:
+        if self._probs is None or anew or self._smooth == 0:
             self._probs = probs
         else:
-            self._probs = self._probs - math.expm1(-(end - self._end) / self._tau) * (probs - self._probs)
+            self._probs = self._probs - math.expm1(-(end - self._end) / self._smooth) * (probs - self._probs)
         self._end = end
         return self._probs
 

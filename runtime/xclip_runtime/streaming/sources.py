@@ -47,11 +47,11 @@ _STANDARD_INPUT_NAME = "standard input"
 _ACCEPTED = 'the number of a camera, an address, a path, or "-" for standard input'
 # RTSP over UDP, FFmpeg's own choice, loses packets where the network is busy.
 _ADDRESS_OPTIONS = {"rtsp_transport": "tcp"}
-# FFmpeg knows of no more frames, at the start of a stream, when they are shown: a source that goes on so has no clock.
+# FFmpeg may lack the times of up to so many frames at the start of a stream; a source that lacks more has no clock.
 _FRAMES_WITHOUT_TIME = 8
-# Seconds by which the duration of a container may be wrong.
+# Error of the duration in a container, seconds.
 _DURATION_MARGIN = 1.0
-# FFmpeg's name of the cameras of each platform, and how it names one of them.
+# FFmpeg's input format and file name for cameras, by platform.
 _CAMERAS = {
     "linux": ("v4l2", "/dev/video{}"),
     "darwin": ("avfoundation", "{}:none"),
@@ -101,7 +101,7 @@ class Backoff:
     """Seconds after which a source that neither sends nor closes counts as broken."""
 
     def waits(self) -> Iterator[float]:
-        """Seconds before each attempt."""
+        """Yield the seconds to wait before each attempt."""
         for attempt in count():
             yield min(self.first * 2.0**attempt, self.longest)
 
@@ -201,7 +201,7 @@ class DecoderSource(_Source):
                 if self._closed.is_set():
                     return
                 t = frame.time / 1e3
-                # False where the file does not say (NaN), or says the same again.
+                # False if the time is missing (NaN) or repeated.
                 last = t if t > last else max(last, -interval) + interval
                 yield StreamFrame(last, frame.to_rgb)
             if last == -math.inf and not self._closed.is_set():

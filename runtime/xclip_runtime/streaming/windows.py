@@ -84,7 +84,7 @@ class _Open:
 class StreamWindow:
     """Cutter of a stream into windows of `window` seconds, one every `hop` seconds, of T frames uniform in time.
 
-    Window k begins at k · hop after the first frame. Its frame i is the last one at or before the moment
+    Window k begins at k · hop after the first frame. Its frame i is the last one at or before the time
     (i + 1/2) · window / T after its start, which is known when the next frame comes; at a constant frame rate that is
     the sampling of `uniform_indices`. A frame is prepared if a window needs it, once for all windows that share it.
 

@@ -38,7 +38,7 @@ class TextEncoder:
     def __init__(self, bundle: Bundle, options: SessionOptions | None = None) -> None:
         options = options or SessionOptions()
         self._bundle = bundle
-        self._options = SessionOptions("cpu", options.intra_op_threads, options.optimize_for)
+        self._options = SessionOptions("cpu", options.threads, options.optimize_for)
 
     @property
     def sha256(self) -> str:

@@ -34,13 +34,13 @@ class Candidate:
 
     device: SessionDevice
     precision: Compute
-    intra_op_threads: int | None
+    threads: int | None
     graph: GraphEntry
     memory: int
     """Estimated memory of its process, bytes."""
 
     def __str__(self) -> str:
-        threads = "" if self.intra_op_threads is None else f", {self.intra_op_threads} threads"
+        threads = "" if self.threads is None else f", {self.threads} threads"
         return f"{self.device} {self.precision}{threads}"
 
 

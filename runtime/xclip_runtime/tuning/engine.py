@@ -29,7 +29,7 @@ class EngineTimeoutError(EngineError):
     """A candidate that did not answer in time."""
 
 
-class Engine:
+class EngineProcess:
     """Worker process of a candidate.
 
     Args:

@@ -25,10 +25,10 @@ FIRST_SHARE = 0.5
 
 
 class Runner(Protocol):
-    """Engine of a candidate, as `xclip_runtime.tuning.engine.Engine`."""
+    """Engine of a candidate, as `xclip_runtime.tuning.engine.EngineProcess`."""
 
     facts: Mapping[str, Any]
-    """What was loaded, load time, memory and peak, and the ``seconds`` and ``logits`` of clip 0."""
+    """Provider, load time, memory and peak, and the ``seconds`` and ``logits`` of clip 0."""
 
     def run(self, clip: int, seconds: float) -> Mapping[str, Any]:
         """Run a clip; return its ``seconds`` and ``logits``."""
@@ -43,7 +43,7 @@ class Measurement:
 
     candidate: Candidate
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What was loaded, load time, memory and peak."""
+    """Provider, load time, memory and peak."""
     seconds: list[float] = field(default_factory=list)
     logits: dict[int, NDArray[np.float64]] = field(default_factory=dict)
     """Logits of each clip that was run, float64 (N,)."""

@@ -24,7 +24,7 @@ class Row:
 
     device: str
     precision: str
-    intra_op_threads: int | None
+    threads: int | None
     graph: str
     provider: str | None = None
     runs: int = 0
@@ -69,7 +69,7 @@ def _is_fp32_on_cpu(measurement: Measurement) -> bool:
 
 def _row(measurement: Measurement, reference: Mapping[int, NDArray[np.float64]], gflop: float | None) -> Row:
     candidate, facts = measurement.candidate, measurement.facts
-    named = candidate.device, candidate.precision, candidate.intra_op_threads, candidate.graph.name
+    named = candidate.device, candidate.precision, candidate.threads, candidate.graph.name
     common = sorted(measurement.logits.keys() & reference.keys())
     problem = measurement.problem
     if problem is None and not common:

@@ -18,7 +18,7 @@ from xclip_runtime.inference.auto import MAX_LOGIT_ERROR, check_max_logit_error
 from xclip_runtime.inference.tuning_file import Setting, Tuning, machine_key, save_tuning
 from xclip_runtime.tuning.candidates import candidates, installed_devices
 from xclip_runtime.tuning.clips import calibration_clips
-from xclip_runtime.tuning.engine import Engine, EngineError
+from xclip_runtime.tuning.engine import EngineError, EngineProcess
 from xclip_runtime.tuning.measurement import Rounds, measure
 from xclip_runtime.tuning.report import Row, rows_of
 from xclip_runtime.tuning.roofline import clip_gflop
@@ -81,7 +81,7 @@ class TuningReport:
             else {
                 "device": chosen.device,
                 "precision": chosen.precision,
-                "intra_op_threads": chosen.intra_op_threads,
+                "threads": chosen.threads,
             },
             "saved": self.saved,
             "not_saved": self.not_saved,
@@ -186,12 +186,12 @@ def _start(bundle: str, clips: str, memory: int | None, candidate: Candidate, se
         "bundle": bundle,
         "device": candidate.device,
         "precision": candidate.precision,
-        "intra_op_threads": candidate.intra_op_threads,
+        "threads": candidate.threads,
     }
-    return Engine(arguments, clips, seconds)
+    return EngineProcess(arguments, clips, seconds)
 
 
 def _setting(row: Row) -> Setting | None:
     if row.seconds is None or row.max_abs_logit is None:
         return None
-    return Setting(row.device, row.precision, row.intra_op_threads, row.seconds, row.max_abs_logit)  # type: ignore[arg-type]
+    return Setting(row.device, row.precision, row.threads, row.seconds, row.max_abs_logit)  # type: ignore[arg-type]

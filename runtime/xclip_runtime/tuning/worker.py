@@ -49,7 +49,7 @@ def _answers(arguments: Mapping[str, Any], file: str) -> Iterator[dict[str, Any]
         yield {
             **first,
             **model.ran,
-            "intra_op_threads": model.info["intra_op_threads"],
+            "threads": model.info["threads"],
             "load_seconds": load_seconds,
             "peak_rss_mb": peak_rss_mb(),
             "peak_gflops": _peak(model),

@@ -21,7 +21,7 @@ _PARAMETER = re.compile(
 
 
 def is_address(name: str) -> bool:
-    """Tell an address, such as rtsp://..., from the path of a file."""
+    """Return True for an address, such as rtsp://..., False for the path of a file."""
     return _SCHEME.match(name) is not None
 
 

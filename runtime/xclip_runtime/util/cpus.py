@@ -31,7 +31,7 @@ def available_cpus() -> int:
 
 
 def default_workers() -> int:
-    """Threads that read videos ahead: one per CPU that this process may use, at most 4."""
+    """Return the number of threads that read videos ahead: one per usable CPU, at most 4."""
     return min(available_cpus(), 4)
 
 
@@ -53,7 +53,7 @@ def instruction_sets() -> tuple[str, ...]:
 
 
 def int8_is_fast() -> bool | None:
-    """Tell if the CPU has int8 dot products (VNNI, Arm's dotprod); None if its instruction sets are unknown."""
+    """Return True if the CPU has int8 dot products (VNNI, Arm's dotprod), None if that is unknown."""
     found = instruction_sets()
     return bool(_INT8_DOT_PRODUCTS.intersection(found)) if found else None
 

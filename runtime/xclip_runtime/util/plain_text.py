@@ -20,6 +20,11 @@ def printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its class if it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def lines(text: str) -> list[str]:
     r"""Split text at \n, \r\n and \r only: other characters that end a line in Unicode may be part of a name."""
     return re.split(r"\r\n|\r|\n", text)

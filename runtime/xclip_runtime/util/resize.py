@@ -39,7 +39,7 @@ class _Scratch(threading.local):
         self._held: dict[str, NDArray[np.float32]] = {}
 
     def __call__(self, name: str, *shape: int) -> NDArray[np.float32]:
-        """A float32 array of finite numbers, this thread's own until the next call for `name`."""
+        """Return a float32 array of finite numbers, this thread's own until the next call for `name`."""
         size = math.prod(shape)
         if name not in self._held or self._held[name].size < size:
             self._held[name] = np.zeros(size, np.float32)
@@ -72,7 +72,7 @@ def check_aspect(height: int, width: int) -> None:
 
 
 def triangle_bands(length: int, resized: int, start: int, count: int) -> tuple[Band, ...]:
-    """A triangle filter that resizes `length` samples to `resized`, for the outputs from `start` to `start` + `count`.
+    """Compute a triangle filter from `length` samples to `resized`, for outputs `start` to `start` + `count`.
 
     When shrinking, the triangle is as wide as the scale (antialiasing); when enlarging this is linear interpolation.
     Taps outside the image are dropped and the rest renormalised, as in Pillow.
@@ -94,7 +94,7 @@ def triangle_bands(length: int, resized: int, start: int, count: int) -> tuple[B
 
 @lru_cache(maxsize=64)
 def _interleaved_bands(length: int, resized: int, start: int, count: int) -> tuple[Band, ...]:
-    """Like `triangle_bands`, for rows of pixels of three channels, which do not mix; weights are (inputs, outputs)."""
+    """Compute `triangle_bands` for rows of three-channel pixels; weights are (inputs, outputs)."""
     return tuple(
         Band(_channels(band.outputs), _channels(band.inputs), np.kron(band.weights.T, np.eye(3, dtype=np.float32)))
         for band in triangle_bands(length, resized, start, count)

@@ -13,11 +13,10 @@ from xclip_runtime.util.plain_text import printable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_FULL, _FORBIDDEN = "free space there, or choose another place", "change its permissions, or choose another place"
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FREE_SPACE, _FORBIDDEN = "free space there, or choose another place", "change its permissions, or choose another place"
 _FIXES = {
-    errno.ENOSPC: _FULL,
-    errno.EDQUOT: _FULL,
-    errno.EFBIG: _FULL,
+    **dict.fromkeys(FULL_DISK, _FREE_SPACE),
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
     errno.EROFS: "choose a place that can be written",

@@ -251,7 +251,7 @@ class FrameReader:
                 if frame.corrupt or (number in entries and not frame.keyframe):
                     return False
                 if not due or number < due[0]:
-                    continue  # One that may also be missing: before the first of its span, or not skipped by the codec.
+                    continue  # Not needed: before the first frame of its span, or one that the codec did not skip.
                 if number != due.popleft():
                     return False
                 if number in wanted:

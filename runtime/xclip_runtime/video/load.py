@@ -28,6 +28,20 @@ class Reading(ReadOptions):
     views: Views = field(default_factory=Views)
     """Temporal clips and crops; the probabilities are averaged over them."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.views, Views):
+            message = f"views is {self.views!r}: give Views, such as Views(4, 3)"
+            raise TypeError(message)
+
+    @classmethod
+    def of(cls, reading: Reading | None) -> Reading:
+        """Return a reading, by default the whole file in one view; anything else is a TypeError."""
+        if reading is None or isinstance(reading, Reading):
+            return reading or cls()
+        message = f"reading is an object of type {type(reading).__name__}: give a Reading, such as Reading(start=1.0)"
+        raise TypeError(message)
+
 
 def read_video(video: Video, num_frames: int, transform: FrameTransform, reading: Reading) -> Clip:
     """Read, sample and prepare a video.

@@ -77,7 +77,7 @@ def read_clip(
 
 
 def read_views(path: VideoFile, *, num_frames: int, transform: FrameTransform, views: Views, **options: Any) -> Clip:
-    """Like `read_clip`, with its options, for multi-view scoring.
+    """Read the clips of several views; the options are those of `read_clip`.
 
     Clip c of C takes every C-th of the C * `num_frames` sampled frames, from the c-th on.
 

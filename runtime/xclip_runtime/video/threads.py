@@ -32,11 +32,11 @@ class ThreadPolicy:
     """A part costs as much as decoding so many: a thread, another opening of the file and its way to the part."""
 
     def parts(self, pixels: int) -> int:
-        """Parts to decode at once of a video with so many pixels a frame: threads within a part share less well."""
+        """Return the number of parts to decode at once, by pixels of a frame: threads within a part scale worse."""
         return max(min(self.cpus, self.max_parts, self.pixels_at_once // max(pixels, 1)), 1) if reads_alone() else 1
 
     def threads(self, codec: str, pixels: int, parts: int | None = None) -> int:
-        """Threads of one decoder, beside those of the other videos that are being read.
+        """Return the number of threads of one decoder, beside those of the other videos that are being read.
 
         Args:
             codec: FFmpeg's name.

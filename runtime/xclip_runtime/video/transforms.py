@@ -53,7 +53,7 @@ class FrameTransform:
         return out
 
     def resized(self, height: int, width: int, short_side: int | None = None) -> tuple[int, int]:
-        """Height and width, pixels, to which a whole frame is resized before the crop.
+        """Return height and width, pixels, to which a whole frame is resized before the crop.
 
         Args:
             height: Of the frame.

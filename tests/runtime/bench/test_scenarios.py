@@ -26,7 +26,7 @@ class Sleeper:
             self.answered.append(len(samples[start : start + self.batch_size]))
 
 
-BRIEF = Conditions(seconds=0.05, count=12, samples_per_query=4)
+BRIEF = Conditions(duration=0.05, count=12, samples_per_query=4)
 
 
 @pytest.mark.parametrize("generator", GENERATORS)
@@ -71,7 +71,7 @@ def test_offline_goes_through_in_batches(generator):
 
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_a_server_cannot_hold_a_bound_below_its_own_time(generator):
-    found = run_scenario(Sleeper(), "Server", Conditions(seconds=0.02, count=10, latency_bound_ms=1.0), generator)
+    found = run_scenario(Sleeper(), "Server", Conditions(duration=0.02, count=10, latency_bound=1.0), generator)
 
     assert found["value"] is None
     assert not any(trial["holds"] for trial in found["trials"])
@@ -79,7 +79,7 @@ def test_a_server_cannot_hold_a_bound_below_its_own_time(generator):
 
 @pytest.mark.parametrize("generator", GENERATORS)
 def test_a_server_holds_a_bound_that_is_never_reached(generator):
-    found = run_scenario(Sleeper(), "Server", Conditions(seconds=0.02, count=10, latency_bound_ms=1e5), generator)
+    found = run_scenario(Sleeper(), "Server", Conditions(duration=0.02, count=10, latency_bound=1e5), generator)
 
     assert found["value"] == max(trial["rate"] for trial in found["trials"])
     assert all(trial["holds"] for trial in found["trials"])

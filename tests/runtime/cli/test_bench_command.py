@@ -30,7 +30,7 @@ def test_the_report_tells_what_ran_where(benched):
     assert set(report["stages"]) == {"decode", "prepare", "vision", "prompt", "total"}
     assert set(report["cold_start"]) == {"start", "import", "load", "first", "second", "to_first_answer", "peak_rss_mb"}
     assert report["model"]["provider"] == "CPUExecutionProvider"
-    assert {"manifest_sha256", "intra_op_threads", "precision"} <= set(report["model"])
+    assert {"manifest_sha256", "threads", "precision"} <= set(report["model"])
     assert {"cpu", "cpu_flags", "cgroup_cpu_max", "cpus_usable"} <= set(report["machine"])
     assert {"xclip-onnx", "onnxruntime"} <= set(report["software"]["versions"])
     assert report["settings"]["generator"] == "loadgen"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import defaultdict
 
@@ -9,8 +10,27 @@ import click
 import pytest
 
 from helpers.markdown import ROOT
+from xclip_export import export_bundle
+from xclip_runtime import (
+    Backoff,
+    EventDetector,
+    Limits,
+    Reading,
+    Reuse,
+    ServeSettings,
+    VideoIndex,
+    XClip,
+    open_source,
+    pack_bundle,
+)
+from xclip_runtime.bench.plan import Conditions, Plan
+from xclip_runtime.bundle.model_card import Push
 from xclip_runtime.cli import cli
 from xclip_runtime.cli.parameters import Option, PositionalAlias
+from xclip_runtime.evaluation.datasets import find_samples
+from xclip_runtime.integrations.triton_repository import export_repository
+from xclip_runtime.serve.server import Server
+from xclip_runtime.tuning.run import tune
 
 SHORT = {"--bundle": "-b", "--output": "-o", "--top-k": "-k", "--index": "-i", "--help": "-h"}
 
@@ -57,6 +77,33 @@ OLD_SPELLINGS = {
 OWN_OPTIONS = {"train.py", "retrieval.py"}
 """Scripts whose own options have the spelling --out."""
 RENAMED = {"--delay-us", *(old for _, old in OLD_SPELLINGS)} - {"--labels"}  # a list of labels, other than in export
+
+PYTHON = {
+    "classify": (XClip, XClip.classify_each, XClip.with_labels, Reading),
+    "embed": (XClip, XClip.features_each, Reading),
+    "score": (XClip, XClip.score, Reading),
+    "stream": (XClip, XClip.stream, XClip.with_labels, open_source, Backoff, EventDetector, Reuse),
+    "eval-stream": (XClip, XClip.stream, XClip.with_labels, Reuse),
+    "index add": (XClip, VideoIndex.create, VideoIndex.add),
+    "index search": (XClip, VideoIndex.open, VideoIndex.search),
+    "eval": (XClip, find_samples, XClip.classify_each, XClip.with_labels, Reading),
+    "bench": (XClip, Plan, Conditions),
+    "tune": (tune,),
+    "export": (export_bundle,),
+    "export-triton": (export_repository,),
+    "pack": (pack_bundle,),
+    "push": (Push.prepare, Push.send),
+    "serve": (XClip, ServeSettings, Limits, Server),
+}
+"""Functions and dataclasses that the options of a command fill."""
+
+COMMAND_ONLY = {
+    *("json", "output", "resume", "events", "contact-sheet", "dry-run", "with-features"),  # what is printed or written
+    *("no-text", "no-stream", "no-sweeps", "labels-file"),  # text=False, …; a file that is read to labels
+    *("limit", "max-windows", "compare-precision", "swap-check"),
+    *("tls-cert", "tls-key", "log-format", "log-level"),
+    *("for", "index"),  # a keyword of Python; a folder
+}
 
 REQUIRED = {
     "classify": ["v.mp4", "-b", "motion-demo"],
@@ -133,6 +180,15 @@ def test_a_spelling_has_one_meaning_unit_and_type():
         assert len({option.metavar for _, option in group}) == 1 or name in ("--output", "--bundle"), name
         assert len({type(option.type) for _, option in group}) == 1 or name == "--bundle", name
         assert len({option.envvar for _, option in group}) == 1 or name == "--index", name
+
+
+@pytest.mark.parametrize("command", PYTHON)
+def test_an_option_has_the_name_of_the_parameter_or_field_that_it_fills(command):
+    fields = {name for function in PYTHON[command] for name in inspect.signature(function).parameters}
+    words = {word for name in fields for word in (name, name.removesuffix("s"), f"max_{name}")}
+    options = {spelling(option)[2:] for name, option in OPTIONS if name == command}
+
+    assert {name for name in options - COMMAND_ONLY if name.replace("-", "_") not in words} == set()
 
 
 def test_short_flags_are_those_of_the_glossary():

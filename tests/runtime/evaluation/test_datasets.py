@@ -108,7 +108,7 @@ def test_split_files_may_lie_elsewhere(hmdb51, place, tmp_path_factory):
     expected = [(name, label) for name, label in found(hmdb51)]
     if place == "named":
         other = (hmdb51 / HMDB51_SPLITS).rename(tmp_path_factory.mktemp("other") / "splits")
-        assert found(hmdb51, splits=other) == expected
+        assert found(hmdb51, split_files=other) == expected
         return
     videos = hmdb51 / "hmdb51_org"
     videos.mkdir()

@@ -163,7 +163,7 @@ def homeless(_):
 
 @pytest.mark.parametrize(("precision", "hint"), [("fp32", "f32"), ("bf16", "bf16"), ("fp16", "f16")])
 def test_openvino_is_held_to_the_precision_that_is_asked_for(precision, hint):
-    config = json.loads(options_of("openvino", precision=precision, intra_op_threads=3)["load_config"])
+    config = json.loads(options_of("openvino", precision=precision, threads=3)["load_config"])
 
     assert config["CPU"]["INFERENCE_PRECISION_HINT"] == hint
     assert config["CPU"]["INFERENCE_NUM_THREADS"] == 3

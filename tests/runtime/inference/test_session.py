@@ -157,11 +157,11 @@ def test_without_onnxruntime_the_extra_is_named(monkeypatch):
 @pytest.mark.parametrize("threads", [0, -1])
 def test_less_than_one_thread_is_refused(threads):
     with pytest.raises(DeviceError, match="at least 1"):
-        SessionOptions("cpu", intra_op_threads=threads)
+        SessionOptions("cpu", threads=threads)
 
 
 def test_threads_that_the_user_gives_are_used():
-    assert Session(GRAPH, SessionOptions("cpu", intra_op_threads=1)).intra_op_threads == 1
+    assert Session(GRAPH, SessionOptions("cpu", threads=1)).threads == 1
 
 
 @pytest.mark.parametrize(("goal", "spinning"), [("throughput", "0"), ("latency", "1")])
@@ -264,7 +264,7 @@ def test_session_options_of_onnxruntime_take_the_place_of_the_defaults():
     mine.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     loaded = Session(GRAPH, SessionOptions("cpu", session_options=mine))
 
-    assert loaded.intra_op_threads == 1
+    assert loaded.threads == 1
     assert loaded._session.get_session_options().graph_optimization_level == mine.graph_optimization_level
 
 
@@ -273,7 +273,7 @@ def test_threads_that_are_named_beside_session_options_are_set_in_them():
 
     mine = onnxruntime.SessionOptions()
 
-    assert Session(GRAPH, SessionOptions("cpu", intra_op_threads=2, session_options=mine)).intra_op_threads == 2
+    assert Session(GRAPH, SessionOptions("cpu", threads=2, session_options=mine)).threads == 2
 
 
 def test_the_ban_on_fallback_is_set_in_the_users_session_options_too():

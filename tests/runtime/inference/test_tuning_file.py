@@ -68,7 +68,7 @@ def test_auto_takes_the_fastest_within_the_error(bundle):
     save(bundle)
 
     assert XClip(DEMO_BUNDLE).precision == "fp32"
-    assert XClip(DEMO_BUNDLE).info["intra_op_threads"] == 1
+    assert XClip(DEMO_BUNDLE).info["threads"] == 1
     tuned = XClip(DEMO_BUNDLE, max_logit_error=1)
     assert (tuned.precision, tuned.graph.name) == ("int8", "vision_model_int8")
     assert tuned.info["chosen"].startswith("tuned on 2026-11-28")

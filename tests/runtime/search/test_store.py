@@ -17,10 +17,10 @@ from xclip_runtime.results import VideoFeatures
 from xclip_runtime.search import VideoIndex
 from xclip_runtime.search import store as store_module
 from xclip_runtime.search.identity import ModelIdentity
-from xclip_runtime.search.store import DATABASE, Description, Source, Store
+from xclip_runtime.search.store import DATABASE, IndexDescription, Source, Store
 
 DIMENSION = 16
-DESCRIPTION = Description(ModelIdentity("checkpoint", "v", "p", "t", "fp32", "videox", DIMENSION), "fp32")
+DESCRIPTION = IndexDescription(ModelIdentity("checkpoint", "v", "p", "t", "fp32", "videox", DIMENSION), "fp32")
 PRELUDE = f"""
 import os, signal, sys
 from xclip_runtime import XClip
@@ -183,11 +183,11 @@ def test_what_is_nearest_is_what_numpy_finds(store):
 @pytest.mark.parametrize(("stored", "tolerance"), [("fp32", 0), ("fp16", 1e-3)])
 def test_features_come_back_as_they_went_in(tmp_path, stored, tolerance):
     one = features(np.random.default_rng(1))
-    with Store.create(tmp_path, Description(DESCRIPTION.model, stored)) as store:
+    with Store.create(tmp_path, IndexDescription(DESCRIPTION.model, stored)) as store:
         store.put(source("/a"), 0.5, 1.25, one, first=True, last=True)
         ((window, back),) = store.features()
 
-        assert store.span(window) == store_module.Span("/a", 0.5, 1.25)
+        assert store.span(window) == store_module.WindowSpan("/a", 0.5, 1.25)
         np.testing.assert_array_equal(back.video_embeds, one.unit_embeds)
         np.testing.assert_allclose(back.img_features, one.img_features, rtol=tolerance)
         assert (back.img_features.dtype, back.img_features.shape) == (np.float32, (4, DIMENSION))

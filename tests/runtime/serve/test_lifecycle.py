@@ -134,7 +134,7 @@ def test_every_series_is_there_before_its_first_event(server):
 
 def test_starting_and_probes_are_no_overload(model):
     gate = Gate(model)
-    with running(gate.model, queue_size=1, unready_when_full=True) as server, gate.closed():
+    with running(gate.model, queue=1, unready_when_full=True) as server, gate.closed():
         answer = in_background(lambda: server.classify(DEMO_VIDEO))
         eventually(lambda: server.engine.in_flight == 1)
         assert server.client.get("/v2/health/ready").status_code == 503
@@ -208,7 +208,7 @@ def test_every_option_can_be_set_by_a_variable_of_its_name(monkeypatch):
 
     params = command.make_context("serve", []).params
 
-    named = ("port", "grpc_port", "log_level", "unready_when_full", "intra_op_threads", "api_keys", "folder")
+    named = ("port", "grpc_port", "log_level", "unready_when_full", "threads", "api_keys", "folder")
     assert [params[name] for name in named] == [1, 2, "error", True, 3, "f", "i"]
     assert params["provider_options"] == {"a": "1", "b": "2"}
     assert command.make_context("serve", ["--port", "5"]).params["port"] == 5

@@ -106,6 +106,8 @@ def test_a_request_keeps_its_id_or_gets_one(server, given, kept):
 def test_every_request_is_one_line_of_json_with_its_id(server, caplog):
     with caplog.at_level(logging.INFO, "xclip_runtime.serve"):
         reply = server.client.post("/v1/classify", content=b"no video", headers={"X-Request-ID": "my-id"})
+        # The request is logged once its response is sent.
+        eventually(lambda: any(r.getMessage() == "request" for r in caplog.records))
     [record] = [r for r in caplog.records if r.getMessage() == "request"]
     token = request_id.set("my-id")
     document = json.loads(JsonFormatter().format(record))
@@ -185,7 +187,7 @@ def test_the_documentation_of_the_api_says_which_routes_need_a_key(model, server
 
 
 def test_a_key_is_asked_for_before_the_body_is_read_or_judged(model):
-    with running(model, api_keys=("one",), limits=Limits(upload_bytes=10_000)) as server:
+    with running(model, api_keys=("one",), limits=Limits(upload=10_000)) as server:
         reply = server.client.post("/v1/classify?top_k=0", content=VIDEO)
 
     assert reply.status_code == 401
@@ -199,7 +201,7 @@ def test_a_body_over_the_limit_is_refused_and_leaves_nothing(model, announced, m
     def chunks():
         yield VIDEO
 
-    with running(model, limits=Limits(upload_bytes=10_000)) as server:
+    with running(model, limits=Limits(upload=10_000)) as server:
         reply = server.client.post("/v1/classify", content=VIDEO if announced else chunks())
         form = server.client.post("/v1/classify", files={"video": VIDEO})
         [folder] = tmp_path.iterdir()
@@ -210,7 +212,7 @@ def test_a_body_over_the_limit_is_refused_and_leaves_nothing(model, announced, m
 
 
 def test_a_client_that_sends_far_too_much_reads_why_it_is_refused(model):
-    with running(model, limits=Limits(upload_bytes=10_000)) as server:
+    with running(model, limits=Limits(upload=10_000)) as server:
         replies = [server.client.post("/v1/classify", content=bytes(5_000_000)) for _ in range(60)]
 
     assert {reply.status_code for reply in replies} == {413}
@@ -221,7 +223,7 @@ def test_a_client_that_sends_far_too_much_reads_why_it_is_refused(model):
 def test_a_client_that_announces_too_much_and_sends_nothing_is_not_waited_for(model, expects, monkeypatch):
     monkeypatch.setattr(middleware, "_DRAINED_SECONDS", 600 if expects else 0.05)
     head = "POST /v1/classify HTTP/1.1\r\nHost: here\r\nContent-Length: 20000000\r\n"
-    with running(model, limits=Limits(upload_bytes=10_000)) as server:
+    with running(model, limits=Limits(upload=10_000)) as server:
         address = server.client.base_url
         with socket.create_connection((address.host, address.port), timeout=20) as connection:
             connection.sendall(f"{head}{'Expect: 100-continue' if expects else 'X: y'}\r\n\r\n".encode())
@@ -260,7 +262,7 @@ def test_what_a_killed_server_left_behind_is_swept_and_what_a_living_one_has_is_
 
 def test_the_queue_is_bounded_and_every_request_is_answered(model):
     gate = Gate(model)
-    with running(gate.model, queue_size=2) as server, gate.closed():
+    with running(gate.model, queue=2) as server, gate.closed():
         first = in_background(lambda: server.classify(DEMO_VIDEO))
         second = in_background(lambda: server.classify(DEMO_VIDEO))
         eventually(lambda: server.engine.in_flight == 2)

@@ -11,8 +11,8 @@ from xclip_runtime.streaming.events import EventDetector, Smoother
 
 def window(start, gap=None, **probs):
     labels = tuple(LabelScore(label, prob, 0.0) for label, prob in probs.items())
-    ran = "CPUExecutionProvider", "fp32", "cpu", "vision_model"
-    return WindowResult(start, start + 2, labels, 1.0, 0, 0, gap, *ran, Encoding.all_new(32))
+    ran = {"provider": "CPUExecutionProvider", "precision": "fp32", "device": "cpu", "graph": "vision_model"}
+    return WindowResult(start, start + 2, labels, 1.0, 0, 0, gap, Encoding.all_new(32), **ran)
 
 
 def events(detector, *windows):
@@ -89,15 +89,15 @@ def test_smoothed_probabilities_still_sum_to_one():
         assert smoother.update(rng.dirichlet(np.ones(5)), end).sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize(("tau", "anew"), [(0.0, False), (5.0, True)])
-def test_without_smoothing_or_after_a_gap_probabilities_are_as_they_come(tau, anew):
-    smoother = Smoother(tau)
+@pytest.mark.parametrize(("smooth", "anew"), [(0.0, False), (5.0, True)])
+def test_without_smoothing_or_after_a_gap_probabilities_are_as_they_come(smooth, anew):
+    smoother = Smoother(smooth)
     smoother.update(np.array([1.0, 0.0]), 0)
 
     np.testing.assert_array_equal(smoother.update(np.array([0.2, 0.8]), 1, anew=anew), [0.2, 0.8])
 
 
-@pytest.mark.parametrize("tau", [-1.0, float("nan"), float("inf")])
-def test_a_smoothing_that_makes_no_sense_is_refused(tau):
+@pytest.mark.parametrize("smooth", [-1.0, float("nan"), float("inf")])
+def test_a_smoothing_that_makes_no_sense_is_refused(smooth):
     with pytest.raises(ValueError, match="0 or more"):
-        Smoother(tau)
+        Smoother(smooth)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from xclip_runtime.tuning import engine
-from xclip_runtime.tuning.engine import Engine, EngineError, EngineTimeoutError
+from xclip_runtime.tuning.engine import EngineError, EngineProcess, EngineTimeoutError
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,12 @@ def test_a_failure_has_its_reason(monkeypatch, code, seconds, kind, reason):
     monkeypatch.setattr(engine, "_START", code)
 
     with pytest.raises(kind, match=reason):
-        Engine({}, "clips.npy", seconds)
+        EngineProcess({}, "clips.npy", seconds)
 
 
 def test_a_real_engine_answers_with_logits(tmp_path):
     np.save(tmp_path / "clips.npy", np.zeros((1, 32, 224, 224, 3), np.uint8))
-    found = Engine({"bundle": "motion-demo", "device": "cpu"}, str(tmp_path / "clips.npy"), 60)
+    found = EngineProcess({"bundle": "motion-demo", "device": "cpu"}, str(tmp_path / "clips.npy"), 60)
     try:
         assert len(found.run(0, 60)["logits"]) == 70
     finally:

@@ -22,7 +22,7 @@ try:
 
     from xclip_runtime.integrations.ray_cluster.claim import check, claimed
     from xclip_runtime.integrations.ray_cluster.shards import Shards
-    from xclip_runtime.integrations.ray_cluster.store import Store
+    from xclip_runtime.integrations.ray_cluster.store import ResultStore
     from xclip_runtime.integrations.ray_cluster.worker import BulkWorker, Task, is_fault_of_video
 except ModuleNotFoundError as error:
     feature = f"running on Ray (missing: {error.name})"
@@ -93,7 +93,7 @@ def run_bulk(
     """
     opened = Bundle.open(bundle)
     names = dict.fromkeys(_listed(videos))
-    options = {"intra_op_threads": cpus_per_worker, **(model_options or {})}
+    options = {"threads": cpus_per_worker, **(model_options or {})}
     settings = {
         "task": task,
         "top_k": top_k,
@@ -103,7 +103,7 @@ def run_bulk(
     }
     with ExitStack() as stack:
         with _usable(os.fspath(output)):
-            store = Store(os.fspath(output))
+            store = ResultStore(os.fspath(output))
             run = stack.enter_context(claimed(store))
             finished = Shards(store, run).begin(settings, retry_failed=retry_failed)
         wanted = [name for name in names if without_passwords(name) not in finished]

@@ -20,7 +20,7 @@ from xclip_runtime.errors import BulkError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from xclip_runtime.integrations.ray_cluster.store import Store
+    from xclip_runtime.integrations.ray_cluster.store import ResultStore
 
 CLAIM = "_run.json"
 _BEAT_S = 15.0
@@ -30,7 +30,7 @@ _LAST_WRITES_S = 5.0
 
 
 @contextmanager
-def claimed(store: Store) -> Iterator[str]:
+def claimed(store: ResultStore) -> Iterator[str]:
     """Hold the folder while the block runs; yield the run's identifier.
 
     Raises:
@@ -47,12 +47,12 @@ def claimed(store: Store) -> Iterator[str]:
     finally:
         ended.set()
         beating.join()
-        with suppress(Exception):  # What ended the run is to be seen; a claim that stays ends by itself.
+        with suppress(Exception):  # Do not hide the error of the run; a claim that is left expires.
             check(store, run)
             store.remove(CLAIM)
 
 
-def check(store: Store, run: str) -> None:
+def check(store: ResultStore, run: str) -> None:
     """Raise a BulkError unless the run holds the folder."""
     holder = _holder(store)
     if not holder:
@@ -63,7 +63,7 @@ def check(store: Store, run: str) -> None:
         raise BulkError(message)
 
 
-def _take(store: Store, content: bytes) -> None:
+def _take(store: ResultStore, content: bytes) -> None:
     if store.create(CLAIM, content):
         return
     holder = _holder(store)
@@ -86,7 +86,7 @@ def _take(store: Store, content: bytes) -> None:
     raise BulkError(message)
 
 
-def _beat(store: Store, run: str, content: bytes, ended: threading.Event) -> None:
+def _beat(store: ResultStore, run: str, content: bytes, ended: threading.Event) -> None:
     while not ended.wait(_BEAT_S):
         try:
             check(store, run)
@@ -97,7 +97,7 @@ def _beat(store: Store, run: str, content: bytes, ended: threading.Event) -> Non
             continue
 
 
-def _holder(store: Store) -> dict[str, Any]:
+def _holder(store: ResultStore) -> dict[str, Any]:
     try:
         holder: dict[str, Any] = json.loads(store.get(CLAIM))
     except FileNotFoundError:

@@ -46,7 +46,7 @@ def xclip_deployment(
     """Return an application for ``ray.serve.run`` with the routes of ``xclip-onnx serve``.
 
     Kept videos and ``/metrics`` belong to one replica each. Uploads pass through Ray's proxy; each replica admits
-    ``settings.queue_size`` requests.
+    ``settings.queue`` requests.
 
     Args:
         bundle: Folder at the same path on every machine.
@@ -61,7 +61,7 @@ def xclip_deployment(
     """
     path = str(Path(bundle).resolve())
     limits = settings or replace(ServeSettings(), decode_workers=cpus_per_replica)
-    options = {"intra_op_threads": cpus_per_replica, **(model_options or {})}
+    options = {"threads": cpus_per_replica, **(model_options or {})}
 
     # Ray calls this in the replica, as sessions and processes cannot be pickled.
     def application() -> ASGIApp:
@@ -69,7 +69,7 @@ def xclip_deployment(
 
     @serve.deployment(
         name="xclip",
-        max_ongoing_requests=limits.queue_size,
+        max_ongoing_requests=limits.queue,
         autoscaling_config={
             **(autoscaling or {}),
             "min_replicas": min_replicas,

@@ -21,7 +21,7 @@ from xclip_runtime.integrations.ray_cluster.claim import check
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from xclip_runtime.integrations.ray_cluster.store import Store
+    from xclip_runtime.integrations.ray_cluster.store import ResultStore
 
 SETTINGS = "_settings.json"
 _PARTS = "part-*.parquet"
@@ -50,7 +50,7 @@ EMBEDDINGS = pa.schema([*_COMMON, pa.field("embedding", pa.list_(pa.float32()))]
 class Shards:
     """Shards in a folder, written by the run that holds its claim."""
 
-    def __init__(self, store: Store, run: str) -> None:
+    def __init__(self, store: ResultStore, run: str) -> None:
         self._store, self._run = store, run
 
     def begin(self, settings: Mapping[str, Any], *, retry_failed: bool = False) -> set[str]:

@@ -16,7 +16,7 @@ _UNFINISHED = "_unfinished-"
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}
 
 
-class Store:
+class ResultStore:
     """Folder of results, a path or an fsspec address; it is created."""
 
     def __init__(self, url: str) -> None:

@@ -21,7 +21,7 @@ import ray
 
 from xclip_runtime.errors import VideoNotFoundError, XClipError
 from xclip_runtime.integrations.ray_cluster.shards import CLASSIFICATIONS, EMBEDDINGS, Shards
-from xclip_runtime.integrations.ray_cluster.store import Store
+from xclip_runtime.integrations.ray_cluster.store import ResultStore
 from xclip_runtime.model import XClip
 from xclip_runtime.util.addresses import is_address, without_passwords
 from xclip_runtime.util.system_errors import explain
@@ -91,14 +91,14 @@ class BulkWorker:
 
     @cached_property
     def _shards(self) -> Shards:
-        return Shards(Store(self._output), self._run)
+        return Shards(ResultStore(self._output), self._run)
 
     def _write(self, videos: list[str], *, sure: bool) -> dict[str, Any]:
         rows, unreached = [], []
         with _temporary_folder() as folder:
             files = _LocalFiles(folder)
             local = map(files.fetch, videos)
-            threads = self._options.get("intra_op_threads") or 1
+            threads = self._options.get("threads") or 1
             results: Iterator[Classification | VideoFeatures | XClipError]
             if self._task == "classify":
                 schema = CLASSIFICATIONS
@@ -175,7 +175,7 @@ class _LocalFiles:
 
 
 def is_fault_of_video(error: Exception) -> bool:
-    """Tell errors of fetching that any machine would get: no such video, or an address that is none."""
+    """Return True for errors that every machine would get: a missing video or an invalid address."""
     gone = getattr(error, "status", None) in {400, 404, 410, 414, 451}
     return gone or isinstance(error, (FileNotFoundError, IsADirectoryError, NotADirectoryError, ValueError))
 

@@ -39,7 +39,7 @@ OURS = frozenset({configs.VISION, configs.PROMPT, configs.ENSEMBLE, MARK, "confi
 
 
 @dataclass(frozen=True)
-class Repository:
+class ModelRepository:
     """A written model repository."""
 
     path: Path
@@ -64,7 +64,7 @@ def export_repository(
     batch_delay: float = 0.002,
     instances: int = 1,
     overwrite: bool = False,
-) -> Repository:
+) -> ModelRepository:
     """Write a model repository from a bundle.
 
     Args:
@@ -117,7 +117,7 @@ def export_repository(
         write_json(folder / "config.json", configs.ovms_config())
         write_json(folder / MARK, {"format": FORMAT, "device": device, **facts})
         files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
-    return Repository(target, vision.file, files)
+    return ModelRepository(target, vision.file, files)
 
 
 def _label_lines(names: tuple[str, ...]) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from xclip_runtime.serve.api.schemas import ErrorResponse, LiveOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import BaseModel
 
 _OPENING = json.dumps(LiveOptions.model_validate({}).model_dump())
@@ -33,7 +35,7 @@ and `{{"type": "error", "message": …}}` before it closes the connection: with 
 key or after 30 seconds of silence, 1011 for an error of its own, and 1013 when it is full.
 """
 
-_DESCRIPTIONS = {
+DESCRIPTIONS = {
     400: "The body cannot be parsed, or the timeout is not a number of seconds.",
     401: "The API key is missing or unknown.",
     403: "The request comes from a page of another site, or names a host that is not the server's.",
@@ -50,10 +52,12 @@ _DESCRIPTIONS = {
 }
 
 
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def errors(
+    *statuses: int, model: type[BaseModel] = ErrorResponse, descriptions: Mapping[int, str] = DESCRIPTIONS
+) -> dict[int | str, dict[str, Any]]:
     """Return the error responses of a route, with those that every route has."""
     return {
-        status: {"model": ErrorResponse, "description": _DESCRIPTIONS[status]}
+        status: {"model": model, "description": descriptions[status]}
         for status in sorted({401, 403, 429, 500, *statuses})
     }
 

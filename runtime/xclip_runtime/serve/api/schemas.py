@@ -17,7 +17,7 @@ from pydantic import (
 )
 from typing_extensions import Self
 
-from xclip_runtime.results import Classification, FrameUse, Timings, VideoScores
+from xclip_runtime.results import Classification, FrameUse, ModelResult, Timings, VideoScores
 from xclip_runtime.search.video_index import Hit, SearchResult
 from xclip_runtime.util.plain_text import BLANKS, lines
 from xclip_runtime.video.views import Views
@@ -218,16 +218,12 @@ class ScoreResponse(VideoResponse, VideoScores):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedResponse(VideoResponse):
+class EmbedResponse(VideoResponse, ModelResult):
     """The embedding of a video."""
 
     video: str | None
     embedding: Annotated[list[float], Field(description="Unit length (D,); not prompted, so it yields no logits.")]
     frames: FrameUse
-    provider: str
-    precision: str
-    device: str
-    graph: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -143,7 +143,7 @@ def router(engine: Engine) -> APIRouter:
             num_frames=model.bundle.num_frames,
             labels=list(model.bundle.labels.names),
             free_text=bool(model.bundle.graphs_of("text")) and find_spec("tokenizers") is not None,
-            upload_bytes=limits.upload_bytes,
+            upload_bytes=limits.upload,
             duration=limits.duration,
             max_views=limits.views,
             sample=SAMPLE,

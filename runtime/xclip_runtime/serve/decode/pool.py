@@ -147,7 +147,7 @@ class DecodePool:
         limits: Limits,
         on_restart: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._config = {"memory": limits.decode_bytes, "max_pixels": limits.pixels}
+        self._config = {"memory": limits.decode_memory, "max_pixels": limits.pixels}
         self._limits = limits
         self._count = workers
         self._on_restart = on_restart

@@ -73,7 +73,7 @@ def _run_job(
 
 @contextmanager
 def _heartbeat(responses: IO[bytes]) -> Iterator[None]:
-    """Tell the server regularly that this process runs: one that is silent is stopped or starved, not slow."""
+    """Send the server regular signs of life: a silent process is stopped or starved, not slow."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -138,7 +138,7 @@ def _take_stdout() -> IO[bytes]:
 
 
 def _be_killed_first() -> None:
-    """Let the kernel, where memory runs out, kill this process: the server replaces it and serves the others."""
+    """Make this process the first that the kernel kills when memory runs out: the server replaces it."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 
 from xclip_runtime._version import __version__
 from xclip_runtime.errors import TensorError, UploadTooLargeError
-from xclip_runtime.serve.api.openapi import example
+from xclip_runtime.serve.api.openapi import DESCRIPTIONS, errors, example
 from xclip_runtime.serve.inference_protocol import codec, schemas
 from xclip_runtime.serve.inference_protocol.models import EXTENSIONS, SERVER, VERSION, Models
 from xclip_runtime.serve.request import Deadline, admit
@@ -42,6 +42,13 @@ video = InferInput("video", [1], "BYTES")
 video.set_data_from_numpy(np.array([open("ride.mp4", "rb").read()], dtype=object))
 print(InferenceServerClient("127.0.0.1:8000").infer("xclip_video", [video]).as_numpy("logits_per_video"))
 """
+_DESCRIPTIONS = {
+    **DESCRIPTIONS,
+    400: "The request does not follow the protocol, or does not fit the model.",
+    403: "The request comes from a page of another site, or clients may not load and unload models.",
+    404: "There is no such model or version, or it is not loaded.",
+    422: "A video cannot be read.",
+}
 _JSON_LENGTH = "Inference-Header-Content-Length"
 _VERSIONED = "/models/{model}/versions/{version}"
 
@@ -66,26 +73,9 @@ class _LoadOptions(msgspec.Struct, frozen=True):
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return the error responses of a route, with those that every route has."""
-    descriptions = {
-        400: "The request does not follow the protocol, or does not fit the model.",
-        401: "The API key is missing or unknown.",
-        403: "The request comes from a page of another site, or clients may not load and unload models.",
-        404: "There is no such model or version, or it is not loaded.",
-        413: "The body exceeds the size limit.",
-        422: "A video cannot be read.",
-        429: "This client has too many requests in flight; see Retry-After.",
-        500: "Internal error; see the server's log.",
-        502: "The decode worker of a video crashed.",
-        503: "The queue is full, or the server is starting; see Retry-After.",
-        504: "The request timed out.",
-        507: "The disk for uploads is full.",
-    }
     # With a default FastAPI adds no 422 of its own.
-    errors: dict[int | str, str] = {
-        "default": "Any other error.",
-        **{status: descriptions[status] for status in sorted({401, 403, 429, 500, *statuses})},
-    }
-    return {status: {"model": schemas.ProtocolError, "description": text} for status, text in errors.items()}
+    default = {"model": schemas.ProtocolError, "description": "Any other error."}
+    return {"default": default, **errors(*statuses, model=schemas.ProtocolError, descriptions=_DESCRIPTIONS)}
 
 
 def _body(kind: type[BaseModel], *, binary: bool = False) -> dict[str, Any]:

@@ -97,7 +97,7 @@ class RpcServer:
         Raises:
             RuntimeError: The address is in use.
         """
-        limit = min(MESSAGE_BYTES, self._engine.settings.limits.upload_bytes)
+        limit = min(MESSAGE_BYTES, self._engine.settings.limits.upload)
         # Without port sharing a second server on the same port fails instead of taking some of the requests.
         options = [("grpc.max_receive_message_length", limit), ("grpc.so_reuseport", 0)]
         options += grpc_options(self._engine.settings, self._connections)

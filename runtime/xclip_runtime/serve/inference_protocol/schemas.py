@@ -62,7 +62,7 @@ class ModelStatistics(BaseModel):
     model_stats: list[dict[str, Any]]
 
 
-class RequestedOutput(BaseModel):
+class InferRequestedOutput(BaseModel):
     """Output to return."""
 
     name: str
@@ -83,7 +83,7 @@ class InferBody(BaseModel):
 
     id: str | None = None
     inputs: list[InferInput]
-    outputs: list[RequestedOutput] = Field([], description="Default: all.")
+    outputs: list[InferRequestedOutput] = Field([], description="Default: all.")
     parameters: dict[str, Any] = Field(
         {}, description="`timeout`: microseconds; `binary_data_output`: true for binary data."
     )

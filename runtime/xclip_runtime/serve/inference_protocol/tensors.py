@@ -85,7 +85,7 @@ class JsonData:
         return _gathered((_NUMBERS.decode(piece) for piece in _pieces(self.text)), count)
 
     def strings(self, count: int) -> Sequence[memoryview]:  # noqa: ARG002 - no number of them will do
-        """Refuse."""
+        """Refuse strings, which JSON cannot hold."""
         message = "is JSON, which cannot hold a video: send it as binary data"
         raise ValueError(message)
 

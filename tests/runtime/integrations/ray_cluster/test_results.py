@@ -17,20 +17,20 @@ pytest.importorskip("ray", reason="Ray is large, and not in the extra [dev]: pip
 from xclip_runtime.integrations.ray_cluster import claim, worker
 from xclip_runtime.integrations.ray_cluster.claim import CLAIM, check, claimed
 from xclip_runtime.integrations.ray_cluster.shards import EMBEDDINGS, Shards
-from xclip_runtime.integrations.ray_cluster.store import Store
+from xclip_runtime.integrations.ray_cluster.store import ResultStore
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(str(tmp_path / "out"))
+    return ResultStore(str(tmp_path / "out"))
 
 
 @pytest.mark.parametrize("url", ["memory://out", "dir::memory://out"])
 def test_memory_is_refused_as_rows_would_be_lost(url):
     with pytest.raises(BulkError, match="memory of one process"):
-        Store(url)
+        ResultStore(url)
 
 
 def test_a_folder_is_held_by_one_run_and_free_after_it(store):

@@ -133,7 +133,7 @@ def test_a_playlist_makes_no_worker_open_an_address(tmp_path, playlist):
 
 def test_a_worker_has_no_more_memory_than_its_limit():
     async def main():
-        async with pool_of(decode_bytes=64 << 20) as pool:
+        async with pool_of(decode_memory=64 << 20) as pool:
             await sample(pool)
 
     # It can neither load nor start what it needs; how it fails is up to the libraries that it is in.

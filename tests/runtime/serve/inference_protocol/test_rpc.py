@@ -316,7 +316,7 @@ def test_the_configuration_and_the_statistics_are_those_of_http(triton, both):
 
 
 def test_a_message_over_the_limit_is_refused(model, clip):
-    with connected(model, limits=Limits(upload_bytes=1_000_000)) as (_, client):
+    with connected(model, limits=Limits(upload=1_000_000)) as (_, client):
         with pytest.raises(InferenceServerException, match="RESOURCE_EXHAUSTED"):
             client.infer("xclip", [clips_input(clip[None])])
         assert classify(client).shape == (1, len(model.labels))
@@ -336,7 +336,7 @@ def test_keys_are_asked_for_everywhere_but_at_the_door(model):
 
 def test_the_queue_is_shared_with_http_and_a_client_hears_when_to_come_again(model):
     gate = Gate(model)
-    with running(gate.model, queue_size=1, grpc_port=0) as server, gate.closed():
+    with running(gate.model, queue=1, grpc_port=0) as server, gate.closed():
         first = in_background(lambda: server.classify(DEMO_VIDEO))
         eventually(lambda: server.engine.in_flight == 1)
         video = {"name": "video", "datatype": "BYTES", "shape": [1], "contents": {"bytes_contents": [VIDEO]}}
