@@ -43,6 +43,7 @@ from xclip_runtime.errors import LabelsError, VideoNotFoundError
 from xclip_runtime.text.labels import label_set, read_label_names
 from xclip_runtime.util.atomic import write_bytes
 from xclip_runtime.util.paths import videos_in
+from xclip_runtime.util.renamed import renamed
 from xclip_runtime.video import FrameTransform, read_clip
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class ExportReport:
         }
 
 
+@renamed(labels="labels_file")
 def export_bundle(
     source: str,
     output: str | os.PathLike[str],
