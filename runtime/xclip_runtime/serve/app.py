@@ -41,9 +41,9 @@ from xclip_runtime.serve.error_responses import (
 )
 from xclip_runtime.serve.inference_protocol import rest
 from xclip_runtime.serve.metrics import CLIENT_GONE, CONTENT_TYPE
-from xclip_runtime.serve.middleware import OTHER, BodyLimit, ClientLimits, MetricsPort, Observability
+from xclip_runtime.serve.middleware import OTHER, BodyLimit, ClientLimits, MetricsPort, Observability, Ranges
 from xclip_runtime.serve.origins import OriginPolicy
-from xclip_runtime.serve.request import ClientGoneError
+from xclip_runtime.serve.request import ClientGoneError, check_query
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -101,7 +101,7 @@ def create_app(
     )
     keys = engine.keys
     # Without keys the OpenAPI document must not ask for one.
-    protected = [Depends(keys)] if keys else []
+    protected = [Depends(check_query), *([Depends(keys)] if keys else [])]
     app.include_router(videos.router(engine), dependencies=protected)
     app.include_router(rest.router(engine), dependencies=protected)
     app.include_router(live.router(engine, keys))
@@ -112,7 +112,7 @@ def create_app(
     _add_error_handlers(app, engine, keys)
     stop_tracing = telemetry.trace(app)
     engine.metrics.expect_requests({OTHER, *_paths(app.routes)})
-    inner: ASGIApp = ClientLimits(BodyLimit(app, engine.settings.limits.upload), engine)
+    inner: ASGIApp = ClientLimits(BodyLimit(Ranges(app), engine.settings.limits.upload), engine)
     if metrics_port is not None:
         inner = MetricsPort(inner, metrics_port, engine)
     return Observability(OriginPolicy(inner, engine.settings), engine.metrics, keys)

@@ -9,7 +9,7 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from xclip_runtime.serve.http_protocol import BUSY, HttpProtocol
+from xclip_runtime.serve.http_protocol import HttpProtocol, busy
 
 if TYPE_CHECKING:
     import ssl
@@ -225,7 +225,7 @@ class Door:
     def _turn_away(self, accepted: socket.socket) -> None:
         if self._tls is None:
             with suppress(OSError):
-                accepted.send(BUSY)
+                accepted.send(busy()[0])
         accepted.close()
         self.on_refused("full")
         self._warn("too many connections")

@@ -34,7 +34,7 @@ from xclip_runtime.serve.logs import request_id
 if TYPE_CHECKING:
     from fastapi.exceptions import RequestValidationError
     from pydantic import ValidationError
-    from starlette.requests import Request
+    from starlette.requests import HTTPConnection
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def first_problem(error: RequestValidationError | ValidationError) -> str:
     return _shortened(f"{where}: {message}" if where else message)
 
 
-def error_response(request: Request, status: int, kind: str, message: str) -> JSONResponse:
+def error_response(request: HTTPConnection, status: int, kind: str, message: str) -> JSONResponse:
     """Return the JSON response of an error; under /v2 the body that the Open Inference Protocol prescribes."""
     if route_path(request.scope).startswith("/v2"):
         return JSONResponse({"error": message}, status)

@@ -36,6 +36,7 @@ class FormParser:
         self._disposition = b""
         self._name = ""
         self._in_file = False
+        self._complete = False
         self._file_bytes = bytearray()
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         if not boundary:
@@ -51,6 +52,7 @@ class FormParser:
                     "on_headers_finished": self._end_headers,
                     "on_part_data": self._take_data,
                     "on_part_end": self._end_part,
+                    "on_end": self._end,
                 },
             )
         except FormParserError as error:
@@ -76,10 +78,8 @@ class FormParser:
         Raises:
             HTTPException: The form is cut short.
         """
-        try:
-            self._parser.finalize()
-        except FormParserError as error:
-            raise _invalid(error) from error
+        if not self._complete:
+            raise HTTPException(400, "the form is cut short: send it whole, up to its last boundary")
 
     def _extend(self, part: bytearray, data: bytes) -> None:
         self._left -= len(data)
@@ -114,6 +114,9 @@ class FormParser:
             self._file_bytes += data[start:end]
         else:
             self._extend(self._field, data[start:end])
+
+    def _end(self) -> None:
+        self._complete = True
 
     def _end_part(self) -> None:
         self._count += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -33,21 +34,31 @@ def _response(
     status: bytes, kind: str, message: str, *headers: tuple[bytes, bytes]
 ) -> tuple[bytes, ASGIHeaders, bytes]:
     """Return an error response as bytes, and its headers and body alone."""
-    body = json.dumps({"error": {"type": kind, "message": message, "request_id": None}}).encode()
+    request_id = uuid.uuid4().hex
+    body = json.dumps({"error": {"type": kind, "message": message, "request_id": request_id}}).encode()
     length = str(len(body)).encode()
-    fields = [(b"content-type", b"application/json"), (b"content-length", length), (b"connection", b"close"), *headers]
+    fields = [
+        (b"content-type", b"application/json"),
+        (b"content-length", length),
+        (b"connection", b"close"),
+        (b"x-request-id", request_id.encode()),
+        *headers,
+    ]
     head = b"".join(name + b": " + value + b"\r\n" for name, value in fields)
     return b"HTTP/1.1 " + status + b"\r\n" + head + b"\r\n" + body, fields, body
 
 
-BUSY, _BUSY_HEADERS, _BUSY_BODY = _response(
-    b"503 Service Unavailable", "OverloadedError", "too many connections: try again later", (b"retry-after", b"1")
-)
-_INVALID, *_ = _response(b"400 Bad Request", "RequestError", "this is not HTTP/1.1: check the client or its proxy")
+def busy() -> tuple[bytes, ASGIHeaders, bytes]:
+    """Return the response of a server without a free connection as bytes, and its headers and body alone."""
+    message = "too many connections: try again later"
+    return _response(b"503 Service Unavailable", "OverloadedError", message, (b"retry-after", b"1"))
 
 
 class _StrictParser(h11.Connection):
     """Parser that refuses what a proxy in front may take for another request (RFC 9112 §3.2, §6.1)."""
+
+    fault = ""
+    """Why a request is refused."""
 
     def next_event(self) -> type[h11.NEED_DATA | h11.PAUSED] | h11.Event:
         """Return the next part of a request.
@@ -55,17 +66,25 @@ class _StrictParser(h11.Connection):
         Raises:
             h11.RemoteProtocolError: It is malformed.
         """
-        event = super().next_event()
-        if isinstance(event, h11.Request):
-            headers = dict(event.headers)
-            chunked = b"transfer-encoding" in headers
-            if chunked and (b"content-length" in headers or event.http_version < b"1.1"):
-                message = "two lengths of one body"
-                raise h11.RemoteProtocolError(message)
-            if not _HOST.fullmatch(headers.get(b"host", b"")):
-                message = "malformed Host"
-                raise h11.RemoteProtocolError(message)
+        try:
+            event = super().next_event()
+            if isinstance(event, h11.Request):
+                _check_header(event)
+        except h11.RemoteProtocolError as error:
+            self.fault = str(error)
+            raise
         return event
+
+
+def _check_header(request: h11.Request) -> None:
+    headers = dict(request.headers)
+    chunked = b"transfer-encoding" in headers
+    if chunked and (b"content-length" in headers or request.http_version < b"1.1"):
+        message = "Transfer-Encoding beside Content-Length or in HTTP/1.0"
+        raise h11.RemoteProtocolError(message)
+    if not _HOST.fullmatch(headers.get(b"host", b"")):
+        message = "malformed Host"
+        raise h11.RemoteProtocolError(message)
 
 
 class HttpProtocol(H11Protocol):
@@ -76,6 +95,8 @@ class HttpProtocol(H11Protocol):
         spare: The connection is beyond the limit.
         settings: uvicorn's own.
     """
+
+    conn: _StrictParser
 
     def __init__(self, door: Door, *, spare: bool, **settings: Any) -> None:
         super().__init__(**settings)
@@ -134,7 +155,8 @@ class HttpProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
         """Refuse what is not HTTP."""
         self._door.on_refused("malformed")
-        self.transport.write(_INVALID)
+        message = f"this is not valid HTTP/1.1 ({self.conn.fault}): check the client or its proxy"
+        self.transport.write(_response(b"400 Bad Request", "RequestError", message)[0])
         self.transport.close()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
@@ -142,8 +164,12 @@ class HttpProtocol(H11Protocol):
         if not self._spare and self._door.admits_websocket():
             super().handle_websocket_upgrade(event)
         else:
-            self.transport.write(BUSY)
+            self.transport.write(busy()[0])
             self.transport.close()
+
+    def _should_upgrade(self) -> bool:
+        # Anything else than GET is no handshake, and is answered as the request that it is (RFC 6455 §4.1).
+        return self.scope["method"] == "GET" and super()._should_upgrade()
 
     def _watch_peer(self) -> None:
         if self.idle or self.transport.is_closing():
@@ -165,8 +191,9 @@ def _health_only(app: ASGIApp) -> ASGIApp:
         if route_path(scope) in HEALTH:
             await app(scope, receive, send_last)
         else:
-            await send({"type": "http.response.start", "status": 503, "headers": _BUSY_HEADERS})
-            await send({"type": "http.response.body", "body": _BUSY_BODY})
+            _, headers, body = busy()
+            await send({"type": "http.response.start", "status": 503, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
 
     return answer
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from xclip_runtime.errors import ClientLimitError, UploadTooLargeError
@@ -39,6 +39,7 @@ OTHER = "other"
 _DRAINED_BYTES = 16 << 20
 _DRAINED_SECONDS = 2.0
 _LOGGED_CHARACTERS = 500
+_RANGE = re.compile(rb"bytes=(([0-9]{1,18}-([0-9]{1,18})?|-[0-9]{1,18})(, *|$))+")
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -74,11 +75,34 @@ class Observability:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle an ASGI connection."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        start = time.perf_counter()
         token = request_id.set(safe_id(Headers(scope=scope).get("x-request-id", "")))
+        try:
+            await (self._request if scope["type"] == "http" else self._websocket)(scope, receive, send)
+        finally:
+            request_id.reset(token)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        accepted = False
+
+        async def send_observed(message: Message) -> None:
+            nonlocal accepted
+            accepted = accepted or message["type"] == "websocket.accept"
+            if message["type"] == "websocket.close" and not accepted:
+                # No route, for which the server would send an empty 403.
+                absent = "no WebSocket at this path: open /v1/live"
+                await error_response(HTTPConnection(scope), 404, "RequestError", absent)(scope, receive, send_observed)
+                return
+            if message["type"] == "websocket.http.response.start":
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id.get() or ""
+            await send(message)
+
+        await self._app(scope, receive, send_observed)
+
+    async def _request(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = time.perf_counter()
         status = 0
 
         async def send_observed(message: Message) -> None:
@@ -93,11 +117,10 @@ class Observability:
         except Exception:
             logger.exception("unexpected error")
             if status == 0:
-                response = error_response(Request(scope), INTERNAL, "InternalError", INTERNAL_MESSAGE)
+                response = error_response(HTTPConnection(scope), INTERNAL, "InternalError", INTERNAL_MESSAGE)
                 await response(scope, receive, send_observed)
         finally:
             self._record(scope, status, time.perf_counter() - start)
-            request_id.reset(token)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The declared path, as every path that a client tries would be a time series of its own.
@@ -136,10 +159,7 @@ class ClientLimits:
             with self._engine.clients.place(client):
                 await self._app(scope, receive, send)
         except ClientLimitError as error:
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1013})
-                return
-            response = error_response(Request(scope), status_of(error), type(error).__name__, str(error))
+            response = error_response(HTTPConnection(scope), status_of(error), type(error).__name__, str(error))
             response.headers["Retry-After"] = str(self._engine.retry_after)
             await response(scope, receive, send)
 
@@ -169,7 +189,29 @@ class MetricsPort:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
         else:
-            await error_response(Request(scope), 404, "RequestError", "Not Found")(scope, receive, send)
+            await error_response(HTTPConnection(scope), 404, "RequestError", "Not Found")(scope, receive, send)
+
+
+class Ranges:
+    """Ignores a Range that is malformed or counts in other units than bytes (RFC 9110 §14.2).
+
+    Args:
+        app: The application.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle an ASGI connection."""
+        if scope["type"] == "http":
+            scope["headers"] = [header for header in scope["headers"] if header[0] != b"range" or _is_range(header[1])]
+        await self._app(scope, receive, send)
+
+
+def _is_range(value: bytes) -> bool:
+    bounds = re.findall(rb"([0-9]+)-([0-9]+)", value)
+    return bool(_RANGE.fullmatch(value)) and all(int(first) <= int(last) for first, last in bounds)
 
 
 class BodyLimit:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 from xclip_runtime.errors import ForbiddenError
 from xclip_runtime.serve.error_responses import error_response, status_of
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 ANY = "*"
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+_LINK = ("navigate", "document")
 _OWN_PAGES = ("same-origin", "none")
 _REQUEST_HEADERS = ("Authorization", "Content-Type", "X-API-Key", "X-Filename", "X-Request-ID", "X-Request-Timeout")
 _RESPONSE_HEADERS = ("Retry-After", "X-Request-ID")
 
 
 class OriginPolicy:
-    """Refuses requests to hosts that are not the server's, and requests that pages of other sites make.
+    """Refuses requests to hosts that are not the server's, and requests that pages of other sites make, but links.
 
     A host is the server's if it is an IP address, has no dot, ends in .localhost or is one of `allowed_hosts`. Other
     names may be an attacker's, who lets them point to his page first and then to this server (DNS rebinding).
@@ -55,12 +56,9 @@ class OriginPolicy:
         problem = None if scope["type"] == "lifespan" else self._problem(scope, Headers(scope=scope))
         if problem is None:
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            # Before it is accepted, which the client sees as 403.
-            await send({"type": "websocket.close", "code": 1008, "reason": ""})
         else:
             error = ForbiddenError(problem)
-            response = error_response(Request(scope), status_of(error), type(error).__name__, problem)
+            response = error_response(HTTPConnection(scope), status_of(error), type(error).__name__, problem)
             response.headers["Connection"] = "close"
             await response(scope, receive, send)
 
@@ -70,7 +68,7 @@ class OriginPolicy:
         if not self._is_allowed(name):
             shown = name if name.isprintable() and len(name) <= 100 else "of this name"
             return f"the server does not answer to the host {shown}: name it in --allowed-hosts"
-        safe = scope["type"] == "http" and scope["method"] in _SAFE_METHODS
+        safe = scope["type"] == "http" and scope["method"] in _SAFE_METHODS and _is_link(headers)
         if not safe and not self._is_own(host, headers):
             return "pages of other sites may not use this server: name their origin in --cors-origin"
         return None
@@ -88,6 +86,12 @@ class OriginPolicy:
         if ANY in self._origins or (origin is not None and origin.lower() in self._origins) or site in _OWN_PAGES:
             return True
         return site is None and (origin is None or origin.partition("://")[2].lower() == host.lower())
+
+
+def _is_link(headers: Headers) -> bool:
+    """Return True for a link that is followed, and where the browser does not say so; pictures and frames are none."""
+    mode, destination = _LINK
+    return headers.get("sec-fetch-mode", mode) == mode and headers.get("sec-fetch-dest", destination) == destination
 
 
 def _name(host: str) -> str:

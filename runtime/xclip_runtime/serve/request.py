@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import anyio
 from starlette.exceptions import HTTPException
+from starlette.requests import Request  # noqa: TC002 - FastAPI reads the annotation
 
 from xclip_runtime.errors import DeadlineError
 from xclip_runtime.serve.uploads import receive_upload
@@ -18,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
     from typing import Any
 
-    from starlette.requests import Request
-
     from xclip_runtime.serve.engine import Engine
     from xclip_runtime.serve.uploads import Upload
 
 Result = TypeVar("Result")
+
+_LISTS = ("labels", "texts")
 
 TIMEOUT_HEADER = "x-request-timeout"
 """Client's own timeout, seconds, where it is shorter than the server's."""
@@ -103,6 +106,22 @@ class AdmittedRequest(Deadline):
     async def _disconnected(self) -> None:
         while (await self.request.receive())["type"] != "http.disconnect":
             pass
+
+
+def check_query(request: Request) -> None:
+    """Check that a query string is UTF-8 and names each option once, but lists.
+
+    Raises:
+        HTTPException: It is not, or does not.
+    """
+    try:
+        unquote_to_bytes(request.scope["query_string"]).decode()
+    except UnicodeDecodeError as error:
+        raise HTTPException(400, "the query string is not UTF-8: encode it as UTF-8") from error
+    counts = Counter(name for name, _ in request.query_params.multi_items() if name not in _LISTS)
+    repeated = next((name for name, count in counts.items() if count > 1), None)
+    if repeated is not None:
+        raise HTTPException(422, f"{repeated} is given {counts[repeated]} times: give it once")
 
 
 @asynccontextmanager

@@ -219,7 +219,9 @@ def test_what_is_not_http_is_refused_as_json_and_counted(small, request_bytes):
         head, _, body = read_all(connection).partition(b"\r\n\r\n")
 
     assert head.startswith(b"HTTP/1.1 400")
-    assert json.loads(body)["error"]["type"] == "RequestError"
+    error = json.loads(body)["error"]
+    assert error["type"] == "RequestError"
+    assert error["request_id"] in head.decode()
     assert metric(small, "xclip_connections_closed_total", reason="malformed") == before + 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.exceptions import HTTPException
@@ -37,6 +38,15 @@ def form_of(values, video):
     head = [f'--x\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n'.encode() for n, v in values]
     file = b'--x\r\nContent-Disposition: form-data; name="video"; filename="ride.mp4"\r\n\r\n' + video + b"\r\n"
     return b"".join([*head, file, b"--x--\r\n"])
+
+
+@pytest.mark.parametrize("kept", [0, 1, 20, 100, -1, -2, -4])
+def test_a_form_that_is_cut_short_is_refused(kept):
+    form = FormParser(BOUNDARY)
+    form.feed(form_of([("texts", "a cat")], b"video" * 20).rstrip()[:kept])
+
+    with pytest.raises(HTTPException, match="cut short"):
+        form.finish()
 
 
 @quick

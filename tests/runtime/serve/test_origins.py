@@ -50,6 +50,47 @@ def test_a_name_that_another_site_has_pointed_to_the_server_reads_nothing(server
     assert "application/json" in reply.headers["content-type"]
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize(
+    "used_as",
+    [
+        {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script"},
+        {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "video"},
+        {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty", "Origin": "https://evil.example"},
+        {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+    ],
+)
+def test_a_page_of_another_site_embeds_nothing_and_may_only_link(server, site, used_as):
+    link = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+    for path in PATHS:
+        assert server.client.get(path, headers={"Sec-Fetch-Site": site, **used_as}).status_code == 403
+    assert server.client.get("/", headers={"Sec-Fetch-Site": site, **link}).status_code == 200
+    assert server.client.get("/v1/info", headers={"Sec-Fetch-Site": "same-origin", **used_as}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [("/v1/live", {"Origin": "https://evil.example"}, 403), ("/v1/classify", {}, 404), ("/nothing", {}, 404)],
+)
+def test_a_websocket_is_refused_as_any_request_is(server, path, headers, status):
+    with pytest.raises(InvalidStatus) as refused:
+        connect(server.address.replace("http", "ws") + path, open_timeout=60, additional_headers=headers)
+
+    response = refused.value.response
+    assert response.status_code == status
+    assert json.loads(response.body)["error"]["request_id"] == response.headers["X-Request-ID"]
+
+
+def test_a_post_that_asks_for_a_websocket_is_a_post(server):
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket"}
+
+    reply = server.client.post("/v1/live", headers=headers)
+    assert reply.status_code == 404
+    assert reply.json()["error"]["request_id"]
+
+
 def test_such_a_name_posts_nothing_and_opens_no_connection(server):
     headers = {"Host": "evil.example", "Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"}
 

@@ -119,7 +119,7 @@ def part(disposition, content=b"x"):
         (part(b'form-data; name="' + b"x" * 5000 + b'"'), 400, "not valid multipart"),
         (part(b'form-data; name="texts"') * 2001 + b"--x--\r\n", 413, "more than 2000 fields"),
         (b"nonsense", 400, "not valid multipart"),
-        (b"", 422, "no video"),
+        (b"", 400, "cut short"),
         (part(b'form-data; name="v"; filename=""', b"") + b"--x--\r\n", 422, "no video"),
     ],
     ids=["no name", "two files", "no text", "long field", "long header", "fields", "no form", "nothing", "no file"],

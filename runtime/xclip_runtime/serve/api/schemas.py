@@ -38,7 +38,11 @@ def _split_lines(value: object) -> object:
     texts = [text for text in values if isinstance(text, str)]
     if len(texts) < len(values):
         return value
-    return [name for text in texts for line in lines(text) if (name := line.strip(BLANKS))]
+    names = [name for text in texts for line in lines(text) if (name := line.strip(BLANKS))]
+    if texts and not names:
+        message = "is blank: give one text a line, or leave it out"
+        raise ValueError(message)
+    return names
 
 
 _LINES = {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string", "title": "One a line"}]}

@@ -333,9 +333,15 @@ def _integer(message: Any, parameter: str) -> int:
     """Return a parameter, 0 by default.
 
     Raises:
-        TensorError: It is negative.
+        TensorError: It is negative, or of another type.
     """
-    value: int = message.parameters[parameter].int64_param if parameter in message.parameters else 0
+    if parameter not in message.parameters:
+        return 0
+    given = message.parameters[parameter]
+    if given.WhichOneof("parameter_choice") != "int64_param":
+        text = f"parameter {parameter} is no integer: send it as int64_param"
+        raise TensorError(text)
+    value: int = given.int64_param
     if value < 0:
         text = f"parameter {parameter} is {value}: send 0 or more"
         raise TensorError(text)

@@ -311,6 +311,23 @@ def test_json_that_is_no_object_is_refused(server, body):
     assert problem(reply)[0] == 400
 
 
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("top_k=1&top_k=2", 422),
+        ("texts=%ED%A0%80", 400),
+        ("texts=%FF", 400),
+        ("%FF=1", 400),
+        ("texts=", 422),
+        ("texts=%20%0A", 422),
+        ("labels=&labels=", 422),
+        ("texts=a&texts=b", 200),
+    ],
+)
+def test_a_query_says_one_thing_or_is_refused(server, query, status):
+    assert server.client.post(f"/v1/classify?{query}", content=VIDEO).status_code == status
+
+
 def test_a_form_that_is_broken_is_refused(server):
     reply = server.client.post(
         "/v1/classify", content=b"--x\r\nnonsense", headers={"Content-Type": "multipart/form-data; boundary=x"}

@@ -237,6 +237,14 @@ def test_every_method_refuses_what_is_no_message(both, method):
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize(("kind", "value"), [("string_param", "1"), ("bool_param", True)])
+def test_a_parameter_of_another_type_is_an_error_of_the_client(both, kind, value):
+    request = service_pb2.ModelInferRequest(model_name="xclip")
+    setattr(request.parameters["timeout"], kind, value)
+    with pytest.raises(grpc.RpcError, match="parameter timeout is no integer"):
+        call(both, request)
+
+
 @pytest.mark.parametrize("name", ["timeout", "classification"])
 def test_negative_parameters_are_errors_of_the_client(both, name):
     request = service_pb2.ModelInferRequest(model_name="xclip")
