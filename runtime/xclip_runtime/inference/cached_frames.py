@@ -135,11 +135,9 @@ class CachedTower:
 
     def __init__(self, stream: Session, head: Session, frames: int) -> None:
         self._stream, self._head, self.frames = stream, head, frames
-        shapes = {tensor.name: tensor.shape for tensor in (*stream.outputs, *stream.inputs)}
+        shapes = {tensor.name: tensor.shape for tensor in stream.outputs}
         layers, _, dim = shapes["class_tokens"]
         _, patches, embed = shapes["patch_features"]
-        # Older bundles have graphs that run one stream at a time.
-        self._runs_streams_together = any(tensor.name == "new_streams" for tensor in stream.inputs)
         self._shapes = (int(layers), int(dim)), int(embed), (int(patches), int(embed))
 
     def cache(self) -> FrameCache:
@@ -172,8 +170,7 @@ class CachedTower:
     def _grouped(self, runs: Sequence[_Run]) -> Iterator[list[_Run]]:
         group: list[_Run] = []
         for run in runs:
-            fits = sum(len(other.new) for other in group) + len(run.new) <= self.frames
-            if group and not (self._runs_streams_together and fits):
+            if group and sum(len(other.new) for other in group) + len(run.new) > self.frames:
                 yield group
                 group = []
             group.append(run)
@@ -182,8 +179,7 @@ class CachedTower:
 
     def _compute(self, runs: Sequence[_Run]) -> None:
         kept = [np.delete(run.cache.class_tokens, run.rows, axis=1) for run in runs]
-        feeds = stream_feeds([np.stack(run.new) for run in runs], kept)
-        found = self._stream.run({tensor.name: feeds[tensor.name] for tensor in self._stream.inputs})
+        found = self._stream.run(stream_feeds([np.stack(run.new) for run in runs], kept))
         start = 0
         for run in runs:
             part = slice(start, start := start + len(run.rows))

@@ -165,12 +165,10 @@ class StreamGraph:
 
     outputs = (TensorInfo("class_tokens", "float", (2, "new", 3)), TensorInfo("patch_features", "float", ("new", 5, 4)))
 
-    def __init__(self, *inputs):
-        self.inputs = [TensorInfo(name, "float", ()) for name in ("pixel_values", "cached_tokens", *inputs)]
+    def __init__(self):
         self.runs = []
 
     def run(self, feeds):
-        assert set(feeds) == {tensor.name for tensor in self.inputs}
         frames = feeds["pixel_values"]
         self.runs.append((len(frames), feeds["cached_tokens"].shape[1]))
         of_frames = frames[:, 0, 0, :1].astype(np.float32)
@@ -182,22 +180,12 @@ class StreamGraph:
 
 
 class Head:
-    inputs = outputs = ()
-
     def run(self, feeds):
         return {"video_embeds": feeds["frame_embeds"].mean(1), "img_features": feeds["patch_features"].sum(1)}
 
 
-@pytest.mark.parametrize(
-    ("inputs", "runs"),
-    [
-        (("new_streams", "cached_streams"), [(8, 0)] * 3 + [(8, 4 + 6 + 6), (1, 7)]),
-        ((), [(8, 0)] * 3 + [(4, 4), (2, 6), (2, 6), (1, 7)]),
-    ],
-    ids=["together", "bundles of before"],
-)
-def test_new_frames_of_several_streams_run_together_no_more_than_a_window_at_once(inputs, runs):
-    graph = StreamGraph(*inputs)
+def test_new_frames_of_several_streams_run_together_no_more_than_a_window_at_once():
+    graph = StreamGraph()
     tower = CachedTower(graph, Head(), FRAMES)
     caches = [tower.cache() for _ in range(4)]
 
@@ -210,7 +198,7 @@ def test_new_frames_of_several_streams_run_together_no_more_than_a_window_at_onc
     caches[3].numbers, caches[3].class_tokens = list(caches[2].numbers), caches[2].class_tokens.copy()
     found = encode(caches, [4, 2, 2, 1])
 
-    assert graph.runs == runs
+    assert graph.runs == [(8, 0)] * 3 + [(8, 4 + 6 + 6), (1, 7)]
     assert [new for _, new in found] == [4, 2, 2, 1]
     for (features, _), start in zip(found[:3], [4, 2, 2], strict=True):
         np.testing.assert_allclose(
