@@ -200,12 +200,16 @@ def stream_feeds(new: Sequence[NDArray[np.uint8]], cached: Sequence[Floats]) -> 
         new: New frames of each stream, uint8 RGB (K, size, size, 3).
         cached: Class tokens of the cached frames of each stream, (layers, T - K, d).
     """
-    numbers = np.arange(len(new))
+    counts, kept = [len(frames) for frames in new], [tokens.shape[1] for tokens in cached]
+    ends, kept_ends, longest = np.cumsum(counts), np.cumsum(kept), max(counts)
+    own = [np.arange(end - count, end) for end, count in zip(ends, counts, strict=True)]
+    old = [np.arange(end - count, end) for end, count in zip(kept_ends, kept, strict=True)]
     return {
         "pixel_values": np.concatenate(new),
         "cached_tokens": np.concatenate(cached, axis=1),
-        "new_streams": np.repeat(numbers, [len(frames) for frames in new]),
-        "cached_streams": np.repeat(numbers, [tokens.shape[1] for tokens in cached]),
+        "query_rows": np.stack([np.pad(rows, (0, longest - len(rows)), mode="edge") for rows in own]),
+        "key_rows": np.stack([np.concatenate([o, kept_ends[-1] + n]) for o, n in zip(old, own, strict=True)]),
+        "answer_rows": np.concatenate([i * longest + np.arange(count) for i, count in enumerate(counts)]),
     }
 
 
