@@ -43,6 +43,18 @@ def _cells(found: dict[str, Any]) -> Iterator[str]:
         yield f"{labelled[key]['mean']:.2f}"
 
 
+def stream_cuts(results: Path) -> Iterator[str]:
+    """Difference of neighbouring frames by which a scene cut is known."""
+    result = read(results / "stream-cuts.json")
+    quantiles = ("min", "p50", "p99", "max")
+    rows = [
+        [name.replace("_", " "), str(found["n"]), *(f"{found[quantile]:.3f}" for quantile in quantiles)]
+        for name, found in result["cuts"].items()
+    ]
+    yield table(("neighbouring frames", "pairs", *quantiles), rows)
+    yield f"{result['clips']} clips of unseen seeds in one encoded file, 12.5 frames a second. {where(result)}"
+
+
 def stream_latency(results: Path) -> Iterator[str]:
     """Time from prepared frames to logits, of exact and of cached windows."""
     result = read(results / "stream-latency.json")

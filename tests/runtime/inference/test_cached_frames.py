@@ -16,6 +16,7 @@ from xclip_runtime.inference.cached_frames import (
     CachedTower,
     FrameCache,
     WindowEncoder,
+    difference,
     encode_windows,
     hop_on_grid,
 )
@@ -114,6 +115,19 @@ def test_a_scene_cut_refreshes_at_once():
 
     # Frame 12 is new in the fourth window.
     assert exact == [True, False, False, True, False]
+
+
+def test_motion_and_a_little_light_are_no_cut_and_other_colours_are():
+    random = np.random.default_rng(0)
+    frame = np.kron(random.integers(0, 250, (14, 14, 3), np.uint8), np.ones((16, 16, 1), np.uint8))
+    night = np.full_like(frame, 20)
+
+    assert difference(frame, frame.copy()) == 0
+    assert difference(frame, np.roll(frame, 40, axis=1)) < 0.01
+    assert difference(frame, frame + 5) < 0.15
+    assert difference(night, night + 5) < 0.15
+    assert difference(frame, frame[..., ::-1] // 2) > 0.15
+    assert difference(night, np.full_like(frame, 200)) == 1
 
 
 def test_a_refresh_measures_the_drift_and_begins_anew():
