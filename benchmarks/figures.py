@@ -83,6 +83,7 @@ FIGURES: dict[str, Callable[[Path], Iterable[str]]] = {
     "pipeline": tables.pipeline,
     "stream": tables.stream_table,
     "stream-cache": stream_tables.stream_cache,
+    "stream-cuts": stream_tables.stream_cuts,
     "stream-latency": stream_tables.stream_latency,
     "labels": tables.labels,
     "retrieval": tables.retrieval,

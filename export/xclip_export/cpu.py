@@ -63,14 +63,15 @@ def fused_vision_model(tower: VisionTower, *, frames_per_group: int | None = Non
     return VisionGraph(tower, frames_per_group).build()
 
 
-class Keys(NamedTuple):
-    """Rows that message tokens attend to."""
+class Sequences(NamedTuple):
+    """Names of int64 tensors that gather rows into sequences whose lengths differ."""
 
-    rows: str
-    lengths: tuple[int, int]
-    """Lengths of a sequence of queries and of keys, as in `VisionGraph.attention`."""
-    mask: str = ""
-    """As in `VisionGraph.attention`."""
+    queries: str
+    """Rows of queries, (sequences, longest)."""
+    keys: str
+    """Rows of keys, (sequences, tokens)."""
+    answers: str
+    """Of each query its place among those gathered, (queries,)."""
 
 
 class VisionGraph:
@@ -218,10 +219,8 @@ class VisionGraph:
     def messages(self, messenger: Messenger, site: str, cls: str) -> str:
         """Compute the message tokens of a later layer from the class tokens, both rows (B·T, d)."""
         base, normed = self.message_rows(messenger, site, cls, site)
-        heard = self.message_keys(messenger, site, cls, normed)
-        mixed = self.attention(
-            normed, heard.rows, heard.lengths, messenger.attention, site=site, prefix=site, mask=heard.mask
-        )
+        keys, lengths = self.message_keys(messenger, site, cls, normed)
+        mixed = self.attention(normed, keys, lengths, messenger.attention, site=site, prefix=site)
         return self.graph.node("Add", [base, mixed], f"{site}.told")
 
     def message_rows(self, messenger: Messenger, site: str, cls: str, prefix: str) -> tuple[str, str]:
@@ -230,34 +229,38 @@ class VisionGraph:
         normed = self.norm(base, messenger.norm, f"{site}.norm", f"{prefix}.norm")
         return base, self.activation(normed, f"{site}.attention")
 
-    def message_keys(self, messenger: Messenger, site: str, cls: str, normed: str) -> Keys:  # noqa: ARG002 - other graphs need more
-        """Return the rows that the messages attend to."""
-        return Keys(normed, (self.frames, self.frames))
+    def message_keys(
+        self,
+        messenger: Messenger,  # noqa: ARG002 - other graphs need it
+        site: str,  # noqa: ARG002
+        cls: str,  # noqa: ARG002
+        normed: str,
+    ) -> tuple[str, tuple[int, int] | Sequences]:
+        """Return the rows that the messages attend to, and the lengths of a sequence of queries and of keys."""
+        return normed, (self.frames, self.frames)
 
     def attention(
         self,
         queries: str,
         keys: str,
-        tokens: tuple[int, int],
+        tokens: tuple[int, int] | Sequences,
         weights: Projections,
         *,
         site: str,
         prefix: str,
-        mask: str = "",
     ) -> str:
         """Run an attention: projections, softmax(q·kᵀ)·v and output projection.
 
         Args:
             queries: Rows (sequences · tokens[0], d), prepared by `activation`.
             keys: Rows (sequences · tokens[1], d), prepared likewise.
-            tokens: Lengths of a sequence of queries and of keys; -1 for a single sequence of any length.
+            tokens: Lengths of a sequence of queries and of keys, or the rows of each sequence.
             weights: Weights of the attention.
             site: Prefix of the weights' names.
             prefix: Prefix of the tensors' names.
-            mask: Added to the scores of a single sequence, (1, 1, queries, keys); "" for none.
 
         Returns:
-            Rows (sequences · tokens[0], d).
+            Rows, one for each query, (queries, d).
         """
         dim, parts = weights.query.weight.shape[0], []
         for part, rows, length, linear in (
@@ -267,16 +270,19 @@ class VisionGraph:
         ):
             projected = self.linear(rows, linear, f"{site}.attention", f"{site}.{part}", f"{prefix}.{part}.rows")
             projected = self.activation(projected, f"{site}.{part}")
-            shape = [-1, length, dim] if length > 0 else [1, -1, dim]
-            parts.append(self.graph.reshape(projected, shape, f"{prefix}.{part}"))
-        mixed = self.mix(parts, weights.heads, site, f"{prefix}.mixed", mask)
-        mixed = self.activation(self.rows(mixed, f"{prefix}.mixed.rows"), f"{site}.out")
+            if isinstance(length, str):
+                parts.append(self.graph.node("Gather", [projected, length], f"{prefix}.{part}", axis=0))
+            else:
+                parts.append(self.graph.reshape(projected, [-1, length, dim], f"{prefix}.{part}"))
+        mixed = self.rows(self.mix(parts, weights.heads, site, f"{prefix}.mixed"), f"{prefix}.mixed.rows")
+        if isinstance(tokens, Sequences):
+            mixed = self.graph.node("Gather", [mixed, tokens.answers], f"{prefix}.answers", axis=0)
+        mixed = self.activation(mixed, f"{site}.out")
         return self.linear(mixed, weights.out, f"{site}.out", f"{site}.out", f"{prefix}.out")
 
-    def mix(self, parts: Sequence[str], heads: int, site: str, output: str, mask: str = "") -> str:  # noqa: ARG002 - see activation
-        """Compute softmax(q·kᵀ + mask)·v of queries, keys and values (sequences, tokens, d) that are already scaled."""
-        inputs = [*parts, "", "", mask] if mask else parts
-        return self.graph.node("MultiHeadAttention", inputs, output, domain=MICROSOFT, num_heads=heads, scale=1.0)
+    def mix(self, parts: Sequence[str], heads: int, site: str, output: str) -> str:  # noqa: ARG002 - see activation
+        """Compute softmax(q·kᵀ)·v of queries, keys and values (sequences, tokens, d) that are already scaled."""
+        return self.graph.node("MultiHeadAttention", parts, output, domain=MICROSOFT, num_heads=heads, scale=1.0)
 
     def gelu(self, hidden: str, output: str) -> str:
         """Apply QuickGELU, whose slope is folded into the weights."""

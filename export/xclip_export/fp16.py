@@ -158,11 +158,9 @@ class HalfVisionGraph(VisionGraph):
         else:
             weights = self.messenger(index)
             base, inner = self.message_rows(weights, site, cls, site)
-            heard = self.message_keys(weights, site, cls, inner)
+            keys, lengths = self.message_keys(weights, site, cls, inner)
             projections = without_out_bias(weights.attention)
-            mixed = self.attention(
-                inner, heard.rows, heard.lengths, projections, site=site, prefix=site, mask=heard.mask
-            )
+            mixed = self.attention(inner, keys, lengths, projections, site=site, prefix=site)
             _, normed = self.skip_norm(
                 mixed, base, weights.attention.out, block.norm1, site=norm, output=f"{site}.told"
             )

@@ -164,10 +164,6 @@ def element_types(model: ModelProto) -> dict[str, int]:
             found = int(attributes["to"])
         elif node.op_type == "Shape":
             found = int(TensorProto.INT64)
-        elif node.op_type == "Equal":
-            found = int(TensorProto.BOOL)
-        elif node.op_type == "Where":
-            found = types[node.input[1]]
         elif node.op_type in ("Constant", "ConstantOfShape"):
             found = attributes["value"].data_type if "value" in attributes else int(TensorProto.FLOAT)
         else:

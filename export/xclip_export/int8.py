@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from xclip_export.calibration import calibration_clips, observe
-from xclip_export.cpu import VisionGraph
+from xclip_export.cpu import Sequences, VisionGraph
 from xclip_export.graph import MICROSOFT
 from xclip_export.weights import MID_GREY, Block, Linear, Messenger, Norm, Projections, bias_of, read_linear
 
@@ -138,16 +138,15 @@ class Int8VisionGraph(VisionGraph):
         self,
         queries: str,
         keys: str,
-        tokens: tuple[int, int],
+        tokens: tuple[int, int] | Sequences,
         weights: Projections,
         *,
         site: str,
         prefix: str,
-        mask: str = "",
     ) -> str:
         """Run an attention with both products of softmax(q·kᵀ)·v in int8 if the queries of ``site`` have a scale."""
-        if f"{site}.query" not in self._affine:
-            return super().attention(queries, keys, tokens, weights, site=site, prefix=prefix, mask=mask)
+        if isinstance(tokens, Sequences) or f"{site}.query" not in self._affine:
+            return super().attention(queries, keys, tokens, weights, site=site, prefix=prefix)
         graph, dim = self.graph, weights.query.weight.shape[0]
         split = [weights.heads, dim // weights.heads]
         query = self._multiply_to_codes(queries, weights.query, site, "query", f"{prefix}.query.codes")

@@ -34,8 +34,8 @@ class PortableGraph(VisionGraph):
             steep = self.graph.node("Mul", [hidden, rest], f"{output}.steep")
         return self.graph.node("Mul", [hidden, self.graph.node("Sigmoid", [steep], f"{output}.gate")], output)
 
-    def mix(self, parts: Sequence[str], heads: int, site: str, output: str, mask: str = "") -> str:
-        """Compute softmax(q·kᵀ + mask)·v by products of matrices."""
+    def mix(self, parts: Sequence[str], heads: int, site: str, output: str) -> str:
+        """Compute softmax(q·kᵀ)·v by products of matrices."""
         graph, split = self.graph, []
         for part, perm in zip(parts, ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]), strict=True):
             # The last dimension is inferred: heads divide it.
@@ -43,8 +43,6 @@ class PortableGraph(VisionGraph):
             split.append(graph.node("Transpose", [by_head], f"{part}.heads", perm=perm))
         query, key, value = split
         scores = graph.node("MatMul", [query, key], f"{output}.scores")
-        if mask:
-            scores = graph.node("Add", [scores, mask], f"{output}.scores.masked")
         shares = self.activation(graph.node("Softmax", [scores], f"{output}.shares", axis=-1), f"{site}.shares")
         mixed = graph.node("MatMul", [shares, value], f"{output}.heads")
         mixed = graph.node("Transpose", [mixed], f"{output}.tokens", perm=[0, 2, 1, 3])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from xclip_export.calibration import Observation
+    from xclip_export.cpu import Sequences
     from xclip_export.int8 import Codes
     from xclip_export.towers import VisionTower
     from xclip_export.weights import Block, Linear, Projections
@@ -78,17 +79,14 @@ class QdqVisionGraph(PortableGraph, FlatGraph, Int8VisionGraph):
         self,
         queries: str,
         keys: str,
-        tokens: tuple[int, int],
+        tokens: tuple[int, int] | Sequences,
         weights: Projections,
         *,
         site: str,
         prefix: str,
-        mask: str = "",
     ) -> str:
         """Run an attention; its products are those of the portable graph."""
-        return super(Int8VisionGraph, self).attention(
-            queries, keys, tokens, weights, site=site, prefix=prefix, mask=mask
-        )
+        return super(Int8VisionGraph, self).attention(queries, keys, tokens, weights, site=site, prefix=prefix)
 
     def linear(self, x: str, weights: Linear, site: str, name: str, output: str) -> str:
         """Multiply rows rounded to codes by rounded weights."""

@@ -10,12 +10,12 @@ The head graph makes of T frames what the prompt graph takes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto
 
-from xclip_export.cpu import Keys, VisionGraph
+from xclip_export.cpu import Sequences, VisionGraph
 from xclip_export.fp16 import HalfVisionGraph
 from xclip_export.int8 import Int8VisionGraph
 from xclip_export.portable import FlatGraph, PortableGraph
@@ -47,9 +47,11 @@ def stream_model(
 
     Returns:
         A model with inputs pixel_values uint8 (K, H, W, 3) and cached_tokens float32 (L - 1, C, d) for L layers, and
-        the number of each frame's stream, new_streams int64 (K,) and cached_streams int64 (C,): a frame hears those of
-        its own stream, in any order. Its outputs are class_tokens float32 (L - 1, K, d), to be cached, frame_embeds
-        float32 (K, D) and patch_features float32 (K, P, D), for the head graph.
+        the rows of S streams: key_rows int64 (S, T), those of its frames in any order among the cached and then the new
+        ones; query_rows int64 (S, N), those of its new frames among the new ones, the last repeated up to the N of the
+        stream with most; answer_rows int64 (K,), the place of each new frame in the flattened query_rows. Its outputs
+        are class_tokens float32 (L - 1, K, d), to be cached, frame_embeds float32 (K, D) and patch_features float32
+        (K, P, D), for the head graph. `xclip_runtime.inference.cached_frames.stream_feeds` makes the inputs.
     """
     if precision == "fp16":
         return HalfStreamGraph(tower).build()
@@ -71,26 +73,22 @@ def head_model(tower: VisionTower) -> ModelProto:
 class CachedMessages(VisionGraph):
     """Part of a builder whose message tokens also hear the cached frames."""
 
-    score_type: type[np.floating[Any]] = np.float32
-
     def declare(self) -> str:
         """Declare the inputs; return the new frames."""
         graph, size = self.graph, self.tower.grid * self.tower.patch_size
         frames = graph.input("pixel_values", np.uint8, [NEW, size, size, 3])
         self.cached = graph.input("cached_tokens", np.float32, [len(self.tower.layers) - 1, CACHED, self.dim])
         self.tokens_of: list[str] = []
-        new, old = (graph.input(f"{part}_streams", np.int64, [f"{part}_frames"]) for part in ("new", "cached"))
-        everyone = graph.node("Concat", [old, new], "streams", axis=0)
-        asked = graph.node("Unsqueeze", [new, graph.constant("index.1", [1])], "streams.new")
-        same = graph.node("Equal", [asked, everyone], "streams.same")
-        same = graph.node("Unsqueeze", [same, graph.constant("index.0.1", [0, 1])], "streams.same.heads")
-        scores = (
-            graph.constant(f"streams.{name}", self.score_type(value)) for name, value in (("own", 0), ("other", -1e4))
+        # Sequences, since the masked parts of one are not computed by the kernel of the exact graph: in int8 its other
+        # rounding would move logits by 0.01.
+        self.rows_of = Sequences(
+            graph.input("query_rows", np.int64, ["streams", "longest"]),
+            graph.input("key_rows", np.int64, ["streams", self.frames]),
+            graph.input("answer_rows", np.int64, [NEW]),
         )
-        self.mask = graph.node("Where", [same, *scores], "streams.mask")
         return frames
 
-    def message_keys(self, messenger: Messenger, site: str, cls: str, normed: str) -> Keys:  # noqa: ARG002 - the queries
+    def message_keys(self, messenger: Messenger, site: str, cls: str, normed: str) -> tuple[str, Sequences]:  # noqa: ARG002 - the queries
         """Let the new frames' messages attend to the class tokens of all frames of their stream."""
         layer = len(self.tokens_of)
         self.tokens_of.append(cls)
@@ -98,7 +96,7 @@ class CachedMessages(VisionGraph):
         cached = self.graph.node("Gather", [self.cached, index], f"{site}.cached", axis=0)
         everyone = self.graph.node("Concat", [self.as_computed(cached, site), cls], f"{site}.everyone", axis=0)
         _, keys = self.message_rows(messenger, site, everyone, f"{site}.all")
-        return Keys(keys, (-1, -1), self.mask)
+        return keys, self.rows_of
 
     def as_computed(self, cached: str, site: str) -> str:  # noqa: ARG002 - see `HalfStreamGraph`
         """Convert cached class tokens to the type that the graph computes in."""
@@ -151,8 +149,6 @@ class QdqStreamGraph(StreamGraph, QdqVisionGraph):
 
 class HalfStreamGraph(CachedMessages, HalfVisionGraph):
     """Builder of the stream graph in fp16."""
-
-    score_type = np.float16
 
     def build(self) -> ModelProto:
         """Build the model."""

@@ -150,6 +150,15 @@ def test_the_portable_graphs_take_standard_operators_without_arithmetic_of_shape
         assert not {"Shape", "Scan", "Loop", "If"} & {node.op_type for node in model.graph.node}
 
 
+@pytest.mark.parametrize(("precision", "target"), [("fp32", "cpu"), ("int8", "cpu"), ("fp16", "cuda")])
+def test_attention_takes_the_kernel_of_the_exact_graph_which_has_no_mask(tower, observations, precision, target):
+    model = stream_model(tower, precision, target, observations)
+    mixed = [node for node in model.graph.node if node.op_type == "MultiHeadAttention"]
+
+    assert mixed
+    assert {len(node.input) for node in mixed} == {3}
+
+
 def test_the_graph_for_cuda_computes_nothing_from_shapes(tower):
     assert "Shape" not in {node.op_type for node in stream_model(tower, "fp16", "cuda", {}).graph.node}
 
@@ -209,8 +218,8 @@ def hear_the_cached_tokens_of_another_layer(node):
 
 
 def hear_the_frames_of_other_streams(node):
-    if node.output[0] == "streams.mask":
-        node.input[2] = node.input[1]
+    if node.output[0].endswith((".message.key", ".message.value")):
+        node.input[1] = "query_rows"
 
 
 @pytest.mark.parametrize("spoil", [hear_the_cached_tokens_of_another_layer, hear_the_frames_of_other_streams])

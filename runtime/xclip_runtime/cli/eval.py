@@ -14,7 +14,7 @@ from xclip_runtime.cli import options as opt
 from xclip_runtime.cli.exit_codes import exit_code
 from xclip_runtime.cli.output import print_error, print_json
 from xclip_runtime.cli.results_file import ResultsFile
-from xclip_runtime.errors import MissingExtraError
+from xclip_runtime.errors import DatasetError, MissingExtraError
 from xclip_runtime.evaluation.datasets import Format
 from xclip_runtime.util.atomic import write_json
 from xclip_runtime.util.locks import locked
@@ -151,6 +151,11 @@ def command(
     from xclip_runtime.model import XClip
 
     found = {n: find_samples(data, layout, split=n, subset=subset, split_files=split_files) for n in splits}
+    if any(sample.is_part for samples in found.values() for sample in samples):
+        message = (
+            f"{data} labels parts of videos, and this is for whole ones: give it to `xclip-onnx eval-stream --segments`"
+        )
+        raise DatasetError(message)
     precisions = compare_precision or (options["precision"],)
     options |= {"profile": options["profile"] or "videox"}
     models = [with_labels(XClip(bundle, **{**options, "precision": precision})) for precision in precisions]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -33,13 +34,24 @@ _LABEL_COLUMNS = ("label", "name", "class")
 
 @dataclass(frozen=True)
 class Sample:
-    """Labelled video."""
+    """Labelled video, or part of one."""
 
     video: str
     """Path of the file."""
 
     label: str
     """Name of the class, as the dataset spells it; after `with_labels_of`, as the model does."""
+
+    start: float = 0.0
+    """Start of the part, seconds."""
+
+    end: float = math.inf
+    """End of the part, seconds; infinity for that of the video."""
+
+    @property
+    def is_part(self) -> bool:
+        """True if the label is that of a part of the video."""
+        return (self.start, self.end) != (0.0, math.inf)
 
 
 def find_samples(
@@ -57,8 +69,8 @@ def find_samples(
         format: Layout of the dataset.
 
             - "folder": one folder a class.
-            - "list": a CSV file with columns path and label, or lines with a path, a tab, comma or blanks, and the
-              label's name; paths are relative to the list.
+            - "list": a CSV file with columns path and label, and start and end in seconds for parts of videos, or lines
+              with a path, a tab, comma or blanks, and the label's name; paths are relative to the list.
             - "hmdb51": a folder a class, and split files ``<class>_test_split<N>.txt`` whose lines end in 0 (unused),
               1 (training) or 2 (test).
             - "ucf101": a folder a class, and ``testlist0<N>.txt`` or ``trainlist0<N>.txt``.
@@ -125,7 +137,29 @@ def with_labels_of(samples: Iterable[Sample], labels: Sequence[str]) -> list[Sam
             f"{', '.join(unknown)}; rename them, or export a bundle with --labels-file"
         )
         raise LabelsError(message)
-    return [Sample(sample.video, names[comparable(sample.label)]) for sample in samples]
+    return [replace(sample, label=names[comparable(sample.label)]) for sample in samples]
+
+
+def segments_of(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Sort labelled parts by file, as `os.path.realpath` names it, and time; adjacent ones of one label become one.
+
+    Raises:
+        DatasetError: Two parts of a file overlap.
+    """
+    segments: dict[str, list[Sample]] = {}
+    for sample in sorted(samples, key=lambda sample: sample.start):
+        before = segments.setdefault(os.path.realpath(sample.video), [])
+        if before and sample.start < before[-1].end:
+            message = (
+                f"{sample.video} has two labels at {sample.start:g} s, {before[-1].label} and {sample.label}: "
+                "correct their start and end"
+            )
+            raise DatasetError(message)
+        if before and (before[-1].end, before[-1].label) == (sample.start, sample.label):
+            before[-1] = replace(before[-1], end=sample.end)
+        else:
+            before.append(sample)
+    return segments
 
 
 def in_turn(samples: Iterable[Sample], limit: int | None = None) -> list[Sample]:
@@ -172,16 +206,16 @@ def _from_folders(path: Path) -> list[Sample]:
 def _from_list(path: Path) -> list[Sample]:
     text = read_text(path, DatasetError, content="a list of videos", layout="a path and a label a line")
     rows = _rows_of_csv(path, text) if path.suffix.lower() == ".csv" else _rows_of_text(path, text)
-    numbered = [label for _, label in rows if label.isdecimal()]
+    numbered = [sample for sample in rows if sample.label.isdecimal()]
     if rows and len(numbered) == len(rows):
         message = (
             f"{path} gives its labels as numbers, which lists of the same dataset do not agree on: write their names"
         )
         raise DatasetError(message)
-    return [Sample(located(path.parent, video), label) for video, label in rows]
+    return [replace(sample, video=located(path.parent, sample.video)) for sample in rows]
 
 
-def _rows_of_csv(path: Path, text: str) -> list[tuple[str, str]]:
+def _rows_of_csv(path: Path, text: str) -> list[Sample]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     columns = {(name or "").strip().lower(): name for name in reader.fieldnames or ()}
     video = next((columns[name] for name in _PATH_COLUMNS if name in columns), None)
@@ -189,10 +223,31 @@ def _rows_of_csv(path: Path, text: str) -> list[tuple[str, str]]:
     if video is None or label is None:
         message = f"{path} has no columns 'path' and 'label': write them into its first line"
         raise DatasetError(message)
-    return [(name, (row[label] or "").strip(BLANKS)) for row in reader if (name := (row[video] or "").strip(BLANKS))]
+    rows = []
+    for row in reader:
+        if name := (row[video] or "").strip(BLANKS):
+            start, end = (
+                _seconds(path, reader.line_num, row.get(columns.get(column, "")), default)
+                for column, default in (("start", 0.0), ("end", math.inf))
+            )
+            if not 0 <= start < end:
+                message = f"line {reader.line_num} of {path} is from {start:g} to {end:g} s: give 0 <= start < end"
+                raise DatasetError(message)
+            rows.append(Sample(name, (row[label] or "").strip(BLANKS), start, end))
+    return rows
 
 
-def _rows_of_text(path: Path, text: str) -> list[tuple[str, str]]:
+def _seconds(path: Path, line: int, text: str | None, default: float) -> float:
+    if not (text or "").strip(BLANKS):
+        return default
+    try:
+        return float(text or "")
+    except ValueError as error:
+        message = f"line {line} of {path} has the time {text!r}: give seconds, such as 12.5"
+        raise DatasetError(message) from error
+
+
+def _rows_of_text(path: Path, text: str) -> list[Sample]:
     rows = []
     for number, line in enumerate(lines(text), start=1):
         if not line.strip(BLANKS):
@@ -202,7 +257,7 @@ def _rows_of_text(path: Path, text: str) -> list[tuple[str, str]]:
         if not video.strip(BLANKS) or not label.strip(BLANKS):
             message = f"line {number} of {path} is not a path and a label: separate them with a tab"
             raise DatasetError(message)
-        rows.append((video.strip(BLANKS), label.strip(BLANKS)))
+        rows.append(Sample(video.strip(BLANKS), label.strip(BLANKS)))
     return rows
 
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Pixels of a prepared frame that are compared for scene cuts: one of so many in each direction.
-_CUT_STRIDE = 8
+# Pixels of a prepared frame that are compared for scene cuts, one of so many in each direction, and bins of a channel.
+_CUT_STRIDE, _CUT_BINS = 8, 16
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Reuse:
     """Every so many windows one is also computed exactly, and the cache starts anew from it; 0 for never."""
     max_drift: float = 1.0
     """Difference of a logit between a cached window and the exact one above which the next one is exact, too."""
-    cut: float = 0.2
-    """Mean difference of two neighbouring frames, of the range of pixels, that is a scene cut: the window is exact."""
+    cut: float = 0.15
+    """`difference` of two neighbouring frames that is a scene cut: the window is exact."""
 
     def __post_init__(self) -> None:
         if self.refresh < 0 or not self.max_drift >= 0 or not self.cut >= 0:
@@ -135,11 +135,9 @@ class CachedTower:
 
     def __init__(self, stream: Session, head: Session, frames: int) -> None:
         self._stream, self._head, self.frames = stream, head, frames
-        shapes = {tensor.name: tensor.shape for tensor in (*stream.outputs, *stream.inputs)}
+        shapes = {tensor.name: tensor.shape for tensor in stream.outputs}
         layers, _, dim = shapes["class_tokens"]
         _, patches, embed = shapes["patch_features"]
-        # Older bundles have graphs that run one stream at a time.
-        self._runs_streams_together = any(tensor.name == "new_streams" for tensor in stream.inputs)
         self._shapes = (int(layers), int(dim)), int(embed), (int(patches), int(embed))
 
     def cache(self) -> FrameCache:
@@ -172,8 +170,7 @@ class CachedTower:
     def _grouped(self, runs: Sequence[_Run]) -> Iterator[list[_Run]]:
         group: list[_Run] = []
         for run in runs:
-            fits = sum(len(other.new) for other in group) + len(run.new) <= self.frames
-            if group and not (self._runs_streams_together and fits):
+            if group and sum(len(other.new) for other in group) + len(run.new) > self.frames:
                 yield group
                 group = []
             group.append(run)
@@ -182,8 +179,7 @@ class CachedTower:
 
     def _compute(self, runs: Sequence[_Run]) -> None:
         kept = [np.delete(run.cache.class_tokens, run.rows, axis=1) for run in runs]
-        feeds = stream_feeds([np.stack(run.new) for run in runs], kept)
-        found = self._stream.run({tensor.name: feeds[tensor.name] for tensor in self._stream.inputs})
+        found = self._stream.run(stream_feeds([np.stack(run.new) for run in runs], kept))
         start = 0
         for run in runs:
             part = slice(start, start := start + len(run.rows))
@@ -204,12 +200,16 @@ def stream_feeds(new: Sequence[NDArray[np.uint8]], cached: Sequence[Floats]) -> 
         new: New frames of each stream, uint8 RGB (K, size, size, 3).
         cached: Class tokens of the cached frames of each stream, (layers, T - K, d).
     """
-    numbers = np.arange(len(new))
+    counts, kept = [len(frames) for frames in new], [tokens.shape[1] for tokens in cached]
+    ends, kept_ends, longest = np.cumsum(counts), np.cumsum(kept), max(counts)
+    own = [np.arange(end - count, end) for end, count in zip(ends, counts, strict=True)]
+    old = [np.arange(end - count, end) for end, count in zip(kept_ends, kept, strict=True)]
     return {
         "pixel_values": np.concatenate(new),
         "cached_tokens": np.concatenate(cached, axis=1),
-        "new_streams": np.repeat(numbers, [len(frames) for frames in new]),
-        "cached_streams": np.repeat(numbers, [tokens.shape[1] for tokens in cached]),
+        "query_rows": np.stack([np.pad(rows, (0, longest - len(rows)), mode="edge") for rows in own]),
+        "key_rows": np.stack([np.concatenate([o, kept_ends[-1] + n]) for o, n in zip(old, own, strict=True)]),
+        "answer_rows": np.concatenate([i * longest + np.arange(count) for i, count in enumerate(counts)]),
     }
 
 
@@ -309,14 +309,33 @@ def encode_windows(windows: Sequence[tuple[WindowEncoder, SampledWindow]]) -> li
 
 
 def difference(before: NDArray[np.uint8], frame: NDArray[np.uint8]) -> float:
-    """Compute the mean difference of two prepared frames, of the range of pixels: from 0 to 1."""
+    """Compute how much two prepared frames differ as at a scene cut: from 0 to 1.
+
+    Motion moves colours, and a cut exchanges them: the distance of the histograms tells them apart, from 0, the same
+    colours, to 1, none in common. Light that flickers changes colours, but pixels by little: so much as three times
+    their mean difference, of their range, counts at most.
+    """
     if before is frame:
         return 0.0
-    return float(np.abs(_thumbnail(frame) - _thumbnail(before)).mean()) / 255
+    one, other = _pixels(before), _pixels(frame)
+    exchanged = float(np.abs(_histogram(one) - _histogram(other)).sum()) / 2
+    return min(exchanged, 3 * float(np.abs(one - other).mean()))
 
 
-def _thumbnail(frame: NDArray[np.uint8]) -> NDArray[np.int16]:
-    return frame[::_CUT_STRIDE, ::_CUT_STRIDE].astype(np.int16)
+def _pixels(frame: NDArray[np.uint8]) -> Floats:
+    pixels: Floats = frame[::_CUT_STRIDE, ::_CUT_STRIDE].reshape(-1, 3).astype(np.float32) / np.float32(255)
+    return pixels
+
+
+def _histogram(pixels: Floats) -> NDArray[np.float64]:
+    """Count the share of pixels (P, 3) in each bin of each channel; a pixel is shared by the two nearest."""
+    places = pixels * (_CUT_BINS - 1)
+    lower = places.astype(np.intp)
+    upper_share, bins = places - lower, lower + np.arange(3) * _CUT_BINS
+    counts = np.bincount(bins.ravel(), (1 - upper_share).ravel(), 3 * _CUT_BINS + 1)
+    counts += np.bincount((bins + 1).ravel(), upper_share.ravel(), 3 * _CUT_BINS + 1)
+    shares: NDArray[np.float64] = counts / bins.size
+    return shares
 
 
 def hop_on_grid(window: float, hop: float, frames: int) -> float:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from xclip_runtime.results import Encoding
 from xclip_runtime.search.store import Source, absolute
 from xclip_runtime.streaming.feed import WindowFeed
 from xclip_runtime.streaming.sources import earliest_end, open_source
@@ -45,6 +46,7 @@ class WindowFeatures(NamedTuple):
     """Seconds from the first frame of the file."""
     end: float
     features: VideoFeatures
+    encoding: Encoding
 
 
 def source_of(name: str, window: float | None, hop: float | None) -> Source:
@@ -70,7 +72,8 @@ def whole_features(
 
 
 def _features(model: XClip, clip: Clip) -> WindowFeatures:
-    return WindowFeatures(0.0, clip.total / (clip.fps or ASSUMED_FPS), model.features(clip))
+    encoding = Encoding.all_new(model.bundle.num_frames)
+    return WindowFeatures(0.0, clip.total / (clip.fps or ASSUMED_FPS), model.features(clip), encoding)
 
 
 def window_features(model: XClip, job: Job, skip: set[float], reuse: Reuse | None) -> Iterator[WindowFeatures]:
@@ -89,8 +92,9 @@ def window_features(model: XClip, job: Job, skip: set[float], reuse: Reuse | Non
         start = cut.start - origin
         # A clock that is set back within a file repeats starts; the first window of a start stays.
         if start not in skip:
-            features = encoder.encode(cut)[0] if encoder else model.features(_clip_of(cut))
-            yield WindowFeatures(start, cut.end - origin, features)
+            exact = Encoding.all_new(len(cut.prepared))
+            features, encoding = encoder.encode(cut) if encoder else (model.features(_clip_of(cut)), exact)
+            yield WindowFeatures(start, cut.end - origin, features, encoding)
 
 
 def _clip_of(window: Window) -> Clip:

@@ -38,10 +38,17 @@ CREATE TABLE windows (
     start REAL NOT NULL,
     "end" REAL NOT NULL,
     img_features BLOB NOT NULL,
+    new_frames INTEGER,
+    frames INTEGER,
+    drift REAL,
     UNIQUE (video, start)
 );
 CREATE VIRTUAL TABLE embeds USING vec0 (video_embeds FLOAT[{projection_dim}] distance_metric=cosine);
 """
+
+
+ENCODING = {"new_frames": "INTEGER", "frames": "INTEGER", "drift": "REAL"}
+"""Columns of windows that indexes of before lack, until something is added to them."""
 
 
 def exists(folder: str | os.PathLike[str]) -> bool:
@@ -83,6 +90,18 @@ def transaction(connection: Connection) -> Iterator[None]:
         connection.execute("ROLLBACK")
         raise
     connection.execute("COMMIT")
+
+
+def has_encodings(connection: Connection) -> bool:
+    """Tell if windows have the columns of `ENCODING`."""
+    columns = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info('windows')")}
+    return columns.issuperset(ENCODING)
+
+
+def add_encodings(connection: Connection) -> None:
+    """Add the columns of `ENCODING` to windows, in a transaction."""
+    for name, kind in ENCODING.items():
+        connection.execute(f"ALTER TABLE windows ADD COLUMN {name} {kind}")
 
 
 @contextmanager

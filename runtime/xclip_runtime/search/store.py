@@ -5,7 +5,7 @@ when the index is next opened.
 
     meta      description of the index                  one row
     videos    path, size, mtime, window and hop         a row a file
-    windows   start, end, img_features                  a row a window; a whole file is one window
+    windows   start, end, img_features, encoding        a row a window; a whole file is one window
     embeds    video_embeds at unit length               sqlite-vec's table, same row ids as windows
 """
 
@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from xclip_runtime.errors import VideoIndexError, VideoIndexMismatchError, VideoIndexNotFoundError
-from xclip_runtime.results import VideoFeatures
+from xclip_runtime.results import Encoding, VideoFeatures
 from xclip_runtime.search.database import (
     APPLICATION_ID,
     DATABASE,
     SCHEMA,
     SCHEMA_VERSION,
+    add_encodings,
     connect,
     exists,
+    has_encodings,
     transaction,
     translated_errors,
 )
@@ -84,6 +86,12 @@ class Entry:
     windows: int
     seconds: float
     """End of its last window."""
+    exact_windows: int | None = None
+    """Number of its windows that were computed exactly; None if the index is from before it stored that."""
+    new_frames: float | None = None
+    """Mean number of frames that were computed for a window; None as before."""
+    drift: float | None = None
+    """Largest drift of its windows, see `Encoding`; None if none was measured."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,8 @@ class WindowSpan:
     """Seconds."""
     end: float
     """Seconds."""
+    encoding: Encoding | None = None
+    """Origin of its features; None if the index is from before it stored that."""
 
 
 class Store:
@@ -179,7 +189,15 @@ class Store:
         return {start for (start,) in self._rows(query, (os.fsencode(path),))}
 
     def put(
-        self, source: Source, start: float, end: float, features: VideoFeatures, *, first: bool, last: bool
+        self,
+        source: Source,
+        start: float,
+        end: float,
+        features: VideoFeatures,
+        encoding: Encoding,
+        *,
+        first: bool,
+        last: bool,
     ) -> None:
         """Add one window in one transaction, from ``start`` to ``end`` in seconds.
 
@@ -187,15 +205,19 @@ class Store:
         """
         path = os.fsencode(source.path)
         with translated_errors(self.folder), transaction(self._connection):
+            if not has_encodings(self._connection):
+                add_encodings(self._connection)
             if first:
                 self._delete(path)
                 self._connection.execute(
                     "INSERT INTO videos (path, size, mtime_ns, window, hop) VALUES (?, ?, ?, ?, ?)",
                     (path, source.size, source.mtime_ns, source.window, source.hop),
                 )
+            encoded = encoding.new_frames, encoding.frames, encoding.drift
             self._connection.execute(
-                'INSERT INTO windows (video, start, "end", img_features) SELECT id, ?, ?, ? FROM videos WHERE path = ?',
-                (start, end, self._stored(features.img_features), path),
+                'INSERT INTO windows (video, start, "end", img_features, new_frames, frames, drift) '
+                "SELECT id, ?, ?, ?, ?, ?, ? FROM videos WHERE path = ?",
+                (start, end, self._stored(features.img_features), *encoded, path),
             )
             self._connection.execute(
                 "INSERT INTO embeds (rowid, video_embeds) VALUES (?, ?)",
@@ -253,10 +275,15 @@ class Store:
         return [window for (window,) in self._rows(query, (os.fsencode(path),))]
 
     def span(self, window: int) -> WindowSpan:
-        """Return file and time of a window."""
-        query = 'SELECT path, start, "end" FROM windows JOIN videos ON videos.id = video WHERE windows.id = ?'
-        path, start, end = next(self._rows(query, (window,)))
-        return WindowSpan(os.fsdecode(path), start, end)
+        """Return file, time and encoding of a window."""
+        encoded = "new_frames, frames, drift" if self._has_encodings else "NULL, NULL, NULL"
+        query = (
+            f'SELECT path, start, "end", {encoded} FROM windows '  # noqa: S608
+            "JOIN videos ON videos.id = video WHERE windows.id = ?"
+        )
+        path, start, end, new, frames, drift = next(self._rows(query, (window,)))
+        encoding = None if new is None else Encoding(new == frames, new, frames, drift)
+        return WindowSpan(os.fsdecode(path), start, end, encoding)
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -267,14 +294,20 @@ class Store:
         """Size of the database, with its journal while it is open."""
         return sum(file.stat().st_size for file in self.folder.glob(f"{DATABASE}*"))
 
+    @property
+    def _has_encodings(self) -> bool:
+        with translated_errors(self.folder):
+            return has_encodings(self._connection)
+
     def _entries(self, where: str, values: tuple[bytes, ...]) -> Iterator[Entry]:
+        encoded = "sum(new_frames = frames), avg(new_frames), max(drift)" if self._has_encodings else "NULL, NULL, NULL"
         query = (
-            'SELECT path, size, mtime_ns, window, hop, complete, count(windows.id), max("end") FROM videos '  # noqa: S608
+            f'SELECT path, size, mtime_ns, window, hop, complete, count(windows.id), max("end"), {encoded} FROM videos '  # noqa: S608
             f"LEFT JOIN windows ON video = videos.id {where} GROUP BY videos.id ORDER BY path"
         )
-        for path, size, mtime_ns, window, hop, complete, windows, seconds in self._rows(query, values):
+        for path, size, mtime_ns, window, hop, complete, windows, seconds, *encodings in self._rows(query, values):
             source = Source(os.fsdecode(path), size, mtime_ns, window, hop)
-            yield Entry(source, bool(complete), windows, seconds or 0.0)
+            yield Entry(source, bool(complete), windows, seconds or 0.0, *encodings)
 
     def _rows(self, query: str, values: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
         with translated_errors(self.folder):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 
 from xclip_runtime.errors import LabelsError, VideoIndexError, XClipError
+from xclip_runtime.results import Encoding  # noqa: TC001 - the server reads the types of a hit
 from xclip_runtime.search.adding import Job, Outcome, source_of, whole_features, window_features
 from xclip_runtime.search.identity import ModelIdentity
 from xclip_runtime.search.store import MOST_NEAREST, FeatureType, IndexDescription, Store
@@ -80,6 +81,9 @@ class Hit:
 
     cosine: float
     """Cosine with the unprompted text embedding, which makes the shortlist."""
+
+    encoding: Encoding | None = None
+    """Origin of its features: exact, or from cached frames; None if the index is from before it stored that."""
 
 
 @dataclass(frozen=True)
@@ -319,7 +323,7 @@ class VideoIndex(NotPicklable):
             if overlaps or (per_video is not None and len(others) >= per_video):
                 continue
             others.append(span)
-            hits.append(Hit(span.path, span.start, span.end, logit, cosine))
+            hits.append(Hit(span.path, span.start, span.end, logit, cosine, span.encoding))
             if len(hits) == top_k:
                 break
         return hits
@@ -362,7 +366,7 @@ class VideoIndex(NotPicklable):
             elif isinstance(window, XClipError):
                 yield Added(job.name, "failed", 0, window)
             elif window is not None:
-                self.store.put(job.source, window.start, window.end, window.features, first=True, last=True)
+                self.store.put(job.source, *window, first=True, last=True)
                 note(job.name, window.end)
                 yield Added(job.name, job.outcome, 1)
 
@@ -374,7 +378,7 @@ class VideoIndex(NotPicklable):
             done = self.store.starts(job.source.path) if job.outcome == "resumed" else set()
             try:
                 for window in window_features(self.model, job, done, reuse):
-                    self.store.put(job.source, window.start, window.end, window.features, first=not done, last=False)
+                    self.store.put(job.source, *window, first=not done, last=False)
                     done.add(window.start)
                     note(job.name, window.end)
             except VideoIndexError:

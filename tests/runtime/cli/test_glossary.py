@@ -28,6 +28,7 @@ from xclip_runtime.bundle.model_card import Push
 from xclip_runtime.cli import cli
 from xclip_runtime.cli.parameters import Option, PositionalAlias
 from xclip_runtime.evaluation.datasets import find_samples
+from xclip_runtime.evaluation.streams import ComparedStream
 from xclip_runtime.integrations.triton_repository import export_repository
 from xclip_runtime.serve.server import Server
 from xclip_runtime.tuning.run import tune
@@ -83,8 +84,8 @@ PYTHON = {
     "embed": (XClip, XClip.features_each, Reading),
     "score": (XClip, XClip.score, Reading),
     "stream": (XClip, XClip.stream, XClip.with_labels, open_source, Backoff, EventDetector, Reuse),
-    "eval-stream": (XClip, XClip.stream, XClip.with_labels, Reuse),
-    "index add": (XClip, VideoIndex.create, VideoIndex.add),
+    "eval-stream": (XClip, XClip.stream, XClip.with_labels, Reuse, ComparedStream),
+    "index add": (XClip, VideoIndex.create, VideoIndex.add, Reuse),
     "index search": (XClip, VideoIndex.open, VideoIndex.search),
     "eval": (XClip, find_samples, XClip.classify_each, XClip.with_labels, Reading),
     "bench": (XClip, Plan, Conditions),

@@ -82,7 +82,8 @@ def test_search_json_is_one_document(run, index, videos):
     assert set(document) == {"query", "hits", "scored", "windows", "timings_ms"}
     assert set(document["timings_ms"]) == {"text", "shortlist", "prompt", "total"}
     (hit,) = document["hits"]
-    assert set(hit) == {"video", "start", "end", "logit", "cosine"}
+    assert set(hit) == {"video", "start", "end", "logit", "cosine", "encoding"}
+    assert hit["encoding"] == {"exact": True, "new_frames": 32, "frames": 32, "drift": None}
     assert hit["video"] in {str(videos / "ride.mp4"), str(videos / "other.mp4")}
 
 
@@ -107,8 +108,25 @@ def test_list_and_info_say_what_is_there(run, index, videos):
     assert info["reuse"] is False
     assert info["bytes"] == sum(file.stat().st_size for file in index.iterdir())
     assert set(info["model"]) >= {"text", "vision", "prompt", "precision", "profile"}
+    assert [(entry["exact_windows"], entry["new_frames"], entry["drift"]) for entry in listed] == [(1, 32.0, None)] * 2
     assert str(videos / "ride.mp4") in run("index", "list", "-i", index).out
     assert "2 windows" in run("index", "info", "-i", index).out
+
+
+def test_list_and_search_say_which_windows_are_from_cached_frames(run, videos, tmp_path):
+    where, window = ("-i", tmp_path / "index"), ("--window", 1, "--hop", "0.25", "--reuse", "--refresh", 4)
+    assert run("index", "add", videos / "ride.mp4", *where, *MODEL, *window).code == 0
+    (entry,) = run("index", "list", *where, "--json").json_lines
+    text = run("index", "list", *where).out
+    hits = run("index", "search", "a shape", *where, *MODEL, "--json").json["hits"]
+    found = run("index", "search", "a shape", *where, *MODEL).out
+
+    assert 0 < entry["exact_windows"] < entry["windows"]
+    assert 8 < entry["new_frames"] < 32
+    assert 0 < entry["drift"] < 1
+    assert f"{entry['windows'] - entry['exact_windows']} cached, {entry['new_frames']:.1f} new frames a window" in text
+    assert {hit["encoding"]["frames"] for hit in hits} == {32}
+    assert found.count("cached, 8 of 32 new, drift") == sum(not hit["encoding"]["exact"] for hit in hits) > 0
 
 
 def test_delete_takes_files_folders_and_what_is_missing(run, videos, tmp_path):

@@ -99,10 +99,38 @@ def test_exact_and_cached_windows_are_compared_on_videos_of_ones_own(run, tmp_pa
     assert done.code == 1
     assert (one["windows"], one["agreement"]["n"], one["new_frames"]) == (4, 4, 14)
     assert {k: v for k, v in all_of_them.items() if k != "video"} == {k: v for k, v in one.items() if k != "video"}
-    assert one["abs_logit_p50"] <= one["abs_logit_p99"] <= one["abs_logit_max"] < one["logit_std"]
+    assert one["abs_logit"]["p50"] <= one["abs_logit"]["p99"] <= one["abs_logit"]["max"] < one["logit_std"]
+    assert one["labelled"] is None
     assert min(one["exact_ms"], one["cached_ms"]) > 0
     assert "same best label" in text
     assert "times as fast" in text
+
+
+def test_with_labels_of_ones_own_accuracy_and_detection_are_compared(run, tmp_path):
+    labels = ("a red shape moving left,0,1", "a_blue shape GROWING,1,")
+    rows = ["path,label,start,end", *(f"{DEMO_VIDEO},{label}" for label in labels)]
+    (tmp_path / "segments.csv").write_text("\n".join(rows))
+    (tmp_path / "other.mp4").write_bytes(b"")
+    arguments = ("eval-stream", "-b", DEMO_BUNDLE, "--window", 1, "--hop", "0.25", "--max-windows", 6)
+    segments = ("--segments", tmp_path / "segments.csv")
+    done = run(*arguments, *segments, DEMO_VIDEO, tmp_path / "other.mp4", "--json")
+    text = run(*arguments, *segments, DEMO_VIDEO)
+
+    labelled = done.json_lines[0]["labelled"]
+    assert done.code == 1
+    assert "has no label of" in done.err
+    assert (labelled["accuracy_exact"]["n"], labelled["accuracy_cached"]["n"]) == (6, 6)
+    assert (labelled["detection_s_exact"]["changes"], 0 <= labelled["mcnemar_p"] <= 1) == (1, True)
+    assert "of 6 windows with a label" in text.out
+    assert "cached windows detect" in text.out
+
+
+def test_segments_are_not_for_eval(run, tmp_path):
+    (tmp_path / "segments.csv").write_text(f"path,label,start,end\n{DEMO_VIDEO},a red shape moving left,0,1\n")
+    done = run("eval", tmp_path / "segments.csv", "-b", DEMO_BUNDLE)
+
+    assert done.code != 0
+    assert "eval-stream --segments" in done.err
 
 
 def test_people_get_a_line_a_window(run):

@@ -17,6 +17,7 @@ from xclip_runtime.evaluation.datasets import (
     find_samples,
     guess_format,
     in_turn,
+    segments_of,
     with_labels_of,
 )
 from xclip_runtime.text.labels import comparable
@@ -84,6 +85,42 @@ def test_in_a_list_with_blanks_the_label_may_have_several_words(tmp_path):
     (tmp_path / "list.txt").write_text("c.mp4 ride bike\n")
 
     assert found(tmp_path / "list.txt") == [(str(tmp_path / "c.mp4"), "ride bike")]
+
+
+def test_a_list_labels_parts_of_videos(tmp_path):
+    touch(tmp_path / "a.mp4", tmp_path / "b.mp4")
+    lines = ["path,label,start,end", "a.mp4,sit,4,5.5", "a.mp4,run,0,2", "b.mp4,sit,,", "a.mp4,run,2, 4 "]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    a, b = str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")
+    samples = find_samples(tmp_path / "list.csv")
+
+    assert samples[0] == Sample(a, "sit", 4.0, 5.5)
+    assert [sample.is_part for sample in samples] == [True, True, False, True]
+    assert with_labels_of(samples, ["Run", "Sit"])[0] == Sample(a, "Sit", 4.0, 5.5)
+    assert segments_of(samples) == {
+        a: [Sample(a, "run", 0.0, 4.0), Sample(a, "sit", 4.0, 5.5)],
+        b: [Sample(b, "sit")],
+    }
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("sit,soon,5", "line 3 .*'soon'.*give seconds"),
+        ("sit,1:30,", "line 3 .*'1:30'.*give seconds"),
+        ("sit,5,4", "line 3 .*5 to 4 s"),
+        ("sit,-1,4", "line 3 .*-1 to 4 s"),
+        ("sit,nan,4", "line 3 .*nan to 4 s"),
+        ("sit,1,4", "two labels at 1 s, run and sit"),
+        ("sit,,", "two labels at 0 s"),
+    ],
+)
+def test_parts_that_make_no_sense_are_refused(tmp_path, row, message):
+    touch(tmp_path / "a.mp4")
+    (tmp_path / "list.csv").write_text(f"path,label,start,end\na.mp4,run,0,2\na.mp4,{row}\n")
+
+    with pytest.raises(DatasetError, match=message):
+        segments_of(find_samples(tmp_path / "list.csv"))
 
 
 def test_a_list_of_numbers_is_refused(tmp_path):

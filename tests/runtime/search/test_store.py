@@ -13,13 +13,14 @@ import pytest
 
 from xclip_runtime.demo import DEMO_BUNDLE
 from xclip_runtime.errors import MissingExtraError, OutputLockedError, VideoIndexError, VideoIndexNotFoundError
-from xclip_runtime.results import VideoFeatures
+from xclip_runtime.results import Encoding, VideoFeatures
 from xclip_runtime.search import VideoIndex
 from xclip_runtime.search import store as store_module
 from xclip_runtime.search.identity import ModelIdentity
 from xclip_runtime.search.store import DATABASE, IndexDescription, Source, Store
 
 DIMENSION = 16
+EXACT, CACHED = Encoding.all_new(32), Encoding(exact=False, new_frames=4, frames=32, drift=0.25)
 DESCRIPTION = IndexDescription(ModelIdentity("checkpoint", "v", "p", "t", "fp32", "videox", DIMENSION), "fp32")
 PRELUDE = f"""
 import os, signal, sys
@@ -154,12 +155,12 @@ def test_a_second_that_adds_to_an_index_is_refused_until_the_first_has_ended(tmp
 
 def test_an_error_in_the_middle_of_a_video_leaves_no_trace_of_it(store):
     rng = np.random.default_rng(7)
-    store.put(source("/a"), 0.0, 1.0, features(rng), first=True, last=True)
+    store.put(source("/a"), 0.0, 1.0, features(rng), EXACT, first=True, last=True)
     other_width = VideoFeatures(np.ones(DIMENSION + 1, np.float32), np.ones((4, DIMENSION), np.float32))
 
     for path in ("/a", "/b"):
         with pytest.raises(VideoIndexError):
-            store.put(source(path), 0.0, 1.0, other_width, first=True, last=True)
+            store.put(source(path), 0.0, 1.0, other_width, EXACT, first=True, last=True)
 
     assert [entry.source.path for entry in store.entries()] == ["/a"]
     assert len(store) == len(list(store.features())) == 1
@@ -169,7 +170,7 @@ def test_what_is_nearest_is_what_numpy_finds(store):
     rng = np.random.default_rng(0)
     added = [features(rng) for _ in range(50)]
     for number, one in enumerate(added):
-        store.put(source(f"/{number}"), 0.0, 1.0, one, first=True, last=True)
+        store.put(source(f"/{number}"), 0.0, 1.0, one, EXACT, first=True, last=True)
     for number in range(0, 50, 3):
         store.delete([f"/{number}"])
     query = features(rng).unit_embeds
@@ -184,13 +185,50 @@ def test_what_is_nearest_is_what_numpy_finds(store):
 def test_features_come_back_as_they_went_in(tmp_path, stored, tolerance):
     one = features(np.random.default_rng(1))
     with Store.create(tmp_path, IndexDescription(DESCRIPTION.model, stored)) as store:
-        store.put(source("/a"), 0.5, 1.25, one, first=True, last=True)
+        store.put(source("/a"), 0.5, 1.25, one, EXACT, first=True, last=True)
         ((window, back),) = store.features()
 
-        assert store.span(window) == store_module.WindowSpan("/a", 0.5, 1.25)
+        assert store.span(window) == store_module.WindowSpan("/a", 0.5, 1.25, EXACT)
         np.testing.assert_array_equal(back.video_embeds, one.unit_embeds)
         np.testing.assert_allclose(back.img_features, one.img_features, rtol=tolerance)
         assert (back.img_features.dtype, back.img_features.shape) == (np.float32, (4, DIMENSION))
+
+
+def of_before(folder):
+    """Make of an index one from before the encoding of a window was stored."""
+    connection = apsw.Connection(str(folder / DATABASE))
+    for column in ("new_frames", "frames", "drift"):
+        connection.execute(f"ALTER TABLE windows DROP COLUMN {column}")
+    connection.close()
+
+
+def test_windows_say_how_they_were_computed(store):
+    rng = np.random.default_rng(1)
+    store.put(source("/a"), 0.0, 1.0, features(rng), EXACT, first=True, last=False)
+    store.put(source("/a"), 1.0, 2.0, features(rng), CACHED, first=False, last=True)
+
+    assert [store.span(window).encoding for window in store.windows("/a")] == [EXACT, CACHED]
+    (entry,) = store.entries()
+    assert (entry.exact_windows, entry.new_frames, entry.drift) == (1, 18.0, 0.25)
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_an_index_of_before_opens_and_does_not_say_how_its_windows_were_computed(store, monkeypatch, writable):
+    rng = np.random.default_rng(1)
+    store.put(source("/a"), 0.0, 1.0, features(rng), EXACT, first=True, last=True)
+    store.close()
+    of_before(store.folder)
+    if not writable:
+        monkeypatch.setattr(os, "access", lambda *_: False)
+
+    with Store.open(store.folder) as opened:
+        (old,) = opened.entries()
+        assert opened.span(1).encoding is None
+        assert (old.windows, old.exact_windows, old.new_frames, old.drift) == (1, None, None, None)
+        if writable:
+            opened.put(source("/b"), 0.0, 1.0, features(rng), CACHED, first=True, last=True)
+            assert [opened.span(window).encoding for window in (1, 2)] == [None, CACHED]
+            assert [entry.exact_windows for entry in opened.entries()] == [None, 0]
 
 
 @pytest.mark.parametrize("library", ["apsw", "sqlite_vec"])
@@ -209,7 +247,7 @@ def test_deleting_gives_space_back_to_the_disk(tmp_path):
     rng = np.random.default_rng(2)
     with Store.create(tmp_path, DESCRIPTION) as store:
         for number in range(20):
-            store.put(source(f"/{number}"), 0.0, 1.0, features(rng, patches=1000), first=True, last=True)
+            store.put(source(f"/{number}"), 0.0, 1.0, features(rng, patches=1000), EXACT, first=True, last=True)
     full = store.bytes_on_disk
     with Store.open(tmp_path) as store:
         assert store.delete(f"/{number}" for number in range(19)) == 19
@@ -221,7 +259,7 @@ def test_deleting_gives_space_back_to_the_disk(tmp_path):
 def test_a_folder_names_all_files_below_it_and_no_others(store):
     names = ["/a/b/1.mp4", "/a/b/c/2.mp4", "/a/bc.mp4", "/a/b.mp4", os.fsdecode(b"/a/b/\xff.mp4")]
     for name in names:
-        store.put(source(name), 0.0, 1.0, features(np.random.default_rng(3)), first=True, last=True)
+        store.put(source(name), 0.0, 1.0, features(np.random.default_rng(3)), EXACT, first=True, last=True)
 
     assert store.under("/a/b") == ["/a/b/1.mp4", "/a/b/c/2.mp4", names[-1]]
     assert store.under("/a/x/../b.mp4") == ["/a/b.mp4"]
@@ -230,7 +268,7 @@ def test_a_folder_names_all_files_below_it_and_no_others(store):
 
 
 def test_an_index_on_a_read_only_disk_is_searched_and_left_as_it_is(tmp_path, store, monkeypatch):
-    store.put(source("/a"), 0.0, 1.0, features(np.random.default_rng(4)), first=True, last=True)
+    store.put(source("/a"), 0.0, 1.0, features(np.random.default_rng(4)), EXACT, first=True, last=True)
     store.close()
     monkeypatch.setattr(os, "access", lambda *_: False)
 
@@ -274,7 +312,7 @@ def somebody_elses(file):
 )
 def test_a_database_that_cannot_be_used_says_why_in_one_line(store, harm, message):
     for number in range(9):
-        store.put(source(f"/{number}"), 0.0, 1.0, features(np.random.default_rng(6)), first=True, last=True)
+        store.put(source(f"/{number}"), 0.0, 1.0, features(np.random.default_rng(6)), EXACT, first=True, last=True)
     store.close()
     harm(store.folder / DATABASE)
 

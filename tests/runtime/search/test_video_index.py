@@ -145,6 +145,9 @@ def test_windows_from_cached_frames_are_found_as_exact_ones_are(tmp_path, model,
 
     # The nearest multiple of a 32nd of the window, with which windows share their frames.
     assert entry.source.hop == 0.25
+    assert (entry.exact_windows, entry.windows) == (3, 17)
+    assert (exact.encoding.exact, exact.encoding.new_frames) == (True, 32)
+    assert found.encoding.new_frames in (4, 32)
     assert found.start == pytest.approx(exact.start, abs=0.5)
     assert found.logit > exact.logit - 1
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @opt.window_option(show_default="the whole video", help="Length of a window, seconds. Windows are found one by one.")
 @opt.hop_option
 @opt.option("--reuse/--exact", default=False, help="Compute the new frames of a window only, an approximation.")
+@opt.refresh_option
 @opt.option(
     "--features",
     type=click.Choice(["fp16", "fp32"]),
@@ -46,6 +47,7 @@ def command(
     window: float | None,
     hop: float | None,
     reuse: bool,
+    refresh: int,
     features: Any,
     workers: int | None,
     as_json: bool,
@@ -64,20 +66,21 @@ def command(
     if reuse and window is None:
         message = "--reuse needs --window: give the length of a window, too"
         raise click.UsageError(message)
+    if opt.given("refresh") and not reuse:
+        message = "--refresh is that of cached frames: give --reuse too"
+        raise click.UsageError(message)
     opt.silence_native_logs()
     from xclip_runtime.inference.cached_frames import Reuse
     from xclip_runtime.model import XClip
     from xclip_runtime.search import VideoIndex
 
-    names = list(expand(videos))
+    names, policy = list(expand(videos)), Reuse(refresh=refresh) if reuse else None
     with VideoIndex.create(folder, XClip(bundle, **options), features=features) as index:
         outcomes = Counter(
             added.outcome
             for added in add(
                 names,
-                lambda note: index.add(
-                    names, window=window, hop=hop, reuse=Reuse() if reuse else None, workers=workers, on_window=note
-                ),
+                lambda note: index.add(names, window=window, hop=hop, reuse=policy, workers=workers, on_window=note),
                 as_json=as_json,
             )
         )

@@ -14,7 +14,7 @@ from xclip_runtime.util.atomic import write_bytes
 from xclip_runtime.util.plain_text import text_of
 
 if TYPE_CHECKING:
-    from xclip_runtime.search import SearchResult
+    from xclip_runtime.search import Hit, SearchResult
 
 
 @click.command("search")
@@ -100,12 +100,18 @@ def _print(result: SearchResult) -> None:
     out = console()
     out.print(
         grid(
-            (f"{number:3}", f"{hit.logit:7.2f}", f"{clock(hit.start)} - {clock(hit.end)}", _near(hit.video))
+            (f"{number:3}", f"{hit.logit:7.2f}", f"{clock(hit.start)} - {clock(hit.end)}", _source(hit))
             for number, hit in enumerate(result.hits, start=1)
         )
     )
     scored = "all" if result.scored == result.windows else f"{result.scored} of {result.windows}"
     out.print(f"{scored} windows scored exactly · {result.timings_ms['total']:.0f} ms", style="dim")
+
+
+def _source(hit: Hit) -> str:
+    """Name the file of a hit, and below it the origin of its features where that is not the usual one."""
+    name = _near(hit.video)
+    return name if hit.encoding is None or hit.encoding.exact else f"{name}\n{hit.encoding}"
 
 
 def _near(path: str) -> str:
