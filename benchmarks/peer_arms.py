@@ -14,6 +14,8 @@ import numpy as np
 import records
 import vision_arms
 
+from xclip_runtime.util.cpus import instruction_sets
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
@@ -88,9 +90,13 @@ OPENVINO_ARMS = {
 
 
 def missing(peer: Peer) -> str | None:
-    """Name the packages of a peer that are not installed, or return None."""
+    """Name the packages of a peer that are not installed, or the instructions that the CPU lacks, or return None."""
     names = [name for name in (*peer.packages, *peer.made_with) if not _installed(name)]
-    return f"not installed: {', '.join(names)}" if names else None
+    if names:
+        return f"not installed: {', '.join(names)}"
+    # torch would be many times slower than in fp32, OpenVINO would compute in fp32.
+    lacks = peer.precision == "bf16" and {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(instruction_sets())
+    return "this CPU has no bf16 instructions" if lacks else None
 
 
 def _installed(name: str) -> bool:
