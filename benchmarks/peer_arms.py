@@ -14,7 +14,7 @@ import numpy as np
 import records
 import vision_arms
 
-from xclip_runtime.util.cpus import instruction_sets
+from xclip_runtime.util.cpus import instruction_sets, int8_is_fast
 
 if TYPE_CHECKING:
     import argparse
@@ -95,8 +95,10 @@ def missing(peer: Peer) -> str | None:
     if names:
         return f"not installed: {', '.join(names)}"
     # torch would be many times slower than in fp32, OpenVINO would compute in fp32.
-    lacks = peer.precision == "bf16" and {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(instruction_sets())
-    return "this CPU has no bf16 instructions" if lacks else None
+    if peer.precision == "bf16" and {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(instruction_sets()):
+        return "this CPU has no bf16 instructions"
+    slow = peer.precision == "int8" and "torch" in peer.packages and int8_is_fast() is False
+    return "this CPU has no int8 dot products" if slow else None
 
 
 def _installed(name: str) -> bool:
@@ -166,7 +168,7 @@ def _write_portable_graphs(options: argparse.Namespace, folder: Path) -> None:
     from xclip_export.towers import VisionTower
 
     portable, qdq = folder / PORTABLE, folder / QDQ
-    if records.is_current(portable) and records.is_current(qdq):
+    if records.is_current(qdq):  # the last one
         return
     mean, std = vision_arms.MEAN, vision_arms.STD
     model = vision_arms.seeded(options)
@@ -177,8 +179,7 @@ def _write_portable_graphs(options: argparse.Namespace, folder: Path) -> None:
     tower = VisionTower(model, mean, std).eval()
     clips = calibration_clips(options.frames, model.config.vision_config.image_size)
     onnx.save(QdqVisionGraph(tower, observe(tower, clips)).build(), qdq)
-    for graph in (portable, qdq):
-        records.mark_current(graph)
+    records.mark_current(qdq)
 
 
 def _write_int8_product(path: Path) -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SHORT_VIDEO = "640x272 h264 10 s.mp4"
+INT8_GRAPHS = {"models": "", "qdq": ", portable graph"}
 PAIRS = {"seen": "seen in training", "held-out": "held out of training, clips and texts both"}
 
 
@@ -35,7 +36,8 @@ def motion_demo(results: Path) -> Iterator[str]:
     yield table(("model", "pairs of colour and motion", "precision", "top-1", "95 % interval", "n"), rows)
     yield f"Measured on {reports['seen']['date']}, onnxruntime {reports['seen']['versions']['onnxruntime']}."
     rows = []
-    for name, model in int8["models"].items():
+    graphs = ((f"{name}{of}", model) for part, of in INT8_GRAPHS.items() for name, model in int8[part].items())
+    for name, model in graphs:
         errors, same = (f"{model['abs_logit_error'][q]:.3f}" for q in ("p50", "p99", "max")), model["top1_agreement"]
         rows.append([name, *errors, f"{model['logit_std']:.1f}", f"{same['right']} of {same['n']}"])
     columns = ("int8 against fp32", "logit error p50", "p99", "max", "standard deviation of logits", "same top-1")
