@@ -21,6 +21,7 @@ import gpu_tables
 import stream_tables
 import tables
 from formatting import read, table
+from peer_tables import peer_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -38,33 +39,42 @@ SUMMARY = (
     ("OpenVINO, fp32", "openvino-fp32", ""),
     ("OpenVINO, bf16", "openvino-bf16", ""),
     ("OpenVINO, int8 (NNCF)", "openvino-int8", ""),
+    ("OpenVINO, int8 (NNCF) and bf16", "openvino-int8-bf16", ""),
     ("**xclip-onnx**, fp32", "ours-fp32", "ours-fp32"),
     ("**xclip-onnx**, fp16", "", "ours-fp16"),
     ("**xclip-onnx**, int8", "ours-int8", ""),
+    ("**xclip-onnx** on OpenVINO, bf16", "ours-openvino-bf16", ""),
+    ("**xclip-onnx** on OpenVINO, int8", "ours-openvino-int8", ""),
 )
 
 
 def summary(results: Path) -> Iterator[str]:
     """Time, memory and exactness beside the nearest peers, in the README's one table."""
-    cpu, gpu = read(results / "peers.json"), read(results / "gpu-peers.json")
+    peers, gpu = peer_records(results), read(results / "gpu-peers.json")
     batch = max(row["batch"] for row in gpu["arms"])
     on_gpu = {row["arm"]: row for row in gpu["arms"] if row["batch"] == batch}
-    arms, errors = cpu["vision"]["arms"], cpu["accuracy"]["arms"]
+    main = max(peers, key=lambda kind: sum("seconds_median" in arm for arm in peers[kind]["vision"]["arms"].values()))
+    arms, errors = peers[main]["vision"]["arms"], peers[main]["accuracy"]["arms"]
 
     def cells(peer: str, gpu_peer: str) -> Iterator[str]:
-        arm = arms.get(peer, {})
-        for key, digits in (("seconds_median", 2), ("peak_mb", 0), ("start_to_first_answer_s", 1)):
-            yield f"{arm[key]:.{digits}f}" if key in arm else ""
+        for found in (record["vision"]["arms"].get(peer, {}) for record in peers.values()):
+            yield f"{found['seconds_median']:.2f}" if "seconds_median" in found else ""
+        for key, digits in (("peak_mb", 0), ("start_to_first_answer_s", 1)):
+            yield f"{arms[peer][key]:.{digits}f}" if key in arms.get(peer, {}) else ""
         ran = peer in errors and "p50" in errors[peer]
         yield f"{errors[peer]['p50']:.3f} / {errors[peer]['max']:.3f}" if ran else ""
         yield f"{on_gpu[gpu_peer]['ms']:.1f}" if "ms" in on_gpu.get(gpu_peer, {}) else ""
 
-    header = ("", "CPU: s/clip", "peak MB", "process start to answer, s", "logit error p50 / max")
-    rows = [[title, *cells(*names)] for title, *names in SUMMARY]
-    yield table((*header, f"GPU: ms for {batch} clips"), rows)
+    header = ("", *(f"{kind}: s/clip" for kind in peers), "peak MB", "process start to answer, s")
+    rows = [[title, *shown] for title, *names in SUMMARY if any(shown := list(cells(*names)))]
+    yield table((*header, "logit error p50 / max", f"GPU: ms for {batch} clips"), rows)
+    machines = "; ".join(
+        f"{kind}: {each['machine']['cpu']}, {each['machine']['cores']} cores, {each['date']}"
+        for kind, each in peers.items()
+    )
     yield (
-        f"ViT-B/16, 32 frames, seeded weights, without decoding. CPU: {cpu['machine']['cpu']}, "
-        f"{cpu['machine']['cores']} cores, {cpu['date']}, where errors are against transformers in fp32. GPU: "
+        f"ViT-B/16, 32 frames, seeded weights, without decoding. {machines}. Memory, start and errors, which are "
+        f"against transformers in fp32, are those of {main}. GPU: "
         f"{gpu_tables.gpu_names(gpu)}, {gpu['environment']['date']}."
     )
     top1 = [read(results / f"motion-demo-{name}.json")["top1"] for name in tables.PAIRS]

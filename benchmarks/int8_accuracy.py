@@ -94,7 +94,7 @@ def logits_of(models: list[Any], n: int, folder: Path) -> tuple[NDArray[np.float
         if not kept.exists():
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 video = write_clip(Path(scratch) / "clip", seed, label)
-                frames = read_video(video, models[0].bundle.num_frames, models[0].transform, Reading()).frames
+                frames = read_video(video, models[0].bundle.num_frames, models[0].transform, Reading()).frames[0]
                 np.save(Path(scratch) / "logits.npy", np.stack([model.logits(frames) for model in models]))
                 (Path(scratch) / "logits.npy").rename(kept)
         found.append(np.load(kept))

@@ -14,6 +14,8 @@ import numpy as np
 import records
 import vision_arms
 
+from xclip_runtime.util.cpus import instruction_sets, int8_is_fast
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 TORCH = ("torch", "transformers")
 ORT = ("onnxruntime",)
 OPENVINO = ("openvino",)
+PLUGIN = ("onnxruntime", "onnxruntime-ep-openvino")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ PEERS = {
     "openvino-fp32": Peer("OpenVINO fp32", "fp32", OPENVINO),
     "openvino-bf16": Peer("OpenVINO bf16", "bf16", OPENVINO),
     "openvino-int8": Peer("OpenVINO int8 (NNCF, transformer preset)", "int8", OPENVINO, ("nncf",)),
+    "openvino-int8-bf16": Peer("the same, what is not int8 in bf16", "int8", OPENVINO, ("nncf",)),
+    "portable-fp32": Peer("portable graph of xclip-onnx in OpenVINO, fp32", "fp32", OPENVINO),
+    "portable-bf16": Peer("the same, bf16", "bf16", OPENVINO),
+    "portable-int8": Peer("portable int8 graph of xclip-onnx in OpenVINO", "int8", OPENVINO),
+    "ours-openvino-bf16": Peer("xclip-onnx bf16, device openvino", "bf16", PLUGIN),
+    "ours-openvino-int8": Peer("xclip-onnx int8, device openvino", "int8", PLUGIN),
     "ours-fp32": Peer("xclip-onnx fp32", "fp32", ORT),
     "ours-int8": Peer("xclip-onnx int8", "int8", ORT),
 }
@@ -69,12 +78,27 @@ END_TO_END = {
     "e2e-ours-int8": Peer("xclip-onnx int8", "int8", RUNTIME),
 }
 MATRIX = (768, 3072)
+PORTABLE, QDQ = "ours-portable.onnx", "ours-qdq.onnx"
+OPENVINO_ARMS = {
+    "openvino-bf16": ("openvino-fp32.xml", "bf16"),
+    "openvino-int8-bf16": ("openvino-int8.xml", "bf16"),
+    "portable-fp32": (PORTABLE, "f32"),
+    "portable-bf16": (PORTABLE, "bf16"),
+    "portable-int8": (QDQ, ""),
+}
+"""File and precision hint of arms that use OpenVINO itself; no hint takes bf16 where the CPU has it."""
 
 
 def missing(peer: Peer) -> str | None:
-    """Name the packages of a peer that are not installed, or return None."""
+    """Name the packages of a peer that are not installed, or the instructions that the CPU lacks, or return None."""
     names = [name for name in (*peer.packages, *peer.made_with) if not _installed(name)]
-    return f"not installed: {', '.join(names)}" if names else None
+    if names:
+        return f"not installed: {', '.join(names)}"
+    # torch would be many times slower than in fp32, OpenVINO would compute in fp32.
+    if peer.precision == "bf16" and {"amx_bf16", "avx512_bf16", "bf16"}.isdisjoint(instruction_sets()):
+        return "this CPU has no bf16 instructions"
+    slow = peer.precision == "int8" and "torch" in peer.packages and int8_is_fast() is False
+    return "this CPU has no int8 dot products" if slow else None
 
 
 def _installed(name: str) -> bool:
@@ -115,6 +139,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
     vision_arms.prepare(options, folder, outliers=False)
     if not (folder / "checkpoint").exists():
         vision_arms.seeded(options).save_pretrained(folder / "checkpoint")
+    _write_portable_graphs(options, folder)
     plain = folder / "plain.onnx"
     if _installed("onnx") and not (folder / "optimizer.onnx").exists():
         from onnxruntime.transformers import optimizer
@@ -129,6 +154,32 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
         quantize_dynamic(plain, folder / "dynamic.onnx", per_channel=True, weight_type=QuantType.QInt8)
     if not (folder / "gemm-int8.onnx").exists():
         _write_int8_product(folder / "gemm-int8.onnx")
+
+
+def _write_portable_graphs(options: argparse.Namespace, folder: Path) -> None:
+    """Write our graphs for OpenVINO as `xclip_export` writes them to a bundle, unless it has not changed since."""
+    import onnx
+    import onnxscript.optimizer
+
+    from xclip_export.calibration import calibration_clips, observe
+    from xclip_export.graph import copy_reshaped_dimensions
+    from xclip_export.optimum_config import export_tower
+    from xclip_export.qdq import QdqVisionGraph
+    from xclip_export.towers import VisionTower
+
+    portable, qdq = folder / PORTABLE, folder / QDQ
+    if records.is_current(qdq):  # the last one
+        return
+    mean, std = vision_arms.MEAN, vision_arms.STD
+    model = vision_arms.seeded(options)
+    export_tower(model, "vision", portable, mean=mean, std=std)
+    traced = onnxscript.optimizer.optimize(onnx.load(portable))
+    copy_reshaped_dimensions(traced)
+    onnx.save(traced, portable)
+    tower = VisionTower(model, mean, std).eval()
+    clips = calibration_clips(options.frames, model.config.vision_config.image_size)
+    onnx.save(QdqVisionGraph(tower, observe(tower, clips)).build(), qdq)
+    records.mark_current(qdq)
 
 
 def _write_int8_product(path: Path) -> None:
@@ -182,15 +233,48 @@ def load(arm: str, folder: Path, options: argparse.Namespace) -> Run:
         return _load_end_to_end(arm, folder, options)
     if arm.startswith(("torch", "compile")):
         return _load_torch(arm, folder, options)
-    if arm == "openvino-bf16":
-        request = _openvino_request(folder / "openvino-fp32.xml", "bf16", options)
-
-        def infer(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            outputs = request.infer({0: vision_arms.normalised(clip)})
-            return outputs[0], outputs[1]
-
-        return infer
+    if arm in OPENVINO_ARMS:
+        return _load_openvino(arm, folder, options)
+    if arm.startswith("ours-openvino"):
+        return _load_plugin(arm, folder, options)
     return vision_arms.load(arm, folder, options)
+
+
+def _load_openvino(arm: str, folder: Path, options: argparse.Namespace) -> Run:
+    import openvino
+
+    core, (file, precision) = openvino.Core(), OPENVINO_ARMS[arm]
+    model, prepared = core.read_model(folder / file), vision_arms.normalised
+    if file in (PORTABLE, QDQ):
+        _, *shape = model.input(0).partial_shape
+        model.reshape([1, *shape])
+        prepared = np.asarray
+    if not precision:
+        precision = "bf16" if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    request = _openvino_request(model, precision, options)
+
+    def infer(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        outputs = request.infer({0: prepared(clip)})
+        return outputs[0], outputs[1]
+
+    return infer
+
+
+def _load_plugin(arm: str, folder: Path, options: argparse.Namespace) -> Run:
+    from xclip_runtime.inference.providers import SessionOptions
+    from xclip_runtime.inference.session import Session
+
+    precision = arm.rpartition("-")[2]
+    session = Session(
+        folder / (QDQ if precision == "int8" else PORTABLE),
+        SessionOptions("openvino", options.threads, precision=precision, cache_dir=folder),
+    )
+
+    def run(clip: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        outputs = session.run({"pixel_values": clip})
+        return outputs["video_embeds"], outputs["img_features"]
+
+    return run
 
 
 def _openvino_request(model: Any, precision: str, options: argparse.Namespace) -> Any:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
 from peer_arms import OURS
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VISION_COLUMNS = (
     *("arm", "s/clip", "/ ours fp32", "/ ours int8", "of GEMM rate", "peak MB", "load s", "start to first s"),
     *("installed MB", "logit error p50 / max", "same top-1"),
 )
+
+
+def peer_records(results: Path) -> dict[str, dict[str, Any]]:
+    """Read the record of every kind of processor, by the kind's name."""
+    files = sorted((results / "peers").glob("*.json"))
+    return {file.stem.replace("-", " ").title(): json.loads(file.read_text("utf-8")) for file in files}
 
 
 def vision_table(result: dict[str, Any]) -> str:

@@ -1,12 +1,13 @@
 """Compare ways to run X-CLIP ViT-B/16 with 32 frames on a CPU, interleaved in one run.
 
-    python benchmarks/peers.py --cache runs/peers --json benchmarks/results/peers.json   # on a quiet machine
-    python benchmarks/peers.py --cache runs/peers --json benchmarks/results/peers.json --resume
-    python benchmarks/peers.py --quick                                                   # 8 frames, 2 layers
+    python benchmarks/peers.py --cache runs/peers --prepare-only                 # for hours, beside other work
+    python benchmarks/peers.py --cache runs/peers --resume --json benchmarks/results/peers/zen-4.json    # quiet
+    python benchmarks/peers.py --quick                                           # 8 frames, 2 layers
 
 The first part times the vision tower and MIT alone, 99 % of the work: torch eager and compiled, a plain export in ONNX
-Runtime, the same after ONNX Runtime's own tools, OpenVINO, and the graphs of this project. The second goes from an
-encoded file to labels, against transformers with PyAV and its processor, as its documentation shows.
+Runtime, the same after ONNX Runtime's own tools, OpenVINO, and the graphs of this project, which OpenVINO runs too: by
+its plugin, as device openvino does on Intel's processors, and by itself on any. The second goes from an encoded file to
+labels, against transformers with PyAV and its processor, as its documentation shows.
 
 In every round each arm runs in a process of its own, with no other arm alive: it loads, runs once, and then twice more,
 of which the faster counts. Figures are medians over rounds, of an arm's times and of their ratios to ours in the same
@@ -16,7 +17,10 @@ fastest large matrix product of that precision in the same round. A peer that ca
 Weights are seeded, so no download is needed; speed does not depend on them.
 
 Finished rounds are saved in ``--cache``; ``--resume`` continues after the last, and exits with an error if versions,
-machine, options or exporter have changed.
+machine, options or exporter have changed. ``--prepare-only`` does all that needs no quiet machine: files, warm-up round
+and errors of logits.
+
+A record stands for a kind of processor, which its file is named after; docs/benchmarks.md shows all of them.
 """
 
 from __future__ import annotations
@@ -65,7 +69,14 @@ def take_turns(
     kept.touch()
     rounds: list[dict[str, Any]] = [json.loads(line) for line in kept.read_text("utf-8").splitlines()]
     while len(rounds) <= options.rounds:
-        rounds.append({name: take_turn(name, peer, folder, options, clip) for name, peer in names.items()})
+        failed = {name: turn for name, turn in (rounds[0] if rounds else {}).items() if "missing" in turn}
+        runs = 1 + STEADY if rounds else 1
+        rounds.append(
+            {
+                name: failed.get(name) or take_turn(name, peer, folder, options, clip, runs=runs)
+                for name, peer in names.items()
+            }
+        )
         with kept.open("a", encoding="utf-8") as file:
             file.write(json.dumps(rounds[-1]) + "\n")
         others = max(turn.get("others", 0.0) for turn in rounds[-1].values())
@@ -73,18 +84,25 @@ def take_turns(
     return rounds[1:]
 
 
-def take_turn(name: str, peer: Peer, folder: Path, options: argparse.Namespace, clip: Path) -> dict[str, Any]:
-    """Start, load and run one arm, and return its figures or, as ``missing``, the reason why it cannot run."""
+def take_turn(
+    name: str, peer: Peer, folder: Path, options: argparse.Namespace, clip: Path, *, runs: int
+) -> dict[str, Any]:
+    """Start, load and run one arm, and return its figures or, as ``missing``, the reason why it cannot run.
+
+    Nothing is told of a warm-up, which is a single run.
+    """
     reason = missing(peer)
     if reason:
         return {"missing": reason}
     try:
         arm = processes.Arm(name, folder, options, __file__)
-        for _ in range(1 + STEADY):
+        for _ in range(runs):
             arm.turn(clip)
         arm.close()
     except RuntimeError as error:
         return {"missing": str(error)}
+    if not arm.seconds:
+        return {}
     turn = {
         "seconds": min(arm.seconds),
         "others": arm.others[arm.seconds.index(min(arm.seconds))],
@@ -134,13 +152,16 @@ def row(name: str, peer: Peer, rounds: list[dict[str, Any]], ours: tuple[str, ..
     }
 
 
-def measure_vision(options: argparse.Namespace, folder: Path, names: dict[str, Peer], kept: Path) -> dict[str, Any]:
-    """Time the vision tower of all arms, interleaved."""
+def vision_turns(options: argparse.Namespace, folder: Path, names: dict[str, Peer], kept: Path) -> list[dict[str, Any]]:
+    """Run the vision tower of all arms and the matrix products, interleaved."""
     clip = folder / "clip.npy"
     np.save(clip, vision_arms.evaluation_clips(options.frames, 224, 1)[0])
-    found = table_of(
-        {**names, **PRODUCTS}, take_turns({**names, **PRODUCTS}, folder, options, clip, kept / "vision.jsonl"), OURS
-    )
+    return take_turns({**names, **PRODUCTS}, folder, options, clip, kept / "vision.jsonl")
+
+
+def measure_vision(options: argparse.Namespace, folder: Path, names: dict[str, Peer], kept: Path) -> dict[str, Any]:
+    """Time the vision tower of all arms."""
+    found = table_of({**names, **PRODUCTS}, vision_turns(options, folder, names, kept), OURS)
     products = {name: found["arms"].pop(name) for name in PRODUCTS}
     product_gflop, gflop = vision_arms.gemm_flops(options) / 1e9, vision_arms.clip_flops(options) / 1e9
     rates: dict[str, list[float]] = {}
@@ -203,14 +224,23 @@ def measure_accuracy(options: argparse.Namespace, folder: Path, names: dict[str,
     return {"frames": options.frames, "clips": len(clips), "logit_std": float(expected.std()), "arms": found}
 
 
-def measure_end_to_end(options: argparse.Namespace, folder: Path, kept: Path) -> dict[str, Any]:
-    """Time all arms from an encoded file to labels."""
+def end_to_end_turns(options: argparse.Namespace, folder: Path, kept: Path) -> list[dict[str, Any]]:
+    """Run all arms from an encoded file to labels, interleaved."""
+    return take_turns(END_TO_END, folder, options, video_of(options), kept / "end-to-end.jsonl")
+
+
+def video_of(options: argparse.Namespace) -> Path:
+    """Path of the video of the end-to-end part."""
     from xclip_runtime.demo import DEMO_VIDEO
 
-    video = Path(options.video or DEMO_VIDEO).resolve()
-    rounds = take_turns(END_TO_END, folder, options, video, kept / "end-to-end.jsonl")
+    return Path(options.video or DEMO_VIDEO).resolve()
+
+
+def measure_end_to_end(options: argparse.Namespace, folder: Path, kept: Path) -> dict[str, Any]:
+    """Time all arms from an encoded file to labels."""
+    rounds = end_to_end_turns(options, folder, kept)
     return {
-        "video": video.name,
+        "video": video_of(options).name,
         "labels": len(json.loads((folder / "bundle/labels.json").read_text("utf-8"))["names"]),
         "rounds": options.rounds,
         **table_of(END_TO_END, rounds, tuple(name for name in END_TO_END if "ours" in name)),
@@ -258,7 +288,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--quick", action="store_true", help="8 frames, 2 layers, 3 rounds, 4 clips: a smoke test")
     made.add_argument("--cache", type=Path, help="folder to keep the arms' files and the rounds")
     made.add_argument("--resume", action="store_true", help="continue after the rounds in --cache")
-    made.add_argument("--prepare-only", action="store_true", help="fill the cache and measure nothing")
+    made.add_argument("--prepare-only", action="store_true", help="fill the cache with all that needs no quiet machine")
     made.add_argument("--json", type=Path, help="write the result to this file")
     made.add_argument("--worker", nargs=2, metavar=("ARM", "FOLDER"), help=argparse.SUPPRESS)
     made.add_argument("--prepare", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
@@ -293,14 +323,17 @@ def main() -> None:
             subprocess.run(command, check=True, stdout=sys.stderr)
             return made
 
-        if options.prepare_only:
-            for shape, kind in ((options, "vision"), (short, "vision"), (options, "end-to-end")):
-                folder(shape, kind)
-            return
         shape = {name: getattr(options, name) for name in ("frames", "patch", "layers", "threads")}
         kept = rounds_folder(root, {"options": shape, "arms": list(names)}, resume=options.resume)
+        if options.prepare_only:
+            options.rounds = 0
+            vision_turns(options, folder(options, "vision"), names, kept)
+            end_to_end_turns(options, folder(options, "end-to-end"), kept)
+            measure_accuracy(short, folder(short, "vision"), names, kept)
+            return
         result: dict[str, Any] = {
             **records.record(),
+            "lscpu": records.lscpu(),
             "options": shape,
             "vision": measure_vision(options, folder(options, "vision"), names, kept),
         }

@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
@@ -47,6 +48,13 @@ def record() -> dict[str, Any]:
         "date": datetime.now(timezone.utc).date().isoformat(),
         "machine": machine(),
     }
+
+
+def lscpu() -> dict[str, str]:
+    """What lscpu tells of the processor, without its vulnerabilities."""
+    lines = subprocess.run(["lscpu"], env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, check=True)
+    found = dict(line.split(":", 1) for line in lines.stdout.splitlines() if ":" in line)
+    return {name.strip(): value.strip() for name, value in found.items() if not name.startswith("Vulnerability")}
 
 
 def machine() -> dict[str, Any]:

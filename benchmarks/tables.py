@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
 from formatting import read, share_cells, span, table, thousands, where
 from gpu_tables import gpu_names
-from peer_tables import end_to_end_table, heading, vision_table
+from peer_tables import end_to_end_table, heading, peer_records, vision_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 SHORT_VIDEO = "640x272 h264 10 s.mp4"
+INT8_GRAPHS = {"models": "", "qdq": ", portable graph"}
 PAIRS = {"seen": "seen in training", "held-out": "held out of training, clips and texts both"}
 
 
@@ -34,7 +36,8 @@ def motion_demo(results: Path) -> Iterator[str]:
     yield table(("model", "pairs of colour and motion", "precision", "top-1", "95 % interval", "n"), rows)
     yield f"Measured on {reports['seen']['date']}, onnxruntime {reports['seen']['versions']['onnxruntime']}."
     rows = []
-    for name, model in int8["models"].items():
+    graphs = ((f"{name}{of}", model) for part, of in INT8_GRAPHS.items() for name, model in int8[part].items())
+    for name, model in graphs:
         errors, same = (f"{model['abs_logit_error'][q]:.3f}" for q in ("p50", "p99", "max")), model["top1_agreement"]
         rows.append([name, *errors, f"{model['logit_std']:.1f}", f"{same['right']} of {same['n']}"])
     columns = ("int8 against fp32", "logit error p50", "p99", "max", "standard deviation of logits", "same top-1")
@@ -130,9 +133,9 @@ def parity(results: Path) -> Iterator[str]:
 
 
 def peer_tables(results: Path) -> Iterator[str]:
-    """Speed, memory, size and exactness beside every peer."""
-    result = read(results / "peers.json")
-    yield from (heading(result), vision_table(result), end_to_end_table(result))
+    """Speed, memory, size and exactness beside every peer, on every kind of processor that was measured."""
+    for kind, result in peer_records(results).items():
+        yield from (f"**{kind}.** {heading(result)}", vision_table(result), end_to_end_table(result))
 
 
 def decode_table(results: Path) -> Iterator[str]:
@@ -236,29 +239,24 @@ def _answers(load: dict[str, Any]) -> str:
 
 def machines(results: Path) -> Iterator[str]:
     """Processor time of a clip, and the throughput that follows from it."""
-    decode, peer, gpu = (read(results / f"{name}.json") for name in ("decode", "peers", "gpu"))
-    threads, arms = peer["options"]["threads"], peer["vision"]["arms"]
+    decode, peers, gpu = read(results / "decode.json"), peer_records(results), read(results / "gpu.json")
     decoding = decode["short_processor_ms"][SHORT_VIDEO]["ours"] / 1000
     long = [row["ours"] / 1000 for row in decode["long_processor_ms"].values()]
     rows = []
-    for name in ("fp32", "int8"):
-        vision = arms[f"ours-{name}"]["seconds_median"] * threads
+    for kind, name in itertools.product(peers, ("fp32", "int8")):
+        vision = peers[kind]["vision"]["arms"][f"ours-{name}"]["seconds_median"] * peers[kind]["options"]["threads"]
         clip = decoding + vision
         an_hour = thousands(round(64 * 3600 / clip, -2))
         of_long = max(long) / (max(long) + vision)
-        rows.append([name, f"{decoding:.2f}", f"{vision:.1f}", f"{clip / 3.6:.1f}", an_hour, f"{decoding / clip:.0%}"])
-        rows[-1].append(f"{of_long:.0%}")
-    columns = (
-        "precision",
-        f"decode ({SHORT_VIDEO}), processor s",
-        "vision, processor s",
-        "cores for 1000 clips an hour",
-    )
-    yield table((*columns, "clips an hour of 64 cores", "share of decoding", "the same, ten-minute files"), rows)
+        rows.append([kind, name, f"{decoding:.2f}", f"{vision:.1f}", f"{clip / 3.6:.1f}", an_hour])
+        rows[-1] += [f"{decoding / clip:.0%}", f"{of_long:.0%}"]
+    columns = ("processor", "precision", f"decode ({SHORT_VIDEO}), processor s", "vision, processor s")
+    columns += ("cores for 1000 clips an hour", "clips an hour of 64 cores", "share of decoding")
+    yield table((*columns, "the same, ten-minute files"), rows)
     best = max(gpu["sweep"], key=lambda row: row["model"]["clips_per_second"])
     rate = best["model"]["clips_per_second"]
     yield (
-        f"ViT-B/16, 32 frames, {peer['date']}, {peer['machine']['cpu']}. Ten minutes of 720p take "
+        f"ViT-B/16, 32 frames; decoding on {decode['machine']['cpu']}. Ten minutes of 720p take "
         f"{span(long, '.0f')} processor seconds to decode. An {gpu_names(gpu)} takes up to {rate:.0f} clips/s "
         f"({best['precision']}, batches of {best['batch']}); {rate * decoding:.0f} of these cores would have to decode."
     )

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-RESULTS = sorted((ROOT / "benchmarks/results").glob("*.json"))
+FOLDER = ROOT / "benchmarks/results"
+RESULTS = sorted(FOLDER.rglob("*.json"))
+PEERS = sorted(f"peers/{path.stem}" for path in (FOLDER / "peers").glob("*.json"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "docs/benchmarks.md"]
 BLOCK = re.compile(r"<!-- figures: ([\w-]+) -->.*?<!-- end of figures -->", re.DOTALL)
 
@@ -44,8 +46,10 @@ def test_every_kind_of_figure_has_its_block(figures):
 
 @pytest.mark.parametrize("result", RESULTS, ids=lambda path: path.stem)
 def test_another_result_would_be_noticed(figures, result, tmp_path):
-    results = shutil.copytree(result.parent, tmp_path / "results")
-    (results / result.name).write_text(json.dumps(altered(json.loads(result.read_text("utf-8")))), "utf-8")
+    results = shutil.copytree(FOLDER, tmp_path / "results")
+    (results / result.relative_to(FOLDER)).write_text(
+        json.dumps(altered(json.loads(result.read_text("utf-8")))), "utf-8"
+    )
     texts = [document.read_text("utf-8") for document in DOCUMENTS]
 
     assert [figures.with_figures(text, results) for text in texts] != texts
@@ -64,6 +68,11 @@ def every(_record):
     return True
 
 
+def ran(record):
+    return "missing" not in record
+
+
+PEER_PARTS = (("vision", "arms"), ("accuracy", "arms"), ("end_to_end", "arms"))
 # A figure, a result, where in it the records are, and which of them have a row or a column in the figure's tables.
 RECORDS = [
     ("decode", "decode", ("short_ms",), every),
@@ -77,9 +86,7 @@ RECORDS = [
     ("outlier-twin", "outlier-twin", ("accuracy", "arms"), every),
     ("parity", "parity", ("models", "motion-demo"), every),
     ("parity", "parity", ("models", "seeded ViT-B/16, 32 frames"), every),
-    ("peers", "peers", ("vision", "arms"), every),
-    ("peers", "peers", ("accuracy", "arms"), every),
-    ("peers", "peers", ("end_to_end", "arms"), every),
+    *(("peers", record, part, ran) for record in PEERS for part in PEER_PARTS),
     ("retrieval", "retrieval", ("retrieval", "prompted"), every),
     ("serve", "serve", ("full-size-int8", "added_percent"), every),
     ("serve", "serve", ("load", "clip"), every),
@@ -88,10 +95,10 @@ RECORDS = [
 ]
 
 
-@pytest.mark.parametrize("case", RECORDS, ids=lambda case: " ".join((case[0], *case[2])))
+@pytest.mark.parametrize("case", RECORDS, ids=lambda case: " ".join((*case[:2], *case[2])))
 def test_a_record_shows_in_one_row_or_column_and_no_other_does(figures, case, tmp_path):
     figure, name, path, has_place = case
-    results = shutil.copytree(ROOT / "benchmarks/results", tmp_path / "results")
+    results = shutil.copytree(FOLDER, tmp_path / "results")
     document = json.loads((results / f"{name}.json").read_text("utf-8"))
     before, places = cells(figures.FIGURES[figure](results)), []
     for key, record in items(inside(document, path)):
@@ -175,7 +182,8 @@ def test_the_peers_table_shows_who_could_not_run(figures, tmp_path):
         "accuracy": {"arms": {"plain": {"p50": 0.1, "max": 0.2, "top1_agreement": 1.0}}},
         "end_to_end": {"arms": {"e2e-transformers": PEER, "e2e-ours-int8": failed}},
     }
-    (tmp_path / "peers.json").write_text(json.dumps(result))
+    (tmp_path / "peers").mkdir()
+    (tmp_path / "peers/zen-4.json").write_text(json.dumps(result))
     text = "\n\n".join(figures.FIGURES["peers"](tmp_path))
 
     assert "| a peer | 2.00 | 1.50 |  | 50% | 100 | 1.0 | 4.0 | 50 | 0.1000 / 0.200 | 100% |" in text

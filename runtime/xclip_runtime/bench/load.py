@@ -6,7 +6,7 @@ import math
 import queue
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -109,7 +109,10 @@ def open_loop(answer: Answer, *, rate: float, seconds: float, count: int, concur
 
 @contextmanager
 def serving(serve: Callable[[Query], object], count: int) -> Iterator[Callable[[Query], None]]:
-    """Start threads that serve the queries sent in the block; its end waits for the last answer."""
+    """Start threads that serve the queries sent in the block; its end waits for the last answer.
+
+    An error in the block drops the queries that are waiting.
+    """
     waiting: queue.SimpleQueue[Query | None] = queue.SimpleQueue()
 
     def run() -> None:
@@ -121,6 +124,11 @@ def serving(serve: Callable[[Query], object], count: int) -> Iterator[Callable[[
         thread.start()
     try:
         yield waiting.put
+    except BaseException:
+        with suppress(queue.Empty):
+            while True:
+                waiting.get_nowait()
+        raise
     finally:
         for _ in threads:
             waiting.put(None)

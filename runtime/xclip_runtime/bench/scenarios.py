@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.bench.load import closed_loop, open_loop, quantile, serving, summary
 from xclip_runtime.errors import MissingExtraError, XClipError
+from xclip_runtime.util.deadline import in_daemon_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -146,13 +147,16 @@ def _run_loadgen(
     concurrency = conditions.concurrency if scenario == "Server" else 1
     with tempfile.TemporaryDirectory() as folder:
         with serving(serve, concurrency) as send:
-            sut = loadgen.ConstructSUT(lambda samples: send(list(samples)), lambda: None)
-            qsl = loadgen.ConstructQSL(held, held, lambda _: None, lambda _: None)
-            try:
+
+            def test() -> None:
+                sut = loadgen.ConstructSUT(lambda samples: send(list(samples)), lambda: None)
+                qsl = loadgen.ConstructQSL(held, held, lambda _: None, lambda _: None)
                 loadgen.StartTestWithLogSettings(sut, qsl, settings, _log_settings(loadgen, folder))
-            finally:
                 loadgen.DestroyQSL(qsl)
                 loadgen.DestroySUT(sut)
+
+            # Ctrl-C would be raised in a callback: LoadGen's C++ ends the process at an exception.
+            in_daemon_thread(test).result()
         latencies = _latencies(Path(folder), scenario)
         if scenario == "MultiStream":  # LoadGen logs no rate for it, in which queries run one after the other.
             return latencies, 1000 * conditions.samples_per_query * len(latencies) / sum(latencies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from importlib import import_module
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from xclip_runtime._version import __version__
-from xclip_runtime.cli.exit_codes import CLOSED_PIPE, INTERRUPTED
+from xclip_runtime.cli.exit_codes import CLOSED_PIPE
+from xclip_runtime.cli.interruption import InterruptedCommandError, interruptions, raise_stop_signals
 from xclip_runtime.cli.output import finish_output, log_to_stderr, prepare_streams, print_error
 from xclip_runtime.errors import XClipError
 from xclip_runtime.util.system_errors import explain, naming
@@ -71,7 +73,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        with closed_pipes():
+        with interruptions(), closed_pipes():
             return super().invoke(ctx)
 
 
@@ -86,7 +88,7 @@ def cli() -> None:
     """Run X-CLIP, the video CLIP, on ONNX Runtime: classify videos without PyTorch.
 
     Exit codes: 0 success; 1 some inputs failed and the others' results are printed; 2 wrong usage or nothing done;
-    130 interrupted; 141 the reader of standard output has gone.
+    130 interrupted, 143 stopped by SIGTERM; 141 the reader of standard output has gone.
     """
     log_to_stderr()
 
@@ -94,6 +96,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; every expected error becomes one line and an exit code."""
     prepare_streams()
+    raise_stop_signals()
     try:
         sys.exit(cli(prog_name="xclip-onnx", standalone_mode=False))
     except click.ClickException as error:
@@ -116,6 +119,15 @@ def main() -> None:
         finish_output()
         print_error(explain(error) if isinstance(error, OSError) and not isinstance(error, XClipError) else error)
         sys.exit(2)
-    except click.Abort:
-        print_error("interrupted")
-        sys.exit(INTERRUPTED)
+    except click.Abort as error:
+        _end(InterruptedCommandError(error.__cause__))
+    except InterruptedCommandError as error:
+        _end(error)
+
+
+def _end(error: InterruptedCommandError) -> None:
+    """End the process at once: threads deep in a long video cannot be stopped, and finished results are printed."""
+    finish_output()
+    print_error(error)
+    sys.stderr.flush()
+    os._exit(error.exit_code)

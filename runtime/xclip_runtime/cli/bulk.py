@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import TYPE_CHECKING
 
 from rich.progress import (
@@ -18,7 +16,6 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from xclip_runtime.cli.exit_codes import INTERRUPTED
 from xclip_runtime.cli.output import print_error
 from xclip_runtime.cli.render import error_console
 
@@ -39,8 +36,7 @@ class RateColumn(ProgressColumn):
 class Bulk:
     """Context manager with a progress bar on standard error, shown on a terminal only.
 
-    Ctrl-C inside it prints how much is done and ends the process at once: threads deep in a long video cannot be
-    stopped, and finished results are on disk or printed.
+    Ctrl-C inside it tells how much is done.
 
     Args:
         action: Text before the bar, such as "classifying".
@@ -76,13 +72,11 @@ class Bulk:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         self._progress.stop()
-        if kind is not None and issubclass(kind, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt):
             how = f"; {self._resume}" if self._resume else ""
-            print_error(f"interrupted, {self.done} of {self._total} done{how}")
-            sys.stdout.flush()
-            os._exit(INTERRUPTED)
+            error.args = (f"interrupted, {self.done} of {self._total} done{how}",)
 
     def describe(self, text: str) -> None:
         """Change the text before the bar."""

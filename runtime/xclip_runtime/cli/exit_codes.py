@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-INTERRUPTED = 130
-"""Ended by Ctrl-C, as shells count it: 128 + SIGINT."""
-
 CLOSED_PIPE = 141
 """Ended as the reader of standard output has gone, as shells count it: 128 + SIGPIPE."""
 

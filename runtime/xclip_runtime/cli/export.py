@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-import sys
 import warnings
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -102,8 +100,6 @@ def command(target_devices: tuple[Device, ...], as_json: bool, **options: Any) -
     """
     from xclip_runtime.cli.render import stages
 
-    # As an exception it unwinds the export, which removes what is half written; by default it would not.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with stages("loading PyTorch") as progress:
         report = _export_bundle(devices=target_devices, **options, progress=progress)
     if as_json:

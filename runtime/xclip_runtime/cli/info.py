@@ -92,11 +92,20 @@ def _print(bundle: Bundle, loaded: Mapping[str, Any]) -> None:
 
 
 def _support_rows(supports: Sequence[Support]) -> list[tuple[str, str, str]]:
-    """Return a row for each device and graph, with the precisions that it serves there."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """Return a row for each device and graph, and one for all that a device lacks, with their precisions."""
+    found: dict[tuple[str, str | None], list[Support]] = {}
     for each in supports:
-        found.setdefault((each.device, each.graph or f"missing: {each.fix}"), []).append(each.precision)
-    return [(device, ", ".join(precisions), graph) for (device, graph), precisions in found.items()]
+        found.setdefault((each.device, each.graph), []).append(each)
+    return [
+        (device, ", ".join(each.precision for each in group), graph or f"missing: {_fix(group)}")
+        for (device, graph), group in found.items()
+    ]
+
+
+def _fix(missing: Sequence[Support]) -> str:
+    """Join commands that differ in their last word, the precision of a graph; `export` takes several."""
+    command, *others = dict.fromkeys(each.fix or "" for each in missing)
+    return " ".join([command, *(other.rpartition(" ")[2] for other in others)])
 
 
 def _shorten(names: tuple[str, ...], shown: int = 6) -> str:

@@ -78,7 +78,8 @@ def _by_rules(bundle: Bundle, max_logit_error: float) -> Iterator[Pick]:
         if rule.instruction_set not in features or PROVIDER_OF[rule.device] not in providers:
             continue
         if _error(rule, bundle) <= max_logit_error:
-            yield Pick(rule.device, rule.precision, None, f"the CPU has {rule.instruction_set}; not tuned")
+            reason = f"the CPU has {rule.instruction_set}; not tuned, `xclip-onnx tune` would measure"
+            yield Pick(rule.device, rule.precision, None, reason)
 
 
 def _error(rule: Rule, bundle: Bundle) -> float:

@@ -53,7 +53,8 @@ class EngineProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env={**os.environ, "PYTHONSAFEPATH": "1"},
+            # Killed, it leaves its temporary files, beside the clips.
+            env={**os.environ, "PYTHONSAFEPATH": "1", "TMPDIR": os.path.dirname(clips)},  # noqa: PTH120 - a string
             start_new_session=True,
         )
         try:

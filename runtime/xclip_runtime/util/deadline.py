@@ -29,7 +29,7 @@ def within(seconds: float | None, work: Callable[[], Result]) -> Result:
     """
     if seconds is None:
         return work()
-    future = _start(work)
+    future = in_daemon_thread(work)
     # A thread cannot wait for more than TIMEOUT_MAX, which is years.
     wait([future], min(seconds + GRACE, threading.TIMEOUT_MAX))
     if not future.done():
@@ -42,7 +42,7 @@ def together(works: Sequence[Callable[[], Result]]) -> list[Result]:
 
     After all have ended, the exception of the first that failed is raised, in their order.
     """
-    futures = [_start(work) for work in works[1:]]
+    futures = [in_daemon_thread(work) for work in works[1:]]
     try:
         first = works[0]()
     finally:
@@ -50,7 +50,7 @@ def together(works: Sequence[Callable[[], Result]]) -> list[Result]:
     return [first, *(future.result() for future in futures)]
 
 
-def _start(work: Callable[[], Result]) -> Future[Result]:
+def in_daemon_thread(work: Callable[[], Result]) -> Future[Result]:
     """Run work in a daemon thread, which unlike an executor's does not keep the process alive."""
     future: Future[Result] = Future()
 

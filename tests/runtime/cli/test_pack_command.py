@@ -55,3 +55,12 @@ def test_info_says_which_graph_each_device_runs_and_how_to_get_the_others(packed
     assert found["cuda", "fp16"]["fix"] == "xclip-onnx export CHECKPOINT -o FOLDER --for cuda --precision fp16"
     assert document["would_load"]["precision"] == "int8"
     assert "missing: xclip-onnx export" in table
+
+
+def test_info_has_one_row_for_all_that_a_device_lacks(packed):
+    table = CliRunner().invoke(info, ["--bundle", str(packed[0])], env={"COLUMNS": "160"}).output
+    rows = [line for line in table.splitlines() if "missing:" in line]
+
+    assert [row.split()[0] for row in rows] == ["cpu", "cuda", "tensorrt", "openvino"]
+    assert any(row.rstrip().endswith("--for cuda --precision fp32 fp16") for row in rows)
+    assert any(row.rstrip().endswith("--for openvino --precision fp32 int8") for row in rows)
