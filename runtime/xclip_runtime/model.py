@@ -23,8 +23,8 @@ from xclip_runtime.text.encoder import TextEncoder
 from xclip_runtime.text.label_embeddings import EncodedLabels, encode_labels
 from xclip_runtime.text.labels import PLACEHOLDER, as_names
 from xclip_runtime.util.inputs import check_several, is_several, name_of
-from xclip_runtime.util.prefetch import pipelined_or_errors
 from xclip_runtime.video.load import Reading, read_video
+from xclip_runtime.video.processes import read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from xclip_runtime.util.inputs import VideoFile
     from xclip_runtime.video import Clip
     from xclip_runtime.video.load import Video
+    from xclip_runtime.video.processes import ReadVideo
 
     OneVideo = VideoFile | Clip | NDArray[Any]
     Videos = Sequence[VideoFile | Clip]
@@ -108,7 +109,7 @@ class XClip(WindowedModel):
                 RGB (H, W, 3), is the frames of one video.
             top_k: Number of labels to return, best first; None returns all.
             reading: Part of a file to read, views, and decoder.
-            workers: Threads that read ahead in a list, see `classify_each`.
+            workers: Videos of a list that are read at once, see `classify_each`.
 
         Raises:
             VideoError: A file cannot be read as a video, or an object is not a video.
@@ -135,8 +136,9 @@ class XClip(WindowedModel):
     ) -> Iterator[Classification | XClipError]:
         """Classify videos in their order; a video that fails yields its error in its place.
 
-        Videos, possibly endless, are taken as needed, and the next ones are read while the model runs: by ``workers``
-        threads, None for one per CPU that this process may use, at most 4. Other arguments are as in `classify`.
+        Videos, possibly endless, are taken as needed, and the next ones are read while the model runs: ``workers`` at
+        once, None for one per CPU that this process may use, as far as its memory allows. Up to 4 are read by threads;
+        of more, files are read by processes. Other arguments are as in `classify`.
 
         Raises:
             VideoTypeError: ``videos`` is a single video.
@@ -279,11 +281,11 @@ class XClip(WindowedModel):
         given = texts if isinstance(texts, EncodedLabels) else as_names(texts, "text", "texts")
         return self.with_labels(given, truncate=truncate)
 
-    def _read(self, reading: Reading | None, video: Video) -> Clip:
-        return read_video(video, self.bundle.num_frames, self.transform, Reading.of(reading))
+    def _read(self, reading: Reading | None, video: Video, read: ReadVideo = read_video) -> Clip:
+        return read(video, self.bundle.num_frames, self.transform, Reading.of(reading))
 
-    def _read_one_view(self, reading: Reading | None, video: Video) -> Clip:
-        clip = self._read(reading, video)
+    def _read_one_view(self, reading: Reading | None, video: Video, read: ReadVideo = read_video) -> Clip:
+        clip = self._read(reading, video, read)
         views = views_of(clip)
         _check_single(len(views))
         return replace(clip, frames=views)
@@ -291,12 +293,12 @@ class XClip(WindowedModel):
     def _each(
         self,
         videos: Iterable[Video],
-        read: Callable[[Video], Clip],
+        read: Callable[[Video, ReadVideo], Clip],
         finish: Callable[[Sequence[tuple[Video, Clip]]], Sequence[Result]],
         workers: int | None,
     ) -> Iterator[Result | XClipError]:
         check_several(videos)
-        return pipelined_or_errors(videos, read, finish, workers=workers, batch=self._batch_size)
+        return read_ahead(videos, read, finish, workers=workers, batch=self._batch_size)
 
     def _to_features(self, videos: Sequence[tuple[Video, Clip]]) -> list[VideoFeatures]:
         return self.features_batch(np.concatenate([clip.frames for _, clip in videos]))

@@ -143,8 +143,8 @@ workers_option = option(
     "--workers",
     metavar="N",
     type=COUNT,
-    show_default="usable CPUs, at most 4",
-    help="Threads that read videos ahead of the model.",
+    show_default="usable CPUs, one per 0.5 GiB of memory",
+    help="Videos that are read at once, ahead of the model.",
 )
 batch_size_option = partial(
     option,

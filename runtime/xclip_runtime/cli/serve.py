@@ -133,7 +133,7 @@ def _bytes(_: click.Context, __: click.Parameter, mebibytes: float) -> int:
     metavar="N",
     type=opt.COUNT,
     default=SETTINGS.decode_workers,
-    show_default="usable CPUs, at most 4",
+    show_default="usable CPUs, one per 0.5 GiB of memory",
     help="Processes that decode videos.",
 )
 @opt.option(

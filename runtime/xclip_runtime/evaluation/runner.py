@@ -7,8 +7,8 @@ from itertools import tee
 from typing import TYPE_CHECKING, Any
 
 from xclip_runtime.errors import XClipError
-from xclip_runtime.util.prefetch import pipelined_or_errors
-from xclip_runtime.video.load import Reading, read_video
+from xclip_runtime.video.load import Reading
+from xclip_runtime.video.processes import read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from xclip_runtime.model import XClip
     from xclip_runtime.results import LabelScore
     from xclip_runtime.video import Clip
+    from xclip_runtime.video.processes import ReadVideo
 
 KEPT = 5
 """Labels kept of each answer, for top-5."""
@@ -77,13 +78,13 @@ def evaluate(
     first = models[0]
     ahead, samples = tee(samples)
 
-    def read(sample: Sample) -> Clip:
+    def read(sample: Sample, read_video: ReadVideo) -> Clip:
         return read_video(sample.video, first.bundle.num_frames, first.transform, reading or Reading())
 
     def answer(pairs: Sequence[tuple[Sample, Clip]]) -> list[Outcome]:
         return [_outcome(models, sample, clip) for sample, clip in pairs]
 
-    for outcome, sample in zip(pipelined_or_errors(ahead, read, answer, workers=workers), samples, strict=True):
+    for outcome, sample in zip(read_ahead(ahead, read, answer, workers=workers), samples, strict=True):
         if isinstance(outcome, XClipError):
             yield Outcome(sample.video, sample.label, {}, error=outcome.to_dict())
         else:

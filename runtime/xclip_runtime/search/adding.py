@@ -11,10 +11,10 @@ from xclip_runtime.search.store import Source, absolute
 from xclip_runtime.streaming.feed import WindowFeed
 from xclip_runtime.streaming.sources import earliest_end, open_source
 from xclip_runtime.util.paths import regular_file
-from xclip_runtime.util.prefetch import pipelined_or_errors
 from xclip_runtime.video import Clip
 from xclip_runtime.video.frame_reader import ASSUMED_FPS
-from xclip_runtime.video.load import Reading, read_video
+from xclip_runtime.video.load import Reading
+from xclip_runtime.video.processes import read_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from xclip_runtime.model import XClip
     from xclip_runtime.results import VideoFeatures
     from xclip_runtime.streaming.windows import Window
+    from xclip_runtime.video.processes import ReadVideo
 
 Outcome = Literal["added", "replaced", "resumed"]
 
@@ -60,7 +61,7 @@ def whole_features(
 ) -> Iterator[WindowFeatures | XClipError | None]:
     """Compute the features of each file as one window, while the next are read; None for what is not a `Job`."""
 
-    def read(job: object) -> Clip | None:
+    def read(job: object, read_video: ReadVideo) -> Clip | None:
         if not isinstance(job, Job):
             return None
         return read_video(job.name, model.bundle.num_frames, model.transform, Reading())
@@ -68,7 +69,7 @@ def whole_features(
     def compute(pairs: Sequence[tuple[object, Clip | None]]) -> list[WindowFeatures | None]:
         return [None if clip is None else _features(model, clip) for _, clip in pairs]
 
-    return pipelined_or_errors(plan, read, compute, workers=workers)
+    return read_ahead(plan, read, compute, workers=workers)
 
 
 def _features(model: XClip, clip: Clip) -> WindowFeatures:

@@ -210,7 +210,7 @@ class VideoIndex(NotPicklable):
             window: Seconds of the windows that files are cut into; None takes a file as one window.
             hop: Seconds from one window to the next; None takes half a window.
             reuse: Compute the new frames of a window only, see `XClip.stream`; None computes all.
-            workers: Threads that read whole files ahead; files cut into windows are read by one.
+            workers: Whole files that are read at once; files cut into windows are read one by one.
             on_window: Called after each window that was added, see `Note`.
 
         Raises:

@@ -59,7 +59,7 @@ class ServeSettings:
     request_timeout: float = 60.0
     """Time for one request, seconds; clients may ask for less."""
     decode_workers: int = field(default_factory=default_workers)
-    """Processes that decode videos; by default one per usable CPU, at most 4."""
+    """Processes that decode videos; by default one per usable CPU, as far as memory allows."""
     batch_size: int | None = 1
     """Maximum batch size of the vision graph; None for 1 on the CPU and 8 elsewhere."""
     batch_delay: float = 0.0

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xclip_runtime.util.memory import available_memory
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,6 +19,10 @@ INSTRUCTION_SETS = (
     *("asimd", "asimddp", "i8mm", "bf16", "sve"),
 )
 """Instruction sets that select the matrix kernels, on x86 and on Arm."""
+BYTES_OF_A_WORKER = 512 << 20
+"""Memory for each video that is read at once: frames of 4K, a process, and clips that wait for the model."""
+FEW_WORKERS = 4
+"""Videos to read at once on machines whose memory is unknown."""
 _INT8_DOT_PRODUCTS = frozenset({"avx512_vnni", "avx_vnni", "asimddp"})
 
 
@@ -31,8 +37,9 @@ def available_cpus() -> int:
 
 
 def default_workers() -> int:
-    """Return the number of threads that read videos ahead: one per usable CPU, at most 4."""
-    return min(available_cpus(), 4)
+    """Return the number of videos to read at once: one per usable CPU, as far as memory allows."""
+    memory = available_memory()
+    return min(available_cpus(), max(memory // BYTES_OF_A_WORKER, 1) if memory is not None else FEW_WORKERS)
 
 
 def cpu_name() -> str:

@@ -8,7 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from xclip_runtime.errors import XClipError
-from xclip_runtime.util.cpus import default_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,17 +25,13 @@ def pipelined_or_errors(
     prepare: Callable[[Item], Prepared],
     finish: Callable[[Sequence[tuple[Item, Prepared]]], Sequence[Result]],
     *,
-    workers: int | None,
+    workers: int,
     batch: int = 1,
 ) -> Iterator[Result | XClipError]:
     """Run `pipelined_batches`, yielding an XClipError that ``prepare`` raises in the place of its item.
 
-    ``finish`` gets the items that were prepared, and is not called for none. ``workers`` None takes
-    `default_workers`; below 1 it is a ValueError.
+    ``finish`` gets the items that were prepared, and is not called for none.
     """
-    if workers is not None and workers < 1:
-        message = f"workers is {workers}: give at least 1, or None for one per CPU"
-        raise ValueError(message)
 
     def prepare_or_error(item: Item) -> tuple[Prepared] | XClipError:
         try:
@@ -49,9 +44,7 @@ def pipelined_or_errors(
         results = iter(finish(done) if done else ())
         return [prepared if isinstance(prepared, XClipError) else next(results) for _, prepared in pairs]
 
-    return pipelined_batches(
-        items, prepare_or_error, finish_prepared, workers=workers or default_workers(), batch=batch
-    )
+    return pipelined_batches(items, prepare_or_error, finish_prepared, workers=workers, batch=batch)
 
 
 def pipelined_batches(

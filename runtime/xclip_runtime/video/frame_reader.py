@@ -259,7 +259,8 @@ class FrameReader:
         return not due
 
     def _helped(self) -> AbstractContextManager[None]:
-        return self._buffer.helped() if self._parts == 1 and reads_alone() else nullcontext()
+        spare = self._policy.cpus > 1 and self._parts == 1 and reads_alone()
+        return self._buffer.helped() if spare else nullcontext()
 
     def _compare(self, decoder: VideoDecoder, times: NDArray[np.float64]) -> None:
         """Note where the container promises another number of frames, or more seconds, than it holds."""

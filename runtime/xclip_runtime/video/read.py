@@ -40,7 +40,7 @@ def read_clip(
     The frames are those of a full decode at the sampled indices. The packets are read once without decoding them; then
     only those that the sampled frames depend on are decoded, and each frame is verified by its timestamp. Where packets
     do not identify the frames, or others come out than they say, all are decoded in order. Where keyframes allow it and
-    no other video is being read, parts of the video are decoded at once, one a CPU, at most 4; `transform` is then
+    no other video is being read, parts of the video are decoded at once, one a CPU, at most 16; `transform` is then
     called from several threads.
 
     Rotation and mirroring by the container are applied. Interlaced frames are taken as they are stored, both fields

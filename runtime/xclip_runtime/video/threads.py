@@ -25,7 +25,7 @@ class ThreadPolicy:
     small_otherwise: int = 250_000
     max_threads: int = 16
     """Each may hold a frame of its own: without a limit, a large server would need gigabytes for a 4K video."""
-    max_parts: int = 4
+    max_parts: int = 16
     pixels_at_once: int = 3840 * 2160
     """Of the frames that parts decode at once, all together: each part holds several of its own."""
     pixels_of_a_part: int = 3_000_000

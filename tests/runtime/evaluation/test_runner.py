@@ -75,11 +75,11 @@ def test_the_numbers_are_those_of_torch_and_transformers(miniature, fp32, sample
 
 
 def test_two_precisions_see_the_same_frames_and_are_read_once(fp32, int8, samples, monkeypatch):
-    from xclip_runtime.evaluation import runner
+    from xclip_runtime.video import processes
 
     read = []
-    original = runner.read_video
-    monkeypatch.setattr(runner, "read_video", lambda video, *rest: read.append(video) or original(video, *rest))
+    original = processes.read_video
+    monkeypatch.setattr(processes, "read_video", lambda video, *rest: read.append(video) or original(video, *rest))
     both = list(evaluate([fp32, int8], samples[:4], workers=1))
 
     assert sorted(read) == sorted(sample.video for sample in samples[:4])

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from xclip_runtime.util import cpus as module
-from xclip_runtime.util.cpus import available_cpus
+from xclip_runtime.util.cpus import available_cpus, default_workers
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,17 @@ def test_threads_are_the_smaller_of_affinity_and_quota(monkeypatch, quota, expec
     affinity = len(os.sched_getaffinity(0))
 
     assert available_cpus() == min(affinity, expected or affinity)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory", "workers"),
+    [(2, 8 << 30, 2), (16, 128 << 30, 16), (16, 4 << 30, 8), (4, 100 << 20, 1), (16, None, 4), (1, None, 1)],
+)
+def test_as_many_videos_are_read_at_once_as_there_are_cpus_and_memory(monkeypatch, cpus, memory, workers):
+    monkeypatch.setattr(module, "available_cpus", lambda: cpus)
+    monkeypatch.setattr(module, "available_memory", lambda: memory)
+
+    assert default_workers() == workers
 
 
 @pytest.mark.parametrize(

@@ -195,9 +195,3 @@ def test_a_batch_in_which_all_fail_is_not_finished():
 def test_other_errors_end_the_iteration():
     with pytest.raises(TypeError):
         list(pipelined_or_errors(["a"], prepare_even, lambda pairs: pairs, workers=1))
-
-
-@pytest.mark.parametrize("workers", [0, -1])
-def test_less_than_one_worker_is_refused_at_once(workers):
-    with pytest.raises(ValueError, match="give at least 1"):
-        pipelined_or_errors([], prepare_even, lambda pairs: pairs, workers=workers)

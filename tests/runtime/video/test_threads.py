@@ -45,7 +45,9 @@ def test_excerpts_that_are_decoded_at_once_share_the_cpus(cpus, parts, codec, ex
     [
         pytest.param(1, (640, 360), 1, id="one CPU decodes one part"),
         pytest.param(2, (1920, 1080), 2, id="a part a CPU"),
-        pytest.param(64, (1920, 1080), 4, id="four at the most"),
+        pytest.param(64, (1920, 1080), 4, id="as many as four of 1080p"),
+        pytest.param(64, (1280, 720), 9, id="more of smaller frames"),
+        pytest.param(64, (640, 360), 16, id="sixteen at the most"),
         pytest.param(64, (2560, 1440), 2, id="fewer of large frames"),
         pytest.param(64, (3840, 2160), 1, id="4K is decoded as a whole"),
         pytest.param(64, (7680, 4320), 1, id="and what is larger"),
@@ -60,7 +62,7 @@ def test_videos_that_are_read_at_once_share_the_cpus_and_are_not_divided():
     policy = ThreadPolicy(8)
     with reading():
         assert policy.threads("h264", 1280 * 720) == 8
-        assert policy.parts(1280 * 720) == 4
+        assert policy.parts(1280 * 720) == 8
         with reading():
             assert policy.threads("h264", 1280 * 720) == 4
             assert policy.parts(1280 * 720) == 1

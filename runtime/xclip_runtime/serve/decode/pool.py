@@ -5,40 +5,28 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import numpy as np
 
-from xclip_runtime import errors
-from xclip_runtime.errors import (
-    DecoderCrashedError,
-    FramesError,
-    OverloadedError,
-    VideoDecodeError,
-    VideoError,
-    VideoTimeoutError,
-    XClipError,
-)
-from xclip_runtime.serve.decode.ipc import LENGTHS, pack
-from xclip_runtime.video import Clip, Views
+from xclip_runtime.errors import DecoderCrashedError, OverloadedError, VideoTimeoutError
+from xclip_runtime.video.ipc import LENGTHS, clip_job, clip_of, error_of, pack, pixels_of, worker_command
+from xclip_runtime.video.load import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from xclip_runtime.serve.settings import Limits
-    from xclip_runtime.video import FrameTransform
+    from xclip_runtime.video import Clip, FrameTransform, Views
 
 logger = logging.getLogger(__name__)
 
-_START_WORKER = "from xclip_runtime.serve.decode.worker import main; main()"
 _START_SECONDS = 120.0
 # Larger than a clip, so that flow control does not pause the reader every 64 KiB.
 _PIPE_BYTES = 8 << 20
@@ -68,17 +56,9 @@ class _DecodeProcess:
 
     @classmethod
     async def start(cls, config: Mapping[str, Any]) -> _DecodeProcess:
-        environment = {
-            **os.environ,
-            "OPENCV_IO_MAX_IMAGE_PIXELS": str(config["max_pixels"]),
-            "OPENCV_LOG_LEVEL": "SILENT",
-            "PYTHONSAFEPATH": "1",
-        }
+        command, environment = worker_command(**config)
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            _START_WORKER,
-            json.dumps(config),
+            *command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_PIPE_BYTES,
@@ -147,7 +127,7 @@ class DecodePool:
         limits: Limits,
         on_restart: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._config = {"memory": limits.decode_memory, "max_pixels": limits.pixels}
+        self._config = {"memory": limits.decode_memory, "max_pixels": limits.pixels, "cpus": None}
         self._limits = limits
         self._count = workers
         self._on_restart = on_restart
@@ -220,36 +200,17 @@ class DecodePool:
             DecoderCrashedError: The worker died; the next request gets another.
             OverloadedError: No worker answers.
         """
-        job = {
-            "do": "clip",
-            "path": str(path),
-            "name": name,
-            "num_frames": num_frames,
-            "profile": transform.profile,
-            "image_size": transform.size,
-            "start": start,
-            "end": end,
-            "track": track,
-            "positions": views.positions,
-            "crops": views.crops,
-            "max_pixels": self._limits.pixels,
-            "max_duration": self._limits.duration,
-        }
-        header, payload = await self._run(job, b"", self._limits.time_limit)
-        shape = (len(views), num_frames, transform.size, transform.size, 3)
-        return Clip(
-            frames=_array(payload, shape),
-            indices=tuple(int(index) for index in header["indices"]),
-            decoded=int(header["decoded"]),
-            total=int(header["total"]),
-            decode_ms=float(header["decode_ms"]),
-            prepare_ms=float(header["prepare_ms"]),
-            decoder=str(header["decoder"]),
-            codec=str(header["codec"]),
-            fps=None if header["fps"] is None else float(header["fps"]),
-            method=header["method"],
-            notes=tuple(map(str, header["notes"])),
+        reading = Reading(
+            views,
+            start=start,
+            end=end,
+            track=track,
+            max_pixels=self._limits.pixels,
+            max_duration=self._limits.duration,
+            time_limit=self._limits.time_limit,
         )
+        job = {**clip_job(str(path), num_frames, transform, reading), "name": name}
+        return clip_of(job, *await self._run(job, b"", self._limits.time_limit))
 
     async def image(self, encoded: bytes, name: str) -> NDArray[np.uint8]:
         """Decode one JPEG, PNG or WebP to uint8 RGB (H, W, 3).
@@ -263,7 +224,7 @@ class DecodePool:
         job = {"do": "image", "path": name, "name": name}
         header, payload = await self._run(job, encoded, min(_IMAGE_SECONDS, self._limits.time_limit))
         height, width, channels = header["shape"]
-        return _array(payload, (int(height), int(width), int(channels)))
+        return pixels_of(payload, (int(height), int(width), int(channels)))
 
     async def _run(self, job: dict[str, Any], payload: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
         for _ in range(_ATTEMPTS):
@@ -304,7 +265,7 @@ class DecodePool:
             else:
                 self._replace(worker, lost)
         if "error" in header:
-            raise _error(header)
+            raise error_of(header)
         return header, answer
 
     async def _take(self) -> _DecodeProcess:
@@ -372,16 +333,3 @@ class DecodePool:
         self._workers.add(worker)
         self._idle.put_nowait(worker)
         self._start(self._watch(worker))
-
-
-def _array(payload: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    if len(payload) != int(np.prod(shape)):
-        message = "the decoder sent an unexpected number of pixels: try again"
-        raise DecoderCrashedError(message)
-    return np.frombuffer(payload, np.uint8).reshape(shape)
-
-
-def _error(header: Mapping[str, Any]) -> XClipError:
-    kind = getattr(errors, str(header["error"]), VideoDecodeError)
-    known = isinstance(kind, type) and issubclass(kind, (VideoError, FramesError))
-    return (kind if known else VideoDecodeError)(str(header["message"]))

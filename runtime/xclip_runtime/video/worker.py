@@ -1,4 +1,4 @@
-"""The decode worker: reads videos for the server in a process that can be killed."""
+"""The decode worker: a process that reads videos for another one, and that can be killed."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import cv2
+import numpy as np
+
 from xclip_runtime.errors import FramesError, VideoDecodeError, XClipError
-from xclip_runtime.serve.decode.ipc import pack, read
+from xclip_runtime.video.ipc import header_of, pack, read, reading_of
+from xclip_runtime.video.load import read_video
+from xclip_runtime.video.threads import ThreadPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     Job = Mapping[str, Any]
@@ -32,19 +37,21 @@ _WEBP = (b"RIFF", b"WEBP")
 
 
 def main() -> None:
-    """Run jobs until the server closes the pipe; the first argument is the pool's configuration as JSON."""
+    """Run jobs until the pipe is closed; the first argument is `ipc.worker_command`'s configuration as JSON."""
     config = json.loads(sys.argv[1])
     requests, responses = sys.stdin.buffer, _take_stdout()
-    # Terminals and service managers signal every process, but the server ends its workers itself, after the admitted
+    # Terminals and service managers signal every process, but a server ends its workers itself, after the admitted
     # requests are answered.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _be_killed_first()
+    # There is one worker per CPU already.
+    cv2.setNumThreads(1)
     jobs = _jobs(config)
     _limit_resources(config["memory"])
-    responses.write(pack({"ready": True}))
-    responses.flush()
     with suppress(BrokenPipeError):
+        responses.write(pack({"ready": True}))
+        responses.flush()
         while (message := read(requests)) is not None:
             _run_job(jobs, *message, responses)
 
@@ -64,7 +71,7 @@ def _run_job(
         reason = "out of memory" if isinstance(error, MemoryError) else type(error).__name__
         message = f"{job['name']} cannot be decoded ({reason}): convert it to MP4 (H.264)"
         header = {"error": VideoDecodeError.__name__, "message": message}
-    _set_alarm(0)
+    _set_alarm(None)
     responses.write(pack(header, 0 if frames is None else frames.nbytes))
     if frames is not None:
         responses.write(frames.data.cast("B"))
@@ -73,7 +80,7 @@ def _run_job(
 
 @contextmanager
 def _heartbeat(responses: IO[bytes]) -> Iterator[None]:
-    """Send the server regular signs of life: a silent process is stopped or starved, not slow."""
+    """Send the other process regular signs of life: a silent process is stopped or starved, not slow."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -92,23 +99,12 @@ def _heartbeat(responses: IO[bytes]) -> Iterator[None]:
 
 
 def _jobs(config: Mapping[str, Any]) -> Mapping[str, Callable[[Job, bytes], Response]]:
-    import cv2  # noqa: PLC0415 - loaded once a worker runs
-    import numpy as np  # noqa: PLC0415
-
-    from xclip_runtime.video import FrameTransform, Views  # noqa: PLC0415
-    from xclip_runtime.video.load import Reading, read_video  # noqa: PLC0415
-
-    # There is one worker per CPU already.
-    cv2.setNumThreads(1)
+    policy = ThreadPolicy(config["cpus"]) if config["cpus"] else None
 
     def read_clip(job: Job, _: bytes) -> Response:
-        transform = FrameTransform(job["profile"], job["image_size"])
-        limits = {name: job[name] for name in ("start", "end", "track", "time_limit", "max_pixels", "max_duration")}
-        reading = Reading(Views(job["positions"], job["crops"]), **limits)
-        clip = read_video(job["path"], job["num_frames"], transform, reading)
-        frames = np.ascontiguousarray(clip.frames)
-        facts = ("indices", "decoded", "total", "decode_ms", "prepare_ms", "decoder", "codec", "fps", "method", "notes")
-        return {"shape": frames.shape, **{name: getattr(clip, name) for name in facts}}, frames
+        path, num_frames, transform, reading = reading_of(job)
+        clip = read_video(path, num_frames, transform, replace(reading, policy=policy))
+        return header_of(clip), np.ascontiguousarray(clip.frames)
 
     def read_image(job: Job, payload: bytes) -> Response:
         image = None
@@ -127,7 +123,7 @@ def _jobs(config: Mapping[str, Any]) -> Mapping[str, Callable[[Job, bytes], Resp
 
 
 def _take_stdout() -> IO[bytes]:
-    """Move the pipe to the server off stdout, where native code may print."""
+    """Move the pipe to the other process off stdout, where native code may print."""
     pipe = os.dup(1)
     os.dup2(2, 1)
     with suppress(ImportError, OSError):
@@ -143,17 +139,18 @@ def _be_killed_first() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")
 
 
-def _set_alarm(seconds: float) -> None:
-    """End this process after twice `seconds`, in case the server is gone and cannot kill it."""
+def _set_alarm(seconds: float | None) -> None:
+    """End this process after twice `seconds`, in case the other one is gone and cannot kill it; None ends an alarm."""
     if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, 2 * seconds)
+        signal.setitimer(signal.ITIMER_REAL, 2 * (seconds or 0))
 
 
-def _limit_resources(memory: int) -> None:
-    """Limit the address space to `memory` bytes; forbid writing files and core dumps."""
+def _limit_resources(memory: int | None) -> None:
+    """Limit the address space to `memory` bytes, if any; forbid writing files and core dumps."""
     with suppress(ImportError):
         import resource  # noqa: PLC0415 - not on Windows
 
-        for kind, limit in (("RLIMIT_AS", memory), ("RLIMIT_FSIZE", 0), ("RLIMIT_CORE", 0)):
+        space = resource.RLIM_INFINITY if memory is None else memory
+        for kind, limit in (("RLIMIT_AS", space), ("RLIMIT_FSIZE", 0), ("RLIMIT_CORE", 0)):
             with suppress(ValueError, OSError):
                 resource.setrlimit(getattr(resource, kind), (limit, limit))
