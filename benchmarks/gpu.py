@@ -4,8 +4,16 @@
     python benchmarks/gpu.py --bundle hmdb51 --json gpu.json
     python benchmarks/gpu.py --bundle hmdb51 --device tensorrt --precisions fp16
 
-The checks run first, for every precision: the self-test against the checkpoint's logits, placement of every node on the
-GPU (the session raises otherwise), logits of a clip alone and in a batch, and replayed CUDA graphs against plain runs.
+    python benchmarks/gpu.py --all --cache runs/gpu
+
+``--all`` makes a seeded ViT-B/16 in the cache and runs, one after the other, the checks with the times of model and
+files, the peers with the graph's earlier form among them, and the server. Each stage is a process with a limit of its
+own; its record is in ``--results`` as soon as it is finished, and one that fails does not stop the next. ``--quick``
+runs the same stages on the CPU with a tiny model, to test the flow.
+
+Otherwise the checks run first, for every precision: the self-test against the checkpoint's logits, placement of every
+node on the GPU (the session raises otherwise), logits of a clip alone and in a batch, and replayed CUDA graphs against
+plain runs.
 A failed check ends the run with exit code 1 and no figures.
 
 Then every batch size, precision and CUDA graphs on and off are timed, interleaved round by round: "model" is from uint8
@@ -20,6 +28,7 @@ import itertools
 import json
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from datetime import datetime, timezone
@@ -42,6 +51,71 @@ if TYPE_CHECKING:
 
 # A graph replays the kernels of a plain run, but its capture may select other algorithms.
 GRAPH_TOLERANCE = {"fp32": 1e-3, "fp16": 0.02}
+
+
+HERE = Path(__file__).parent
+TINY = "--frames 4 --patch 32 --layers 2"
+
+
+class Stage(NamedTuple):
+    """One process of ``--all``."""
+
+    name: str
+    limit_s: int
+    script: str
+    arguments: str
+    quick: str
+    """Arguments instead of ``arguments`` with ``--quick``."""
+    record: str | None = None
+
+
+# 600 seconds together.
+STAGES = (
+    Stage("prepare", 200, "gpu_peers.py", "--cache {cache} --prepare-only", f"--cache {{cache}} --prepare-only {TINY}"),
+    Stage(
+        "model and files",
+        120,
+        "gpu.py",
+        "--bundle {cache}/bundle --batches 1 8 16 --rounds 3 --runs 10",
+        "--bundle {cache}/bundle --device cpu --precisions fp32 --batches 1 2 --rounds 1 --runs 1 --videos 2",
+        "gpu.json",
+    ),
+    Stage(
+        "peers",
+        180,
+        "gpu_peers.py",
+        "--cache {cache} --rounds 3",
+        f"--cache {{cache}} --device cpu --arms eager-fp32 ours-fp32 --batches 2 --rounds 1 --runs 1 {TINY}",
+        "gpu-peers.json",
+    ),
+    Stage(
+        "serve",
+        100,
+        "gpu_serve.py",
+        "--bundle {cache}/bundle",
+        "--bundle {cache}/bundle --device cpu --precision fp32 --clients 1 2 --requests 4 --batch 2",
+        "gpu-serve.json",
+    ),
+)
+
+
+def run_all(options: argparse.Namespace, stages: tuple[Stage, ...] = STAGES) -> list[str]:
+    """Run every stage within its limit; return those that failed."""
+    failed = []
+    options.results.mkdir(parents=True, exist_ok=True)
+    for stage in stages:
+        given = (stage.quick if options.quick else stage.arguments).format(cache=options.cache).split()
+        given += ["--json", str(options.results / stage.record)] if stage.record else []
+        begun = time.perf_counter()
+        try:
+            command = [sys.executable, str(HERE / stage.script), *given]
+            code = str(subprocess.run(command, timeout=stage.limit_s, check=False).returncode)
+        except subprocess.TimeoutExpired:
+            code = f"stopped at its limit of {stage.limit_s} s"
+        if code != "0":
+            failed.append(stage.name)
+        print(f"{stage.name}: {'ok' if code == '0' else f'FAIL ({code})'}, {time.perf_counter() - begun:.0f} s")
+    return failed
 
 
 class Arm(NamedTuple):
@@ -160,6 +234,8 @@ def environment(options: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     """Run the checks and the sweep, print and write the result."""
     options = parse()
+    if options.all:
+        sys.exit(1 if run_all(options) else 0)
     graphs: list[bool | None] = [True, False] if options.device == "cuda" else [None]
     found: list[dict[str, Any]] = []
     for precision in options.precisions:
@@ -202,6 +278,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--videos", type=int, default=32, help="files classified in a round")
     parser.add_argument("--video", type=Path, default=DEMO_VIDEO)
     parser.add_argument("--json", type=Path, help="write the result to this file")
+    parser.add_argument("--all", action="store_true", help="run every stage on a seeded ViT-B/16 and write its record")
+    parser.add_argument("--quick", action="store_true", help="with --all: a tiny model on the CPU")
+    parser.add_argument("--cache", type=Path, default=Path("runs/gpu"), help="with --all: folder of the model")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="with --all: folder of the records")
     return parser.parse_args()
 
 

@@ -45,9 +45,11 @@ ARMS = {
     "plain-fp16": "the same converted to fp16 by ONNX Runtime's own transformer optimizer",
     "ours-fp32": "xclip-onnx fp32",
     "ours-fp16": "xclip-onnx fp16",
+    "ours-fp16-gemm": "xclip-onnx fp16, every bias in a Gemm: the graph's earlier form",
 }
 REFERENCE, OURS = "eager-fp32", "ours-fp16"
 WARM_UP = 3
+EARLIER = "bundle-gemm"
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
@@ -69,6 +71,23 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
             fused=False,
             progress=lambda stage: print(stage, file=sys.stderr, flush=True),
         )
+    if not (folder / EARLIER).exists():
+        write_earlier_form(checkpoint, folder / EARLIER)
+
+
+def write_earlier_form(checkpoint: Path, bundle: Path) -> None:
+    """Export the fp16 graph without convolutions and folded query biases, through the same gate."""
+    from unittest import mock
+
+    from xclip_export import export_bundle
+    from xclip_export.cpu import VisionGraph
+    from xclip_export.fp16 import HalfVisionGraph
+
+    class GemmGraph(HalfVisionGraph):
+        block, messenger, linear = VisionGraph.block, VisionGraph.messenger, VisionGraph.linear
+
+    with mock.patch("xclip_export.exporter.fp16_vision_model", lambda tower: GemmGraph(tower).build()):
+        export_bundle(str(checkpoint), bundle, labels="hmdb51", precisions=("fp16",), devices=("cuda",))
 
 
 class Labels:
@@ -147,7 +166,9 @@ def our_arm(name: str, device: str, bundle: Path, batch: int) -> Run:
     """Load the bundle as a user of `XClip` does."""
     from xclip_runtime import XClip
 
-    model = XClip(bundle, device, name.removeprefix("ours-"), batch_size=batch, optimize_for="latency")  # type: ignore[arg-type]
+    precision, _, earlier = name.removeprefix("ours-").partition("-")
+    bundle = bundle.with_name(EARLIER) if earlier else bundle
+    model = XClip(bundle, device, precision, batch_size=batch, optimize_for="latency")  # type: ignore[arg-type]
 
     def run(clips: NDArray[np.uint8]) -> Outputs:
         outputs = model._bound.features(clips)  # noqa: SLF001 - the arms compare the vision tower alone

@@ -8,6 +8,9 @@ device.
   bottleneck: at the fp16 peak the arithmetic of a clip takes less time than moving its activations in fp32 would.
 - ``MultiHeadAttention`` takes query, key and value as separate inputs. Keys outnumber queries by the message token, so
   they cannot be packed; flash attention reads this layout in place if it has no bias.
+- The provider's ``Gemm`` writes the bias and then adds the product to it, a pass over memory more than cuDNN's
+  convolution with ``fuse_conv_bias`` takes. So products of all tokens that have a bias are 1x1 ``Conv``, between two
+  Transposes that ``prefer_nhwc`` cancels, and the query bias is folded into the norm in front where fp16 allows.
 - fp32: the statistics of LayerNorm, softmax and the sums of every product (inside the kernels); the sum over frames,
   the multi-frame integration transformer and all final projections (in the graph).
 - Pixels enter centred, and patch embedding and position table are scaled by a power of two that LayerNorm cancels:
@@ -25,14 +28,24 @@ from onnx import TensorProto
 
 from xclip_export.cpu import VisionGraph
 from xclip_export.graph import MICROSOFT
-from xclip_export.weights import MID_GREY, Linear, Norm, Projections, array, bias_of, matrix, read_norm
+from xclip_export.weights import (
+    MID_GREY,
+    Linear,
+    Norm,
+    Projections,
+    array,
+    bias_of,
+    fold_query_bias,
+    matrix,
+    read_norm,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from onnx import ModelProto
 
     from xclip_export.towers import ConstantMessage, VisionTower
-    from xclip_export.weights import Block
+    from xclip_export.weights import Block, Messenger
 
     Floats = NDArray[np.float32]
 
@@ -84,6 +97,18 @@ class HalfVisionGraph(VisionGraph):
         for index, (block, (norm, site)) in enumerate(zip(blocks, [*following, (last, "prompts_norm")], strict=True)):
             x, normed = self.encoder_layer(index, block, x, normed, norm=norm, site=site)
         return x, normed
+
+    def block(self, index: int) -> Block:
+        """Read the weights of a vision layer, its query bias folded."""
+        block = super().block(index)
+        norm, attention = fold_query_bias(block.norm1, block.attention)
+        return replace(block, norm1=norm, attention=attention)
+
+    def messenger(self, index: int) -> Messenger:
+        """Read the weights of a layer's message tokens, their query bias folded."""
+        messenger = super().messenger(index)
+        norm, attention = fold_query_bias(messenger.norm, messenger.attention)
+        return replace(messenger, norm=norm, attention=attention)
 
     def pixels(self) -> str:
         """Declare the input, uint8 (B, T, H, W, 3)."""
@@ -190,6 +215,23 @@ class HalfVisionGraph(VisionGraph):
         if weights.bias is None:
             return self.graph.node("MatMul", inputs, output)
         return self.graph.node("Gemm", [*inputs, self.weight(f"{site}.bias", weights.bias)], output)
+
+    def linear(self, x: str, weights: Linear, site: str, name: str, output: str) -> str:
+        """Project rows, those of all tokens with a bias as a convolution; messages are too few for it to matter."""
+        half, message = self._dtype == np.float16, ".message." in site
+        if weights.bias is None or message or not half:
+            return self.project(x, weights, name, output)
+        return self.convolve(x, weights, name, output)
+
+    def convolve(self, x: str, weights: Linear, site: str, output: str) -> str:
+        """Project the rows (B·T·(1 + P), in) of all tokens as a 1x1 convolution with a bias."""
+        graph, (size, channels) = self.graph, weights.weight.shape
+        x = graph.reshape(x, [-1, 1 + self.patches, 1, size], f"{output}.frames")
+        x = graph.node("Transpose", [x], f"{output}.channels_first", perm=[0, 3, 1, 2])
+        kernel = self.weight(f"{site}.kernel", weights.weight.T.reshape(channels, size, 1, 1))
+        x = graph.node("Conv", [x, kernel, self.weight(f"{site}.bias", bias_of(weights))], f"{output}.convolved")
+        x = graph.node("Transpose", [x], f"{output}.channels_last", perm=[0, 2, 3, 1])
+        return graph.reshape(x, [-1, channels], output)
 
     def norm(self, x: str, norm: Norm, site: str, output: str) -> str:
         """Apply LayerNorm over the last axis, with statistics in fp32."""

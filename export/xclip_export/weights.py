@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 MID_GREY = 128
+LARGEST_SHIFT = 2.0
+"""Largest constant part of keys and values that `fold_query_bias` allows, beside what varies between tokens."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,38 @@ def read_attention(attention: Attention) -> Projections:
         key=read_linear(attention.k_proj),
         value=read_linear(attention.v_proj),
         out=read_linear(attention.out_proj),
+    )
+
+
+def fold_query_bias(norm: Norm, attention: Projections) -> tuple[Norm, Projections]:
+    """Move the query bias of a self-attention into the shift of the norm in front, which adds it for free.
+
+    A shift δ with δ·W_q = b_q gives the queries their bias. All keys move by δ·W_k, which softmax does not see, and all
+    values by δ·W_v, which the attention passes on and the output bias takes off. The bias stays where one of these
+    constants would be over `LARGEST_SHIFT` times what varies from token to token, which fp16 would then blur.
+    """
+    query, key, value, out = attention.query, attention.key, attention.value, attention.out
+    if query.bias is None:
+        return norm, attention
+    wide = [linear.weight.astype(np.float64) for linear in (query, key, value)]
+    try:
+        shift = np.linalg.solve(wide[0].T, query.bias.astype(np.float64))
+    except np.linalg.LinAlgError:
+        return norm, attention
+    gain = norm.gain.astype(np.float64)
+    varies = (np.linalg.norm(gain), *(np.linalg.norm(gain[:, None] * weight) for weight in wide[1:]))
+    constant = (np.linalg.norm(shift), *(np.linalg.norm(shift @ weight) for weight in wide[1:]))
+    if not all(moved <= LARGEST_SHIFT * size for moved, size in zip(constant, varies, strict=True)):
+        return norm, attention
+    offset = 0.0 if norm.bias is None else norm.bias
+    passed_on = shift @ wide[2] @ out.weight.astype(np.float64)
+    return (
+        replace(norm, bias=(offset + shift).astype(np.float32)),
+        replace(
+            attention,
+            query=replace(query, bias=None),
+            out=replace(out, bias=(bias_of(out) - passed_on).astype(np.float32)),
+        ),
     )
 
 

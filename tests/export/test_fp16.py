@@ -13,6 +13,7 @@ from helpers.small_towers import MEAN, SHAPES, STD, clips, logits, run
 from xclip_export.fp16 import fp16_vision_model
 from xclip_export.seeded import outlier_twin, seeded_config, seeded_model
 from xclip_export.towers import VisionTower
+from xclip_export.weights import Linear, Norm, Projections, fold_query_bias
 
 TOLERANCE = 0.05  # on logits, the design's for fp16 graphs
 FP16_MAX = 65504
@@ -100,3 +101,59 @@ def test_the_residual_is_added_inside_the_norms(graph):
 
     assert operators.count("SkipLayerNormalization") == 2 * 3 + 2  # two a layer, and one a message after the first
     assert all(len(node.input) == 3 for node in graph.graph.node if node.op_type == "MultiHeadAttention")
+
+
+def test_products_of_all_tokens_with_a_bias_are_convolutions_between_transposes_that_cancel_channels_last(graph):
+    made_by = {name: node for node in graph.graph.node for name in node.output}
+    read_by = {name: node for node in graph.graph.node for name in node.input}
+    convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
+
+    assert {node.name for node in convolutions} >= {f"layers.{index}.fc1.convolved" for index in range(3)}
+    assert all(".message." in n.name for n in graph.graph.node if n.op_type == "Gemm" and n.name.startswith("layers."))
+    for node in convolutions:
+        before, after = made_by[node.input[0]], read_by[node.output[0]]
+        assert (before.op_type, after.op_type) == ("Transpose", "Transpose")
+        assert [list(side.attribute[0].ints) for side in (before, after)] == [[0, 3, 1, 2], [0, 2, 3, 1]]
+        assert len(node.input) == 3
+
+
+def some_attention(seed, *, query_scale=1.0):
+    rng = np.random.default_rng(seed)
+
+    def linear(biased, scale=1.0):
+        weight = scale * rng.normal(size=(64, 64)).astype(np.float32) / 8
+        return Linear(weight, rng.normal(size=64).astype(np.float32) / 64 if biased else None)
+
+    norm = Norm(rng.normal(size=64).astype(np.float32), rng.normal(size=64).astype(np.float32), 1e-5)
+    return norm, Projections(4, linear(True, query_scale), linear(False), linear(False), linear(True))
+
+
+def attend(norm, weights, x):
+    def project(rows, linear):
+        return rows @ linear.weight.astype(np.float64) + (0 if linear.bias is None else linear.bias)
+
+    normed = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True) * norm.gain + norm.bias
+    query, key, value = (
+        project(normed, part).reshape(*x.shape[:2], weights.heads, -1).swapaxes(1, 2)
+        for part in (weights.query, weights.key, weights.value)
+    )
+    scores = np.exp(query @ key.swapaxes(-1, -2))
+    mixed = scores / scores.sum(-1, keepdims=True) @ value
+    return project(mixed.swapaxes(1, 2).reshape(x.shape), weights.out)
+
+
+def test_the_query_bias_is_folded_into_the_norm_exactly():
+    norm, weights = some_attention(0)
+    moved_norm, moved = fold_query_bias(norm, weights)
+
+    x = np.random.default_rng(1).normal(size=(2, 9, 64))
+    assert moved.query.bias is None
+    assert np.abs(moved_norm.bias - norm.bias).max() > 1e-3
+    np.testing.assert_allclose(attend(moved_norm, moved, x), attend(norm, weights, x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("query_scale", [1e-6, 0.0])
+def test_the_query_bias_stays_where_the_shift_would_drown_the_tokens(query_scale):
+    norm, weights = some_attention(0, query_scale=query_scale)
+
+    assert fold_query_bias(norm, weights) == (norm, weights)

@@ -35,6 +35,11 @@ def gemm(a, b, c):
     return (a.astype(np.float32) @ b.astype(np.float32) + c.astype(np.float32)).astype(a.dtype)
 
 
+def convolve(x, kernel, bias):
+    wide = np.einsum("nchw,oc->nohw", x.astype(np.float32), kernel[:, :, 0, 0].astype(np.float32), optimize=True)
+    return (wide + bias.astype(np.float32)[:, None, None]).astype(x.dtype)
+
+
 def layer_norm(x, gain, bias=None, *, epsilon, axis=-1, stash_type=1):
     wide = x.astype(np.float32)
     wide = wide - wide.mean(-1, keepdims=True)
@@ -74,6 +79,7 @@ def slices(x, start, end, axes):
 KERNELS = {
     "Add": np.add,
     "Cast": lambda x, *, to: x.astype(helper.tensor_dtype_to_np_dtype(to)),
+    "Conv": convolve,
     "Concat": lambda *parts, axis: np.concatenate(parts, axis),
     "Flatten": lambda x, *, axis: x.reshape(int(np.prod(x.shape[:axis])), -1),
     "Gemm": gemm,

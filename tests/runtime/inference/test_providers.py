@@ -75,6 +75,13 @@ def test_cuda_computes_fp32_in_fp32_and_norms_add_up_in_fp32():
     assert options["cudnn_conv_algo_search"] == "HEURISTIC"
 
 
+def test_cuda_keeps_convolutions_channels_last_adds_their_bias_and_chooses_its_own_attention_kernel():
+    options = options_of("cuda")
+
+    assert (options["prefer_nhwc"], options["fuse_conv_bias"]) == ("1", "1")
+    assert "sdpa_kernel" not in options
+
+
 @pytest.mark.parametrize(("goal", "strategy"), [("latency", "kSameAsRequested"), ("throughput", "kNextPowerOfTwo")])
 def test_the_goal_decides_how_the_arena_grows(goal, strategy):
     assert options_of("cuda", optimize_for=goal)["arena_extend_strategy"] == strategy
