@@ -106,6 +106,7 @@ FIGURES: dict[str, Callable[[Path], Iterable[str]]] = {
     "gpu-checks": gpu_tables.gpu_checks,
     "gpu": gpu_tables.gpu_sweep,
     "gpu-peers": gpu_tables.gpu_peers_table,
+    "gpu-serve": gpu_tables.gpu_serve_table,
     "installed": tables.installed,
 }
 

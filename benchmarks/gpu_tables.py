@@ -58,6 +58,22 @@ def gpu_peers_table(results: Path) -> Iterator[str]:
     yield f"{_gpu(result)} torch {used['torch']}, transformers {used['transformers']}."
 
 
+def gpu_serve_table(results: Path) -> Iterator[str]:
+    """A server on a GPU beside `classify`, once it has been measured."""
+    if not (results / "gpu-serve.json").is_file():
+        yield "Not measured yet."
+        return
+    result = read(results / "gpu-serve.json")
+    rate = min(result["classify_per_second"])
+    rows = [
+        [row["clients"], f"{row['per_second']:.0f}", f"{100 * row['per_second'] / rate:.0f} %"]
+        + [f"{row[key]:.0f}" for key in ("p50_ms", "p95_ms", "failed")]
+        for row in result["load"]
+    ]
+    yield table(("clients", "files/s", "of classify", "ms p50", "ms p95", "failed"), rows)
+    yield f"`classify` takes {rate:.0f} files/s. {_gpu(result)}"
+
+
 def _gpu_peer(row: dict[str, Any]) -> list[str]:
     if "missing" in row:
         return [row["missing"], "", ""]
