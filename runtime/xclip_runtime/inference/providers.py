@@ -306,7 +306,7 @@ def _cuda(options: SessionOptions) -> dict[str, str]:
         "device_id": "0",
         # One shape needs one block; with several batch sizes doubling extends less often.
         "arena_extend_strategy": "kSameAsRequested" if latency else "kNextPowerOfTwo",
-        # An exhaustive search costs time at each new shape, and found nothing faster for the 1×1 convolutions of fp16.
+        # An exhaustive search costs time at each new shape, and found nothing faster for the 1x1 convolutions of fp16.
         "cudnn_conv_algo_search": "HEURISTIC",
         # The Transposes around those convolutions cancel, and cuDNN adds the bias as it writes the product.
         "prefer_nhwc": "1",
