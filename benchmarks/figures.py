@@ -75,7 +75,7 @@ def summary(results: Path) -> Iterator[str]:
     yield (
         f"ViT-B/16, 32 frames, seeded weights, without decoding. {machines}. Memory, start and errors, which are "
         f"against transformers in fp32, are those of {main}. GPU: "
-        f"{gpu_tables.gpu_names(gpu)}, {gpu['environment']['date']}."
+        f"{gpu_tables.gpu_names(gpu)}, {gpu['environment']['date']}, with the fp16 graph of that day."
     )
     top1 = [read(results / f"motion-demo-{name}.json")["top1"] for name in tables.PAIRS]
     yield (
