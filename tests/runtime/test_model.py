@@ -265,9 +265,14 @@ def test_warm_up_is_timed_and_reported_and_the_cpu_pays_for_none_unasked():
     assert XClip(DEMO_BUNDLE, device="cpu", warmup=True).info["warmup_ms"] > 0
 
 
-def test_a_batch_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="at least 1"):
-        XClip(DEMO_BUNDLE, batch_size=0)
+@pytest.mark.parametrize(
+    "wrong",
+    [{"batch_size": 0}, {"batch_size": "2"}, {"threads": 0}, {"threads": "2"}, {"max_logit_error": "x"}],
+    ids=str,
+)
+def test_numbers_that_are_none_or_out_of_range_are_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} is .*: give"):
+        XClip(DEMO_BUNDLE, **wrong)
 
 
 def test_the_old_name_of_the_batch_size_is_accepted_with_a_warning():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from xclip_runtime.inference.plugins import available_providers
@@ -67,8 +68,8 @@ def picks(bundle: Bundle, max_logit_error: float, threads: int | None) -> Iterat
 
 def check_max_logit_error(value: float) -> None:
     """Refuse an error that is negative or NaN (ValueError)."""
-    if not value >= 0:
-        message = f"max_logit_error is {value}: give 0 or more"
+    if not (isinstance(value, Real) and value >= 0):
+        message = f"max_logit_error is {value!r}: give a number of 0 or more"
         raise ValueError(message)
 
 

@@ -21,6 +21,7 @@ from xclip_runtime.inference.plugins import (
     kind_of,
     plugin_of,
 )
+from xclip_runtime.util.counts import check_count
 from xclip_runtime.util.cpus import available_cpus
 
 if TYPE_CHECKING:
@@ -126,12 +127,9 @@ class SessionOptions:
         if self.optimize_for not in GOALS:
             message = f"cannot optimise for {self.optimize_for!r}: choose one of {', '.join(GOALS)}"
             raise DeviceError(message)
-        if self.threads is not None and self.threads < 1:
-            message = f"threads is {self.threads}: give at least 1"
-            raise DeviceError(message)
-        if self.max_batch < 1:
-            message = f"batch_size is {self.max_batch}: give at least 1"
-            raise ValueError(message)
+        if self.threads is not None:
+            check_count("threads", self.threads, ", or None for all CPUs")
+        check_count("batch_size", self.max_batch)
         _check_provider_options(self.chain, self.provider_options)
 
     @property

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from xclip_runtime.results import LabelScore, TextScore, Timings
+from xclip_runtime.util.counts import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,6 +85,5 @@ def text_scores(
 
 def check_top_k(top_k: int | None) -> None:
     """Raise a ValueError for a number of labels that is not a whole one from 1 on."""
-    if top_k is not None and not (isinstance(top_k, Integral) and top_k >= 1):
-        message = f"top_k is {top_k!r}: give a whole number of at least 1, or None for all labels"
-        raise ValueError(message)
+    if top_k is not None:
+        check_count("top_k", top_k, ", or None for all labels")

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from xclip_runtime.errors import XClipError
+from xclip_runtime.util.counts import check_count
 from xclip_runtime.video import read_clip
 
 if TYPE_CHECKING:
@@ -43,9 +44,7 @@ def contact_sheet(result: SearchResult, columns: int = 2) -> NDArray[np.uint8]:
 
     Frames are read from the files again; the place of a missing file shows the error.
     """
-    if columns < 1:
-        message = f"columns is {columns}: give at least 1"
-        raise ValueError(message)
+    check_count("columns", columns)
     columns = min(columns, max(len(result.hits), 1))
     rows = math.ceil(len(result.hits) / columns)
     width = max(2 * _MARGIN + columns * _CARD_WIDTH + (columns - 1) * _PADDING, 900)

@@ -15,10 +15,12 @@ from xclip_runtime.results import Encoding  # noqa: TC001 - the server reads the
 from xclip_runtime.search.adding import Job, Outcome, source_of, whole_features, window_features
 from xclip_runtime.search.identity import ModelIdentity
 from xclip_runtime.search.store import MOST_NEAREST, FeatureType, IndexDescription, Store
+from xclip_runtime.util.counts import check_count
 from xclip_runtime.util.inputs import check_several, name_of, path_of
 from xclip_runtime.util.locks import locked
 from xclip_runtime.util.pickling import NotPicklable
 from xclip_runtime.util.renamed import renamed
+from xclip_runtime.video.processes import PER_CPU
 
 if TYPE_CHECKING:
     import os
@@ -222,9 +224,8 @@ class VideoIndex(NotPicklable):
         """
         check_several(videos)
         self.store.description.model.check_add(self.model, str(self.store.folder))
-        if workers is not None and workers < 1:
-            message = f"workers is {workers}: give at least 1, or None for one a CPU"
-            raise ValueError(message)
+        if workers is not None:
+            check_count("workers", workers, PER_CPU)
         self.store.expect(reuse=window is not None and reuse is not None)
         note = on_window or (lambda *_: None)
         if window is None:

@@ -59,7 +59,7 @@ def test_none_and_more_than_there_are_give_every_label(top_k):
 
 @pytest.mark.parametrize("top_k", [0, -1])
 def test_top_k_below_one_is_refused(top_k):
-    with pytest.raises(ValueError, match="give at least 1"):
+    with pytest.raises(ValueError, match="a whole number of at least 1"):
         check_top_k(top_k)
 
 

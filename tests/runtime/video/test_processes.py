@@ -184,5 +184,5 @@ os._exit(0)
 
 @pytest.mark.parametrize("workers", [0, -1])
 def test_no_worker_is_an_error(workers):
-    with pytest.raises(ValueError, match="give at least 1"):
+    with pytest.raises(ValueError, match="a whole number of at least 1"):
         read_ahead([], lambda *_: None, list, workers=workers)
