@@ -3,7 +3,8 @@
     python tests/helpers/soak.py --requests 10000 --clients 16 --json soak.json
 
 Half of the clients are honest and half attack. The limits: memory of the server at most 1.5 times that of its start,
-every honest answer right, the 95th percentile of honest requests at most 3 times that without attacks.
+which is read when honest requests have warmed it up alone (what attacks load first, such as the stream graph, counts as
+growth), every honest answer right, the 95th percentile of honest requests at most 3 times that without attacks.
 """
 
 from __future__ import annotations

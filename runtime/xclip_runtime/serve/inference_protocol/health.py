@@ -47,10 +47,13 @@ class Health:
 
     async def watch(self, request: bytes, context: Any) -> AsyncIterator[Any]:
         """Yield the status now and whenever it has changed, until the client leaves."""
+        refusal, service = "", ""
         try:
             service = wire.parse(request, HealthCheckRequest).service
         except TensorError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            refusal = str(error)
+        if refusal:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, refusal)
         if self._watching >= self._engine.settings.limits.connections:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watch this server: use Check")
         self._watching += 1

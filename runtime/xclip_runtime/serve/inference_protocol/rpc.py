@@ -170,8 +170,10 @@ class RpcServer:
             try:
                 async for response in servicer.ServerReflectionInfo(parsed, context):
                     yield response
+                return
             except TensorError as error:
-                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+                text = str(error)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
 
         handler = grpc.stream_stream_rpc_method_handler(
             describe_services, response_serializer=ServerReflectionResponse.SerializeToString
@@ -211,7 +213,6 @@ class RpcServer:
             raise
         except Exception as error:  # noqa: BLE001 - clients get a status, never a traceback
             (status, text), outcome = describe(error), outcome_of(error)
-            await self._abort(context, status, text)
         finally:
             self._running -= 1
             seconds = time.perf_counter() - start
@@ -219,14 +220,17 @@ class RpcServer:
             fields = {"method": "gRPC", "path": path}
             log_request(fields, status, seconds, _host(context.peer()), quiet=path in _PROBES)
             request_id.reset(token)
+        # Not while the error is handled: gRPC keeps what abort() raises in a cycle, with the error that it stems from,
+        # whose frames hold the message.
+        return await self._abort(context, status, text)
 
     async def _receive(self, stream: AsyncIterator[bytes], kind: Any) -> Any:
         return await Deadline(self._engine.settings.request_timeout).within(_single(stream, kind))
 
-    async def _abort(self, context: Any, status: int, message: str) -> None:
+    async def _abort(self, context: Any, status: int, message: str) -> Any:
         # Clients with a retry policy wait so long.
         pause = (("grpc-retry-pushback-ms", str(1000 * self._engine.retry_after)),) if status == 503 else ()
-        await context.abort(_CODES.get(status, grpc.StatusCode.INTERNAL), message, pause)
+        return await context.abort(_CODES.get(status, grpc.StatusCode.INTERNAL), message, pause)
 
     async def _server_live(self, _: Receive) -> Any:
         return messages.ServerLiveResponse(live=True)

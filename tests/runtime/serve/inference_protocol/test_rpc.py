@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import logging
 import signal
@@ -16,12 +17,14 @@ import numpy as np
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_reflection.v1alpha import reflection
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput, service_pb2
 from tritonclient.utils import InferenceServerException
 
 from helpers.servers import COMMAND, PATIENCE, Gate, eventually, finished, in_background, metric, process, running
 from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO, expected_label
+from xclip_runtime.errors import XClipError
 from xclip_runtime.serve.inference_protocol.health import HEALTH
 from xclip_runtime.serve.inference_protocol.rpc import SERVICE
 from xclip_runtime.serve.settings import Limits
@@ -290,6 +293,32 @@ def test_a_watch_of_the_health_has_limits(model):
         with pytest.raises(grpc.RpcError, match="no valid"):
             next(channel.unary_stream(f"/{HEALTH}/Watch")(b"\xff" * 20))
         # The server ends all the same, at once.
+
+
+@pytest.mark.parametrize(
+    ("path", "data"),
+    [
+        (INFER, b"\x0a\x05other"),
+        (INFER, b"\xff" * 20),
+        (f"/{SERVICE}/ModelMetadata", b"\xff" * 20),
+        (f"/{HEALTH}/Watch", b"\xff" * 20),
+        (f"/{reflection.SERVICE_NAME}/ServerReflectionInfo", b"\xff" * 20),
+    ],
+)
+def test_a_refused_message_is_freed_without_a_garbage_collection(both, path, data):
+    def held():
+        # The frames of an error hold the message that caused it, up to 64 MiB.
+        return sum(issubclass(type(each), XClipError) for each in gc.get_objects())
+
+    gc.collect()
+    before = held()
+    gc.disable()
+    try:
+        with grpc.insecure_channel(both.server.grpc_address) as channel, pytest.raises(grpc.RpcError):
+            next(channel.stream_stream(path)(iter([data]), timeout=PATIENCE))
+        eventually(lambda: held() <= before)
+    finally:
+        gc.enable()
 
 
 def test_reflection_describes_the_services(both):
