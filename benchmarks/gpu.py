@@ -93,7 +93,7 @@ STAGES = (
         90,
         "gpu_serve.py",
         "--bundle {cache}/bundle",
-        "--bundle {cache}/bundle --device cpu --precision fp32 --clients 1 2 --requests 4 --batch 2",
+        "--bundle {cache}/bundle --device cpu --precision fp32 --clients 1 2 --requests 4 --batch-size 2",
         "gpu-serve.json",
     ),
 )

@@ -26,7 +26,7 @@ from xclip_runtime.demo import DEMO_BUNDLE, DEMO_VIDEO
 
 def classify_rate(options: argparse.Namespace) -> float:
     """Measure the files a second of `classify_each`, after a first pass."""
-    model = XClip(options.bundle, options.device, options.precision, batch_size=options.batch)
+    model = XClip(options.bundle, options.device, options.precision, batch_size=options.batch_size)
     seconds = 0.0
     for _ in range(2):
         start = time.perf_counter()
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=DEMO_BUNDLE)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--precision", default="fp16")
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 16, 64])
     parser.add_argument("--requests", type=int, default=256, help="requests of each number of clients")
     parser.add_argument("--video", type=Path, default=DEMO_VIDEO)
@@ -49,7 +49,7 @@ def main() -> None:
     options = parser.parse_args()
     server_options = ["--device", options.device, "--precision", options.precision, "--queue", "256"]
     rates, load = [classify_rate(options)], []
-    with serving(str(options.bundle), *server_options, "--batch-size", str(options.batch)) as server:
+    with serving(str(options.bundle), *server_options, "--batch-size", str(options.batch_size)) as server:
         for clients in options.clients:
             load.append(
                 load_with(f"{server.address}/v1/classify", options.video, requests=options.requests, clients=clients)

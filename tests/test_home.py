@@ -46,7 +46,7 @@ CALLS = [
     "export-triton --output models",
     "push motion-demo owner/name --dry-run",
     "pack motion-demo -o small",
-    "tune motion-demo --budget 5",
+    "tune motion-demo --budget 30",
 ]
 
 

@@ -12,9 +12,13 @@ from PIL import Image
 import xclip_runtime
 from xclip_runtime import (
     Bundle,
+    DeviceError,
+    EventDetector,
     Reading,
     StreamWindow,
     VideoIndex,
+    VideoTypeError,
+    Views,
     XClip,
     XClipError,
     errors,
@@ -121,6 +125,38 @@ def test_numbers_of_numpy_are_numbers(model):
 def test_a_reading_of_another_type_is_refused_with_what_to_give(model, call):
     with pytest.raises(TypeError, match=r"give (a Reading|Views), such as"):
         call(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("start", lambda m, _: Reading(start="1")),
+        ("time_limit", lambda m, _: Reading(time_limit="2")),
+        ("positions", lambda m, _: Views("2", 1)),
+        ("workers", lambda m, _: m.classify_each([FRAMES], workers="2")),
+        ("window", lambda m, _: m.windows("4")),
+        ("hop", lambda m, _: m.windows(4, "1")),
+        ("smooth", lambda m, _: m.stream(str(DEMO_VIDEO), smooth="x")),
+        ("threshold", lambda m, _: EventDetector("x")),
+        ("top_k", lambda m, i: i.search("a shape", top_k="2")),
+        ("top_k", lambda m, i: i.search("a shape", top_k=1.5)),
+        ("per_video", lambda m, i: i.search("a shape", per_video="1")),
+    ],
+)
+def test_a_number_of_another_type_is_refused_by_its_name(model, index, name, call):
+    with pytest.raises(ValueError, match=f"^{name} is .*: give a (whole )?number"):
+        call(model, index)
+
+
+def test_one_source_is_no_list_of_sources(model):
+    with pytest.raises(VideoTypeError, match="put it into a list"):
+        list(model.streams(str(DEMO_VIDEO)))
+
+
+@pytest.mark.parametrize("device", [1, None, "gpu"])
+def test_an_unknown_device_is_refused_with_those_there_are(device):
+    with pytest.raises(DeviceError, match=r"unknown device .*cuda"):
+        XClip(DEMO_BUNDLE, device=device)
 
 
 @pytest.mark.parametrize("name", [n for n in dir(errors) if n.endswith("Error")])

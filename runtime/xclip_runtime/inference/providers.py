@@ -21,7 +21,7 @@ from xclip_runtime.inference.plugins import (
     kind_of,
     plugin_of,
 )
-from xclip_runtime.util.counts import check_count
+from xclip_runtime.util.arguments import check_count
 from xclip_runtime.util.cpus import available_cpus
 
 if TYPE_CHECKING:
@@ -127,8 +127,7 @@ class SessionOptions:
         if self.optimize_for not in GOALS:
             message = f"cannot optimise for {self.optimize_for!r}: choose one of {', '.join(GOALS)}"
             raise DeviceError(message)
-        if self.threads is not None:
-            check_count("threads", self.threads, ", or None for all CPUs")
+        check_count("threads", self.threads, "all CPUs")
         check_count("batch_size", self.max_batch)
         _check_provider_options(self.chain, self.provider_options)
 
@@ -226,11 +225,12 @@ def candidate_devices(choice: DeviceChoice) -> tuple[SessionDevice, ...]:
 
 def parse_device(text: str) -> DeviceChoice:
     """Return a device in its usual spelling; an unknown one is a DeviceError with suggestions."""
+    text = str(text)
     plugin = plugin_of(text) if text.startswith(PREFIX) else None
     device = PREFIX + plugin.name if plugin else text
     device = "openvino" if device == "plugin:openvino" else device
     if device not in DEVICE_CHOICES:
-        close = difflib.get_close_matches(text, DEVICE_CHOICES, n=2)
+        close = ["cuda"] if text == "gpu" else difflib.get_close_matches(text, DEVICE_CHOICES, n=2)
         hint = f"did you mean {' or '.join(close)}? Choose" if close else "choose"
         message = f"unknown device {text!r}: {hint} one of {', '.join(DEVICE_CHOICES)}"
         raise DeviceError(message)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from xclip_runtime.results import LabelScore, TextScore, Timings
-from xclip_runtime.util.counts import check_count
+from xclip_runtime.util.arguments import check_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -85,5 +85,4 @@ def text_scores(
 
 def check_top_k(top_k: int | None) -> None:
     """Raise a ValueError for a number of labels that is not a whole one from 1 on."""
-    if top_k is not None:
-        check_count("top_k", top_k, ", or None for all labels")
+    check_count("top_k", top_k, "all labels")

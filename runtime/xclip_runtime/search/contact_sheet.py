@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from xclip_runtime.errors import XClipError
-from xclip_runtime.util.counts import check_count
+from xclip_runtime.util.arguments import check_count
 from xclip_runtime.video import read_clip
 
 if TYPE_CHECKING:

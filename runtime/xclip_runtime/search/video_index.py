@@ -15,7 +15,7 @@ from xclip_runtime.results import Encoding  # noqa: TC001 - the server reads the
 from xclip_runtime.search.adding import Job, Outcome, source_of, whole_features, window_features
 from xclip_runtime.search.identity import ModelIdentity
 from xclip_runtime.search.store import MOST_NEAREST, FeatureType, IndexDescription, Store
-from xclip_runtime.util.counts import check_count
+from xclip_runtime.util.arguments import check_count
 from xclip_runtime.util.inputs import check_several, name_of, path_of
 from xclip_runtime.util.locks import locked
 from xclip_runtime.util.pickling import NotPicklable
@@ -224,8 +224,7 @@ class VideoIndex(NotPicklable):
         """
         check_several(videos)
         self.store.description.model.check_add(self.model, str(self.store.folder))
-        if workers is not None:
-            check_count("workers", workers, PER_CPU)
+        check_count("workers", workers, PER_CPU)
         self.store.expect(reuse=window is not None and reuse is not None)
         note = on_window or (lambda *_: None)
         if window is None:
@@ -392,12 +391,9 @@ class VideoIndex(NotPicklable):
 
 
 def _check_search(text: str, top_k: int, shortlist: int, per_video: int | None) -> None:
-    if not text.strip():
-        message = "the text is empty: describe in a few words what to look for"
+    if not isinstance(text, str) or not text.strip():
+        message = f"the text is {text!r}: describe in a few words what to look for"
         raise LabelsError(message)
-    if top_k < 1 or (per_video is not None and per_video < 1):
-        message = f"top_k is {top_k} and per_video {per_video}: both must be at least 1"
-        raise ValueError(message)
-    if not 1 <= shortlist <= MOST_NEAREST:
-        message = f"the shortlist is {shortlist}: give 1 to {MOST_NEAREST}, or score every window with exact"
-        raise ValueError(message)
+    check_count("top_k", top_k)
+    check_count("per_video", per_video, "all of a video")
+    check_count("shortlist", shortlist, most=MOST_NEAREST)

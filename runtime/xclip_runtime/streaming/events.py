@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xclip_runtime.results import Event
+from xclip_runtime.util.arguments import check_numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,6 +29,7 @@ class Smoother:
     """
 
     def __init__(self, smooth: float) -> None:
+        check_numbers(smooth=smooth)
         if not 0 <= smooth < math.inf:
             message = f"the smoothing is {smooth} s: give 0 or more"
             raise ValueError(message)
@@ -76,6 +78,7 @@ class EventDetector:
     """
 
     def __init__(self, threshold: float = 0.5, min_duration: float = 0.0) -> None:
+        check_numbers(threshold=threshold, min_duration=min_duration)
         if not 0 < threshold <= 1:
             message = f"the threshold is {threshold}: give a probability above 0 and at most 1"
             raise ValueError(message)

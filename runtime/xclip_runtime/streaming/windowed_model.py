@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xclip_runtime.errors import XClipError
+from xclip_runtime.errors import VideoTypeError, XClipError
 from xclip_runtime.inference.cached_frames import Reuse, encode_windows, hop_on_grid
 from xclip_runtime.inference.loaded_model import LoadedModel
 from xclip_runtime.inference.scoring import best_labels, check_top_k, softmax
@@ -21,9 +22,9 @@ from xclip_runtime.streaming.events import Smoother
 from xclip_runtime.streaming.feed import WindowFeed, together
 from xclip_runtime.streaming.sources import earliest_end, open_source
 from xclip_runtime.streaming.windows import StreamWindow
+from xclip_runtime.util.arguments import check_numbers
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
@@ -71,6 +72,7 @@ class WindowedModel(LoadedModel):
         Raises:
             ValueError: ``window`` or ``hop`` is out of its range.
         """
+        check_numbers(window=window, hop=hop)
         frames = self.bundle.num_frames
         if reuse:
             hop = hop_on_grid(window, window / 8 if hop is None else hop, frames)
@@ -139,8 +141,12 @@ class WindowedModel(LoadedModel):
 
         Raises:
             BundleError: ``reuse`` needs a bundle that was exported with ``--stream``.
+            VideoTypeError: ``sources`` is a single one.
             ValueError: An option is out of its range.
         """
+        if isinstance(sources, (str, os.PathLike)):
+            message = f"{sources} is one source: put it into a list, or call stream"
+            raise VideoTypeError(message)
         check_top_k(top_k)
         smoothers = [Smoother(smooth) for _ in sources]
         encoders = [

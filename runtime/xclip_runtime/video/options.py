@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from xclip_runtime.util.arguments import check_numbers
+
 if TYPE_CHECKING:
     from xclip_runtime.video.threads import ThreadPolicy
 
@@ -35,6 +37,7 @@ class ReadOptions:
     """Sizes from which threads and parts pay off; None for measured ones."""
 
     def __post_init__(self) -> None:
+        check_numbers(start=self.start, end=self.end, time_limit=self.time_limit)
         if not self.start >= 0 or (self.end is not None and not self.end > self.start):
             message = f"start is {self.start} s and end is {self.end} s: give 0 <= start < end"
             raise ValueError(message)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from xclip_runtime.errors import DecoderCrashedError
-from xclip_runtime.util.counts import check_count
+from xclip_runtime.util.arguments import check_count
 from xclip_runtime.util.cpus import default_workers
 from xclip_runtime.util.plain_text import printable
 from xclip_runtime.util.prefetch import pipelined_or_errors
@@ -36,7 +36,7 @@ Result = TypeVar("Result")
 ENOUGH_THREADS = 4
 """Threads beyond which processes read faster: Python's lock is held for 30 % of the work at 320x240, 5 % at 720p."""
 
-PER_CPU = ", or None for one per CPU"
+PER_CPU = "one per CPU"
 _OF_THIS_PROCESS = ("/dev/", "/proc/")
 
 
@@ -55,8 +55,7 @@ def read_ahead(
     Raises:
         ValueError: ``workers`` is below 1.
     """
-    if workers is not None:
-        check_count("workers", workers, PER_CPU)
+    check_count("workers", workers, PER_CPU)
     threads = workers or default_workers()
 
     def results() -> Iterator[Result | XClipError]:

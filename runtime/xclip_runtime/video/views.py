@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from xclip_runtime.util.arguments import check_count
 from xclip_runtime.util.resize import resize_crop
 
 if TYPE_CHECKING:
@@ -32,14 +33,15 @@ class Views:
     """1 for the centre; 3 for left, right and middle, or top, bottom and middle (`ThreeCrop`)."""
 
     def __post_init__(self) -> None:
-        if self.positions < 1 or self.crops not in (1, 3):
+        check_count("positions", self.positions)
+        if self.crops not in (1, 3):
             message = f"{self.positions}x{self.crops} views: use POSITIONSxCROPS, with 1 or 3 crops, such as 4x3"
             raise ValueError(message)
 
     @classmethod
     def parse(cls, text: str) -> Views:
         """Read POSITIONSxCROPS, such as 4x3."""
-        match = re.fullmatch(r"(\d{1,4})x(\d)", text)
+        match = re.fullmatch(r"([1-9]\d{0,3})x(\d)", text)
         if match is None:
             message = f"{text!r} cannot be read as views: use POSITIONSxCROPS, such as 4x3"
             raise ValueError(message)
