@@ -51,7 +51,7 @@ def record() -> dict[str, Any]:
 
 
 def lscpu() -> dict[str, str]:
-    """What lscpu tells of the processor, without its vulnerabilities."""
+    """Return the output of lscpu, without the vulnerabilities."""
     lines = subprocess.run(["lscpu"], env={**os.environ, "LC_ALL": "C"}, capture_output=True, text=True, check=True)
     found = dict(line.split(":", 1) for line in lines.stdout.splitlines() if ":" in line)
     return {name.strip(): value.strip() for name, value in found.items() if not name.startswith("Vulnerability")}

@@ -199,7 +199,7 @@ class Encoding:
 
     @classmethod
     def all_new(cls, frames: int) -> Encoding:
-        """Make that of a window without a cache."""
+        """Return the encoding of a window that was computed without a cache."""
         return cls(exact=True, new_frames=frames, frames=frames, drift=None)
 
     def __str__(self) -> str:

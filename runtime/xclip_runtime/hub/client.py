@@ -57,7 +57,7 @@ class Use:
     file: str = ""
     """File to download; empty for the list of files, or an upload."""
     missing: str = "push the repository again"
-    """Advice for the case that there is no such file."""
+    """Fix to suggest if the file is missing."""
     write: bool = False
     """True for an upload."""
 
@@ -142,7 +142,7 @@ def _client(use: Use) -> Any:
         for name in ("constants", "errors", "utils", "utils.logging"):
             importlib.import_module(f"huggingface_hub.{name}")
     except ImportError as error:
-        feature = f"{use.name} on a model hub" if use.write else f"{use.name} is no folder here, and a model hub"
+        feature = f"{use.name} on a model hub" if use.write else f"{use.name} is not a local folder, and a model hub"
         raise MissingExtraError(feature, "hub") from error
     except ValueError as error:
         message = f"huggingface_hub cannot read its settings ({first_line(error)}): check the variables HF_*"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Pixels of a prepared frame that are compared for scene cuts, one of so many in each direction, and bins of a channel.
+# Detection of scene cuts: stride of the pixels in each direction, and bins of a channel's histogram.
 _CUT_STRIDE, _CUT_BINS = 8, 16
 
 
@@ -36,9 +36,9 @@ class Reuse:
     """Policy of a stream whose windows share what their frames computed."""
 
     refresh: int = 64
-    """Every so many windows one is also computed exactly, and the cache starts anew from it; 0 for never."""
+    """Interval of exact windows, in windows, from which the cache starts anew; 0 for none."""
     max_drift: float = 1.0
-    """Difference of a logit between a cached window and the exact one above which the next one is exact, too."""
+    """Largest difference of a logit, cached to exact; above it, the next window is exact, too."""
     cut: float = 0.15
     """`difference` of two neighbouring frames that is a scene cut: the window is exact."""
 

@@ -80,7 +80,7 @@ def grpc_options(settings: ServeSettings, limit: int) -> list[tuple[str, int]]:
 
 
 class Door:
-    """Accepts connections, at most so many; where they are all taken, an idle one makes room for a new one.
+    """Accepts connections up to a limit, beyond which an idle one makes room for a new one.
 
     Has the interface of an asyncio.Server that uvicorn needs.
 

@@ -264,7 +264,7 @@ def run_as_process(server: Server) -> None:
     # When uvicorn is done it raises the signals that it has caught once more, which must not end this process.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    # Before the event loop takes it.
+    # Until the event loop handles the signal.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     server.run_until_stopped()
 

@@ -47,7 +47,7 @@ _STANDARD_INPUT_NAME = "standard input"
 _ACCEPTED = 'the number of a camera, an address, a path, or "-" for standard input'
 # RTSP over UDP, FFmpeg's own choice, loses packets where the network is busy.
 _ADDRESS_OPTIONS = {"rtsp_transport": "tcp"}
-# FFmpeg may lack the times of up to so many frames at the start of a stream; a source that lacks more has no clock.
+# Frames at the start of a stream whose times FFmpeg may lack; a source that lacks more has no clock.
 _FRAMES_WITHOUT_TIME = 8
 # Error of the duration in a container, seconds.
 _DURATION_MARGIN = 1.0
@@ -250,7 +250,7 @@ class RawSource(_Source):
 
 
 class LiveSource(_Source):
-    """A camera or an address. One that is live is sought again when it breaks.
+    """A camera or an address; live ones are opened again when they break.
 
     Times are the source's own, counted from its first frame, and go on behind a gap by as long as the gap took. Where
     it has none, as in multipart JPEG over HTTP, frames are timed by their arrival.

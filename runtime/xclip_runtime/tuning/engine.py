@@ -53,7 +53,7 @@ class EngineProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            # Killed, it leaves its temporary files, beside the clips.
+            # What it leaves when it is killed is deleted with the folder of the clips.
             env={**os.environ, "PYTHONSAFEPATH": "1", "TMPDIR": os.path.dirname(clips)},  # noqa: PTH120 - a string
             start_new_session=True,
         )

@@ -25,8 +25,8 @@ VIDEO_SUFFIXES = (
 def folders_in(folder: str) -> Iterator[tuple[str, list[str]]]:
     """Yield every folder from the given one down, with the sorted names of its files, except hidden ones.
 
-    Links are followed, and each folder comes once, by its first name. A folder that cannot be listed comes with itself
-    as its only file, by the name "", so that it is read and its error told.
+    Links are followed, and each folder comes once, by its first name. A folder that cannot be listed is
+    yielded with [""], so that reading it raises its error.
     """
     seen = set()
     pending = [folder]

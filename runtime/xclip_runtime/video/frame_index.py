@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Packet(NamedTuple):
-    """A packet as the container describes it; an edit list hides the frame of one to discard, which decoding needs."""
+    """Packet as the container describes it; `discard` if it is decoded, but an edit list hides its frame."""
 
     pts: int | None
     dts: int | None
@@ -49,10 +49,10 @@ class FrameIndex:
         """Sort packets, given in the order of the file, by the time at which their frames are shown.
 
         Args:
-            packets: All of the track.
-            tick: Milliseconds of a unit of their times.
-            reorders: The codec stores frames in another order than they are shown in. Where times go up all the same,
-                the container has none, as AVI, and FFmpeg has made them up.
+            packets: All packets of the track.
+            tick: Unit of their times, milliseconds.
+            reorders: The codec has B-frames. Increasing pts then mean that the container has none, as AVI, and that
+                FFmpeg made them up.
 
         Returns:
             None where times are missing, repeated or made up, or where frames come before the first keyframe.
@@ -89,7 +89,7 @@ class FrameIndex:
         return float(sum(self._work[span.stop] - self._work[span.start] for span in spans))
 
     def split(self, spans: Sequence[Span], most: int) -> list[list[Span]]:
-        """Split spans into at most so many parts of about equal work."""
+        """Split spans into at most `most` parts of about equal work."""
         work = np.array([self.share([span]) for span in spans])
         middles = (np.cumsum(work) - work / 2) / (work.sum() or 1)
         parts: list[list[Span]] = [[] for _ in range(most)]

@@ -1,4 +1,4 @@
-"""Reading of many videos at once: in threads, and in processes where these wait for Python's lock."""
+"""Reading of several videos at once: in threads, and in processes where the GIL limits these."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def read_ahead(
 class VideoReaders:
     """Reads videos for a number of threads, each call like `load.read_video`; leaving the context ends the processes.
 
-    Up to `ENOUGH_THREADS` threads read by themselves. More do so at first, too, so that short lists start no process;
-    then each lets a process read, which spares the others even a file that makes its decoder crash. What is in memory
-    never leaves this process.
+    Up to `ENOUGH_THREADS` threads read by themselves. Of more, each reads its first video by itself, so that short
+    lists start no process, and the others in a process, where a file that crashes its decoder harms no other. Videos in
+    memory are read in this process.
     """
 
     def __init__(self, threads: int) -> None:

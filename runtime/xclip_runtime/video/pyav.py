@@ -81,7 +81,7 @@ class PyAVDecoder:
         for packet in self._demux():
             parameters.add(packet)
             packets.append(Packet(packet.pts, packet.dts, packet.is_keyframe, packet.is_discard, packet.size))
-            size += packet.size + 500  # A held packet itself takes about so many bytes, too.
+            size += packet.size + 500  # The object of a packet takes about 500 bytes, too.
             if size <= BYTES_TO_HOLD:
                 held.append(packet)
             if len(packets) % _PACKETS_BETWEEN_CHECKS == 0:

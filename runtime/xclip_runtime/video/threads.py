@@ -29,7 +29,7 @@ class ThreadPolicy:
     pixels_at_once: int = 3840 * 2160
     """Of the frames that parts decode at once, all together: each part holds several of its own."""
     pixels_of_a_part: int = 3_000_000
-    """A part costs as much as decoding so many: a thread, another opening of the file and its way to the part."""
+    """Fixed cost of a part in decoded pixels: a thread, opening the file again and seeking."""
 
     def parts(self, pixels: int) -> int:
         """Return the number of parts to decode at once, by pixels of a frame: threads within a part scale worse."""

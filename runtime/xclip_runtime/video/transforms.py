@@ -56,8 +56,8 @@ class FrameTransform:
         """Return height and width, pixels, to which a whole frame is resized before the crop.
 
         Args:
-            height: Of the frame.
-            width: Of the frame.
+            height: Height of the frame, pixels.
+            width: Width of the frame, pixels.
             short_side: Resized short side; the profile's own when left out.
         """
         short, long = sorted((height, width))

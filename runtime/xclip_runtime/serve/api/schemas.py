@@ -161,7 +161,7 @@ class LiveOptions(LabelChange):
     hop: float = Field(0.5, ge=0.01, le=60, description="Distance between windows, at least a 16th of one, seconds.")
     smooth: float = Field(0.0, ge=0, le=60, description="Time constant of the smoothing, seconds.")
     reuse: bool = Field(False, description="Compute the new frames of a window only, an approximation.")
-    refresh: int = Field(64, ge=0, description="Every so many windows one is computed exactly, 0 for never.")
+    refresh: int = Field(64, ge=0, description="Interval of exact windows, in windows; 0 for none.")
     top_k: int = Field(5, ge=1, le=MAX_TOP_K)
     api_key: str = ""
 

@@ -40,7 +40,7 @@ Skipping so much takes less than 0.1 s, for which other threads wait.
 MAX_TENSORS = 16
 """Maximum number of inputs, and of requested outputs."""
 
-# Of documents that are not hostile: a request, its tensors, and the parameters of each.
+# Largest legitimate document: a request, its tensors, and the parameters of each.
 _MAX_OBJECTS = 2 + 4 * MAX_TENSORS
 _MAX_SHAPE_BYTES = 256
 

@@ -343,7 +343,7 @@ def _integer(message: Any, parameter: str) -> int:
         return 0
     given = message.parameters[parameter]
     if given.WhichOneof("parameter_choice") != "int64_param":
-        text = f"parameter {parameter} is no integer: send it as int64_param"
+        text = f"parameter {parameter} is not an integer: send it as int64_param"
         raise TensorError(text)
     value: int = given.int64_param
     if value < 0:

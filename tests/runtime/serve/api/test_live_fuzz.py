@@ -1,4 +1,4 @@
-"""Whatever a camera's client sends, in whatever order: bounded work, bounded memory, and an end when it leaves."""
+"""Messages of a camera's client, in any order: bounded work, bounded memory, and an end when it leaves."""
 
 from __future__ import annotations
 

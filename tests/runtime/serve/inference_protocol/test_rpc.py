@@ -244,7 +244,7 @@ def test_every_method_refuses_what_is_no_message(both, method):
 def test_a_parameter_of_another_type_is_an_error_of_the_client(both, kind, value):
     request = service_pb2.ModelInferRequest(model_name="xclip")
     setattr(request.parameters["timeout"], kind, value)
-    with pytest.raises(grpc.RpcError, match="parameter timeout is no integer"):
+    with pytest.raises(grpc.RpcError, match="parameter timeout is not an integer"):
         call(both, request)
 
 
