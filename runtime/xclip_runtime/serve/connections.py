@@ -111,8 +111,8 @@ class Door:
         self._tls = tls
         self.on_refused = on_refused
         self._tasks: set[asyncio.Task[None]] = set()
-        self.opening: set[HttpProtocol] = set()
-        """Accepted connections that have not begun."""
+        self.opening: dict[HttpProtocol, asyncio.Task[None]] = {}
+        """Accepted connections that have not begun, such as those in a TLS handshake, with what opens them."""
         self._stalled: dict[Any, tuple[int, float]] = {}
         self._refused_since_warning = 0
         self._warned_at = -_SECONDS_BETWEEN_WARNINGS
@@ -179,15 +179,15 @@ class Door:
                 self._turn_away(accepted)
             else:
                 protocol = self._new_protocol(self, spare=spare)
-                self.opening.add(protocol)
-                self._spawn(self._open(accepted, protocol))
+                self.opening[protocol] = self._spawn(self._open(accepted, protocol))
             # A waiting connection is accepted without a pause, which would leave all others without a turn.
             await asyncio.sleep(0)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _open(self, accepted: socket.socket, protocol: HttpProtocol) -> None:
         if accepted.family != socket.AF_UNIX:
@@ -202,12 +202,14 @@ class Door:
             # A failed handshake.
             accepted.close()
         finally:
-            self.opening.discard(protocol)
+            self.opening.pop(protocol, None)
 
     def _make_room(self, *, force: bool = False) -> bool:
         if self.count < self._limit and not force:
             return True
         idle = [c for c in self._connections if isinstance(c, HttpProtocol) and c.idle]
+        # Without TLS they begin at once.
+        idle += self.opening if self._tls else ()
         if not idle:
             return False
         self._give_up(min(idle, key=lambda connection: connection.worth), "idle")
@@ -215,9 +217,12 @@ class Door:
 
     def _give_up(self, connection: Any, reason: str) -> None:
         # Its place is free at once; connection_lost() follows.
-        if isinstance(connection, HttpProtocol):
-            self._connections.discard(connection)
-        connection.transport.abort()
+        if connection in self.opening:
+            self.opening.pop(connection).cancel()
+        else:
+            if isinstance(connection, HttpProtocol):
+                self._connections.discard(connection)
+            connection.transport.abort()
         self.on_refused(reason)
         if reason != "header":
             self._warn("too many connections" if reason == "idle" else "a client does not read its response")

@@ -118,12 +118,13 @@ class HttpProtocol(H11Protocol):
     @property
     def worth(self) -> tuple[bool, bool, float]:
         """Order in which connections are given up: stuck ones last, then those that have had a response."""
-        return self.transport.get_write_buffer_size() > 0, self.cycle is not None, self.idle_since
+        begun = self.transport is not None
+        return begun and self.transport.get_write_buffer_size() > 0, self.cycle is not None, self.idle_since
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection as open."""
         super().connection_made(transport)
-        self._door.opening.discard(self)
+        self._door.opening.pop(self, None)
 
     def data_received(self, data: bytes) -> None:
         """Count the time to a complete header from its first byte, or from the start of the connection."""

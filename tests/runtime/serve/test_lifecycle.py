@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -23,7 +24,7 @@ from helpers.servers import PATIENCE, Gate, eventually, in_background, in_thread
 from xclip_runtime.cli.serve import command
 from xclip_runtime.demo import DEMO_VIDEO, expected_label
 from xclip_runtime.serve.server import Server
-from xclip_runtime.serve.settings import ServeSettings
+from xclip_runtime.serve.settings import Limits, ServeSettings
 
 VIDEO = DEMO_VIDEO.read_bytes()
 
@@ -180,6 +181,21 @@ def test_a_timeout_that_is_no_time_is_refused(server, given):
 
     assert reply.status_code == 400
     assert "X-Request-Timeout" in reply.json()["error"]["message"]
+
+
+def test_clients_that_never_begin_their_tls_handshake_keep_nobody_out(model, tmp_path):
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    make_certificate(cert, key)
+    settings = ServeSettings(decode_workers=1, limits=Limits(connections=16))
+    server = Server(model, settings, port=0, tls=(cert, key))
+    trusted = ssl.create_default_context(cafile=cert)
+    with in_thread(server, verify=trusted), ExitStack() as silent:
+        host, port = server.address.removeprefix("https://").split(":")
+        for _ in range(60):
+            silent.enter_context(socket.create_connection((host, int(port)), timeout=PATIENCE))
+        for _ in range(3):
+            assert httpx.get(f"{server.address}/healthz", verify=trusted, timeout=PATIENCE).status_code == 200
+            assert httpx.get(f"{server.address}/v1/info", verify=trusted, timeout=PATIENCE).status_code == 200
 
 
 def test_a_certificate_gives_https_and_a_root_path_is_known(model, tmp_path):

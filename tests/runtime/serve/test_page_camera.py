@@ -38,6 +38,38 @@ def test_windows_and_their_events_are_shown_over_time_and_copied(open_page):
     assert page.text("#status") == ""
 
 
+SLOW_PROMPT = """
+const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+window.streams = [];
+navigator.mediaDevices.getUserMedia = async (wanted) => {
+  await new Promise((answer) => setTimeout(answer, 500));
+  const stream = await ask(wanted);
+  window.streams.push(stream);
+  return stream;
+};
+0;
+"""
+ENDED = (
+    "window.streams.length === {} && window.streams.every((s) => s.getTracks().every((t) => t.readyState === 'ended'))"
+)
+
+
+def test_a_camera_that_is_granted_after_another_choice_is_turned_off(open_page):
+    page = open_page()
+    page.evaluate(SLOW_PROMPT)
+    page.click("#camera:enabled")
+    page.click("#camera:enabled")
+    page.wait("#bars tr")
+    page.click("text=Stop the camera")
+    page.wait_until(ENDED.format(2))
+
+    page.click("#camera:enabled")
+    page.click("#sample")
+    page.wait("#strip li")
+    page.wait_until(ENDED.format(3))
+    assert page.text("#name") != "Camera"
+
+
 def test_labels_change_while_it_runs_and_none_or_a_bad_one_does_not_end_it(open_page):
     page = open_page()
     start_camera(page)

@@ -82,7 +82,7 @@ class InferBody(BaseModel):
     """JSON of a request, followed by the binary data of its inputs."""
 
     id: str | None = None
-    inputs: list[InferInput]
+    inputs: list[InferInput] = Field(min_length=1)
     outputs: list[InferRequestedOutput] = Field([], description="Default: all.")
     parameters: dict[str, Any] = Field(
         {}, description="`timeout`: microseconds; `binary_data_output`: true for binary data."

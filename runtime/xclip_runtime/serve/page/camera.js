@@ -16,11 +16,14 @@ const INVALID_DATA = 1007;
 const POLICY_VIOLATION = 1008;
 
 let camera = null; // {stream, socket, frames, waiting, tries}
+let asked = 0; // Number of the last request for the camera.
 
 export const isLive = () => camera !== null;
 
 export async function startCamera() {
+  stopCamera();
   leave();
+  const mine = ++asked;
   if (!navigator.mediaDevices) {
     return answers.fail("Browsers allow the camera on localhost and over HTTPS only: put the server behind HTTPS.");
   }
@@ -28,8 +31,10 @@ export async function startCamera() {
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 } }, audio: false });
   } catch (error) {
+    if (mine !== asked) return undefined;
     return answers.fail(`Cannot open the camera: ${error.message}.`, startCamera);
   }
+  if (mine !== asked) return stream.getTracks().forEach((track) => track.stop()); // Too late: another choice was made.
   camera = { stream, tries: 0 };
   player.showCamera(stream);
   liveEvents.open();
@@ -37,6 +42,7 @@ export async function startCamera() {
 }
 
 export function stopCamera() {
+  asked++;
   if (!camera) return;
   const { stream, socket } = camera;
   halt(camera);
@@ -130,9 +136,8 @@ function reconnect(mine, reason) {
 
 function show(mine, window) {
   mine.tries = 0;
-  const listed = labels.count();
-  showScores(window.labels, listed);
-  liveEvents.add(window, listed);
+  showScores(window.labels);
+  liveEvents.add(window);
   showSnippets({ document: liveEvents.toDocument() });
   setStatus(`Live · ${Math.round(window.latency_ms)} ms behind`);
 }

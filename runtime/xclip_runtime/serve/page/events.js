@@ -30,11 +30,11 @@ export const liveEvents = {
     for (const event of events) finish(event);
     drawEvents();
   },
-  add({ start, end, labels, gap }, listed) {
+  add({ start, end, labels, gap }) {
     if (gap) this.interrupt();
     windows = [...windows, { start, end, labels }].filter((window) => window.end > end - SPAN);
     // A label alone always has the whole share.
-    const holding = listed > 1 ? labels.filter(({ prob }) => prob >= HOLDS) : [];
+    const holding = labels.length > 1 ? labels.filter(({ prob }) => prob >= HOLDS) : [];
     const names = new Set(holding.map(({ label }) => label));
     for (const event of events) if (!names.has(event.label)) finish(event);
     for (const { label, prob } of holding) {
@@ -44,7 +44,7 @@ export const liveEvents = {
       event.prob = Math.max(event.prob, prob);
     }
     events = events.slice(0, KEPT_EVENTS);
-    $("events-note").textContent = listed > 1
+    $("events-note").textContent = labels.length > 1
       ? `Labels of at least ${100 * HOLDS}\u00a0% of the list, and the last ${SPAN} seconds`
       : "Events need two labels or more: one alone always has the whole share";
     drawEvents();

@@ -118,6 +118,10 @@ async function upload(current, signal) {
     showFilm(answer, timeline.timeOf(answer.frames), timeline.name());
     timeline.mark(answer.frames);
     show(current, answer);
+  } catch (error) {
+    hideFilm(); // Its frames may be those of another part.
+    timeline.unmark();
+    throw error;
   } finally {
     if (!signal.aborted) hideProgress();
   }
@@ -125,7 +129,7 @@ async function upload(current, signal) {
 
 function show(current, answer) {
   const { token, thumbnails, ...document } = answer;
-  showScores(answer.labels, labels.count());
+  showScores(answer.labels);
   showTimings(answer);
   showSnippets({
     document,

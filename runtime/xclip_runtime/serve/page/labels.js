@@ -28,7 +28,6 @@ export const labels = {
   },
   // Fields of a request; none stand for the bundle's label set, so there must be some.
   options: () => (isBundled() ? {} : { labels: entered() }),
-  count: () => entered().length,
 };
 
 function describe() {

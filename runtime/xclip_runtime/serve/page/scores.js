@@ -14,8 +14,8 @@ export const setScale = (value) => { scale = value; };
 export const cosineOf = (logit, by = scale) => (logit / by).toFixed(3).replace("-", "−");
 export const setStatus = (text) => { $("status").textContent = text; };
 
-export function showScores(labels, listed) {
-  const alone = listed === 1;
+export function showScores(labels) {
+  const alone = labels.length === 1;
   const rows = $("bars");
   $("hint").hidden = true;
   $("scores").hidden = false;

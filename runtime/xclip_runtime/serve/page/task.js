@@ -40,7 +40,7 @@ export class Task {
       if (error.name === "AbortError") return;
       this.clear();
       this.status("");
-      if (error.status === 401) return askForKey(error.keySent, () => this.run(work));
+      if (error.status === 401) return askForKey(error.keySent, this, () => this.run(work));
       this.fail(error.message, WORTH_A_RETRY.has(error.status) ? () => this.run(work) : null);
       if (error.status === undefined) throw error; // A fault of the page.
     } finally {
@@ -55,6 +55,7 @@ export class Task {
     this.#running?.abort();
     this.#running = null;
     this.card.ariaBusy = null;
+    waiting.delete(this);
   }
 
   fail(message, again = null) {
@@ -95,10 +96,10 @@ function sleep(time, signal) {
 
 /* The API key. */
 
-const waiting = new Set(); // What to do once there is a key.
+const waiting = new Map(); // What each task does once there is a key.
 
-function askForKey(refused, then) {
-  waiting.add(then);
+function askForKey(refused, task, then) {
+  waiting.set(task, then);
   $("key").hidden = false;
   $("key").classList.toggle("bad", refused);
   $("key-input").ariaInvalid = refused ? "true" : null;
@@ -113,7 +114,7 @@ $("key").addEventListener("submit", (event) => {
   event.preventDefault();
   storeKey($("key-input").value.trim());
   $("key").hidden = true;
-  const tasks = [...waiting];
+  const works = [...waiting.values()];
   waiting.clear();
-  tasks.forEach((task) => task());
+  works.forEach((work) => work());
 });

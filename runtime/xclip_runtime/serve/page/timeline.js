@@ -53,6 +53,10 @@ export const timeline = {
     const spread = isWhole() ? length : to.value - from.value;
     return (index) => Math.min((index + 0.5) / frames.total * spread, length);
   },
+  unmark() {
+    $("marks-note").textContent = "";
+    marks.replaceChildren();
+  },
   // Draws a line of marks for each temporal position.
   mark(frames) {
     const timeOf = this.timeOf(frames);
