@@ -4,33 +4,48 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from xclip_runtime import XClip
 from xclip_runtime.demo import DEMO_VIDEO
+from xclip_runtime.inference.packing import pack_bundle
+
+KINDS = ("fp32", "int8", "qdq")
 
 
-def main() -> None:
-    """Print the logits in a precision, or with ``--compare`` and two folders of them, the largest differences."""
-    if sys.argv[1] != "--compare":
-        model = XClip("motion-demo", device="cpu", precision=sys.argv[1])
-        scores = model.classify(DEMO_VIDEO, top_k=None)
-        print(json.dumps({each.label: each.logit for each in scores.labels}))
-        return
-    here, there = (
-        {kind: json.loads((Path(folder) / f"{kind}.json").read_text()) for kind in ("fp32", "int8")}
-        for folder in sys.argv[2:]
-    )
-    labels = list(here["fp32"])
-    ours, theirs = ({kind: np.array([each[kind][name] for name in labels]) for kind in each} for each in (here, there))
-    for kind in ours:
-        print(f"{kind}: largest difference of a logit to x86 {np.abs(ours[kind] - theirs[kind]).max():.2g}")
-    for name, held in (("x86", ours), ("arm64", theirs)):
-        best = labels[int(held["int8"].argmax())] == labels[int(held["fp32"].argmax())]
-        print(f"{name}: int8 differs from fp32 by {np.abs(held['int8'] - held['fp32']).max():.2g}, same label: {best}")
+def logits(kind: str) -> dict[str, float]:
+    """Classify the sample video on the CPU provider; ``qdq`` is the int8 graph of the other engines, packed alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        bundle, precision = "motion-demo", kind
+        if kind == "qdq":
+            bundle, precision = f"{folder}/packed", "int8"
+            pack_bundle("motion-demo", bundle, devices=["openvino"], precision="int8")
+        model = XClip(bundle, device="cpu", precision=precision)
+        return {each.label: each.logit for each in model.classify(DEMO_VIDEO, top_k=None).labels}
+
+
+def compare(x86: str, arm64: str) -> None:
+    """Print the largest differences of logits between two folders of them, and of each kind to fp32."""
+    found = {}
+    for machine, folder in (("x86", x86), ("arm64", arm64)):
+        for kind in KINDS:
+            found[machine, kind] = json.loads((Path(folder) / f"{kind}.json").read_text())
+    labels = list(found["x86", "fp32"])
+    held = {key: np.array([each[label] for label in labels]) for key, each in found.items()}
+    for kind in KINDS:
+        print(f"{kind}: arm64 differs from x86 by {np.abs(held['arm64', kind] - held['x86', kind]).max():.2g}")
+    for (machine, kind), values in held.items():
+        fp32 = held[machine, "fp32"]
+        if kind != "fp32":
+            error, same = np.abs(values - fp32).max(), values.argmax() == fp32.argmax()
+            print(f"{machine}: {kind} differs from fp32 by {error:.2g}, same label: {same}")
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "--compare":
+        compare(*sys.argv[2:])
+    else:
+        print(json.dumps(logits(sys.argv[1])))
