@@ -66,4 +66,4 @@ def test_its_command_parses(tmp_path, monkeypatch):
     params = command.make_context("serve", arguments).params
 
     assert params["api_keys"] == str(tmp_path / "keys")
-    assert (params["queue"], params["decode_workers"], params["decode_memory"]) == (16, 2, 2048)
+    assert (params["queue"], params["decode_workers"], params["decode_memory"]) == (16, 2, 2048 << 20)

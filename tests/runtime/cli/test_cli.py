@@ -136,7 +136,7 @@ def test_files_that_are_no_videos_get_one_line_each(run, tmp_path):
         ((), "Missing argument 'VIDEO...'"),
         (("v.mp4",), "--bundle BUNDLE is missing"),
         (("v.mp4", "-b", DEMO_BUNDLE, "--top-k", "0"), "not in the range"),
-        (("v.mp4", "-b", DEMO_BUNDLE, "--device", "gpu"), "unknown device 'gpu': did you mean cpu?"),
+        (("v.mp4", "-b", DEMO_BUNDLE, "--device", "gpu"), "unknown device 'gpu': did you mean cuda?"),
         (("v.mp4", "-b", DEMO_BUNDLE, "--precision", "int4"), "not one of"),
     ],
 )

@@ -248,4 +248,4 @@ def test_an_empty_text_is_refused(run, index):
     done = run("index", "search", " ", "-i", index, *MODEL)
 
     assert (done.code, done.out) == (2, "")
-    assert "empty" in done.err
+    assert "the text is ' ': describe in a few words" in done.err
